@@ -1,0 +1,231 @@
+"""From a checkpoint to a bundle, one stage after the other, so that memory holds one at a time."""
+
+import gc
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from .. import __version__
+from ..runtime.bundle import MANIFEST, FileRecord, Manifest, StageRecord, sha256
+from ..runtime.engine import TensorSpec
+from .chain import Chain, example
+from .checkpoint import Checkpoint, read_checkpoint
+from .config import TEXT, ModelConfig
+from .half import to_half
+from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from .stages import Stage, stages
+from .trace import trace
+from .verify import BOUNDS, Case, Row, compare, grid, reference
+
+DEFAULT_STEPS = (1, 3, 5, 7)
+DEFAULT_OPSET = 23
+
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Told of every long step, one after the other."""
+
+    def phase(self, label: str, length: int | None = None) -> AbstractContextManager[Advance]:
+        """Enter a step; what is yielded is called with the units done, ``length`` in all."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Take in what the user should know."""
+        ...
+
+
+class Silent:
+    """A progress that shows nothing."""
+
+    def phase(self, label: str, length: int | None = None) -> AbstractContextManager[Advance]:
+        return nullcontext(lambda count: None)
+
+    def note(self, text: str) -> None:
+        """Drop it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a checkpoint is exported."""
+
+    precision: str
+    opset: int
+    steps: tuple[int, ...]
+    verify: bool
+
+
+def export_bundle(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | None = None,
+    fp16: bool = False,
+    opset: int = DEFAULT_OPSET,
+    steps: Sequence[int] = DEFAULT_STEPS,
+    prompt: str = DEFAULT_PROMPT,
+    tokenizer: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
+
+    ``config`` is the official YAML file; without it the networks are derived from the tensors.
+    ``fp16`` makes weights and activations float16 (see export/half.py), ``opset`` is 23 or 18.
+    Every stage is run by ONNX Runtime against torch, the denoiser at each time that the step
+    counts in ``steps`` use; ``verify=False`` leaves that out. ``prompt`` is folded in; one other
+    than the default and '' needs ``tokenizer``, a folder with a CLIP tokenizer.
+
+    Raises CheckpointError, HalfError or VerificationError (a stage over its bound), ValueError for
+    a wrong argument and FileExistsError where ``out`` exists and ``overwrite`` is not set. Whatever
+    is raised, ``out`` is left as it was.
+    """
+    out, progress = Path(out), progress or Silent()
+    options = Options("fp16" if fp16 else "fp32", opset, tuple(steps), verify)
+    with _replacing(out, overwrite) as folder:
+        path = Path(checkpoint)
+        with progress.phase(f"reading {path.name}", _size(path)) as advance:
+            source = read_checkpoint(path, Path(config) if config else None, advance)
+        if source.heads_assumed:
+            progress.note(
+                f"no tensor shows the number of attention heads: {source.config.unet.heads} in the "
+                f"UNet and {source.config.text.heads} in the text tower are assumed; --config says it"
+            )
+        tokens = tokenize(
+            prompt, source.config.text.positions, Path(tokenizer) if tokenizer else None
+        )
+        times = grid(options.steps, source.config.levels)
+        embedded = embed_prompt(source.part(TEXT), source.config.text, tokens)
+        manifest = _export(source, prompt, embedded, times, folder, options, progress)
+        manifest.write(folder)
+    return manifest
+
+
+def _export(
+    source: Checkpoint,
+    prompt: str,
+    embedded: torch.Tensor,
+    times: Sequence[int],
+    folder: Path,
+    options: Options,
+    progress: Progress,
+) -> Manifest:
+    records: dict[str, StageRecord] = {}
+    rows: list[Row] = []
+    chain = Chain(source.config, times)
+    for stage in stages(source.shares_encoder):
+        path = folder / f"{stage.name}.onnx"
+        network, cases = _run_torch(stage, source, embedded, chain, options, progress)
+        records[stage.name] = _write(stage, network, source.config, path, options, progress)
+        del network
+        gc.collect()
+        if options.verify:
+            with progress.phase(f"{stage.name}: verifying", len(cases)) as advance:
+                rows += compare(stage, path, cases, BOUNDS[options.precision], advance)
+    with progress.phase(
+        "hashing the bundle", sum(f.stat().st_size for f in folder.iterdir())
+    ) as advance:
+        files = {
+            path.name: FileRecord(path.stat().st_size, sha256(path, advance))
+            for path in sorted(folder.iterdir())
+        }
+    return Manifest(
+        toolkit_version=__version__,
+        checkpoint=source.path.name,
+        checkpoint_sha256=source.sha256,
+        precision=options.precision,
+        opset=options.opset,
+        prompt=prompt,
+        latent_scale=source.config.latent_scale,
+        latent_channels=source.config.vae.latent_channels,
+        vae_factor=source.config.vae.factor,
+        size_multiple=source.config.size_multiple,
+        schedule=source.config.levels,
+        model=source.config.as_dict(),
+        stages=records,
+        files=files,
+        verification=[row.as_dict() for row in rows],
+    )
+
+
+def _run_torch(
+    stage: Stage,
+    source: Checkpoint,
+    embedded: torch.Tensor,
+    chain: Chain,
+    options: Options,
+    progress: Progress,
+) -> tuple[nn.Module, list[Case]]:
+    """The network, and what it gives for the inputs that the file is verified on."""
+    runs = chain.runs(stage) if options.verify else []
+    with progress.phase(f"{stage.name}: running torch", len(runs)) as advance:
+        network = stage.build(source, embedded)
+        cases = []
+        for inputs, time in runs:
+            cases.append(reference(stage, network, inputs, time))
+            advance(1)
+    chain.follow(cases)
+    return network, cases
+
+
+def _write(
+    stage: Stage,
+    network: nn.Module,
+    config: ModelConfig,
+    path: Path,
+    options: Options,
+    progress: Progress,
+) -> StageRecord:
+    """Trace a network and write it, weights beside the graph."""
+    with progress.phase(f"{stage.name}: tracing"):
+        model = trace(stage, network, example(stage, config), options.opset)
+        if options.precision == "fp16":
+            to_half(model)
+    with progress.phase(f"{stage.name}: writing", len(model.graph.initializers)) as advance:
+        ir.save(
+            model, path, external_data=f"{path.name}.data", callback=lambda tensor, info: advance(1)
+        )
+    return StageRecord(path.name, _specs(model.graph.inputs), _specs(model.graph.outputs))
+
+
+def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+    """The seams as the manifest records them; all are float32."""
+    return tuple(
+        TensorSpec(
+            str(value.name),
+            "float32",
+            tuple(axis if isinstance(axis, int) else str(axis) for axis in value.shape or ()),
+        )
+        for value in values
+    )
+
+
+@contextmanager
+def _replacing(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to write in; it takes the place of ``out`` only when the block succeeds."""
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists; choose another folder or pass --overwrite")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise FileExistsError(f"{out} exists and is no bundle; it is not overwritten")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
+        folder = Path(scratch) / "new"
+        folder.mkdir()
+        yield folder
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists():
+            out.rename(Path(scratch) / "old")
+        folder.rename(out)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -1,0 +1,112 @@
+"""ControlNet and UNet as one network, with the prompt folded in."""
+
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_controlnet_checkpoint,
+    convert_ldm_unet_checkpoint,
+)
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+
+from ..config import CONTROL, UNET, ModelConfig
+
+
+class Denoiser(nn.Module):
+    """x, hint (batch, c, h, w) and time (batch,), all float32 -> eps, shaped like x.
+
+    The ControlNet sees the state and the hint side by side; its outputs are added to the UNet's
+    skip connections and middle with weight 1.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, control: ControlNetModel) -> None:
+        super().__init__()
+        self.unet, self.control = unet, control
+
+    def forward(self, x: Tensor, hint: Tensor, time: Tensor) -> Tensor:
+        text = x[:, :, 0]  # the folded keys and values take no more than the batch size from it
+        down, middle = self.control(
+            torch.cat([x, hint], dim=1), time, text, controlnet_cond=x, return_dict=False
+        )
+        eps: Tensor = self.unet(
+            x,
+            time,
+            text,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return eps
+
+
+class FoldedProjection(nn.Module):
+    """A key or value projection of the prompt, computed once: (batch, positions, width)."""
+
+    def __init__(self, projection: nn.Linear, prompt: Tensor) -> None:
+        super().__init__()
+        self.projected = nn.Parameter(projection(prompt), requires_grad=False)
+
+    def forward(self, text: Tensor) -> Tensor:
+        return self.projected.expand(text.shape[0], -1, -1)
+
+
+class _NoStem(nn.Module):
+    """DoSSR's ControlNet has no image stem: its hint is a latent, an input channel of conv_in."""
+
+    def forward(self, image: Tensor) -> float:
+        return 0.0
+
+
+def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
+    """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
+    shared = _shared_arguments(config)
+    latent = config.unet.latent_channels
+    up = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in config.unet.attention[::-1])
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            in_channels=latent, out_channels=latent, up_block_types=up, **shared
+        )
+        control = ControlNetModel(in_channels=2 * latent, **shared)
+    control.controlnet_cond_embedding = _NoStem()
+    unet.load_state_dict(
+        convert_ldm_unet_checkpoint(
+            {n: t for n, t in tensors.items() if n.startswith(UNET)}, unet.config
+        ),
+        assign=True,
+    )
+    control.load_state_dict(
+        convert_controlnet_checkpoint(
+            {n: t for n, t in tensors.items() if n.startswith(CONTROL)}, control.config
+        ),
+        assign=True,
+    )
+    network = Denoiser(unet, control).eval().requires_grad_(False)
+    _fold_prompt(network, prompt)
+    return network
+
+
+def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
+    """The encoder half that both networks have (diffusers calls the head count its dimension)."""
+    unet = config.unet
+    return {
+        "down_block_types": tuple(
+            "CrossAttnDownBlock2D" if has else "DownBlock2D" for has in unet.attention
+        ),
+        "block_out_channels": unet.channels,
+        "layers_per_block": unet.blocks,
+        "transformer_layers_per_block": unet.depth,
+        "cross_attention_dim": unet.context,
+        "attention_head_dim": unet.heads,
+        "use_linear_projection": unet.linear,
+    }
+
+
+@torch.no_grad()
+def _fold_prompt(network: nn.Module, prompt: Tensor) -> None:
+    for block in network.modules():
+        if isinstance(block, BasicTransformerBlock):
+            for name in ("to_k", "to_v"):
+                projection = getattr(block.attn2, name)
+                setattr(block.attn2, name, FoldedProjection(projection, prompt))

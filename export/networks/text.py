@@ -1,0 +1,65 @@
+"""The text tower: it turns the prompt into a constant at export and does not ship."""
+
+from pathlib import Path
+
+import torch
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..config import TEXT, TextConfig
+
+DEFAULT_PROMPT = "clean, high-resolution, 8k"
+
+# OpenCLIP's token ids, start and end included; a prompt is padded with 0 to the tower's positions.
+_KNOWN_TOKENS = {
+    DEFAULT_PROMPT: (49406, 3772, 267, 1400, 268, 9977, 267, 279, 330, 49407),
+    "": (49406, 49407),
+}
+
+
+def tokenize(prompt: str, positions: int, tokenizer: Path | None = None) -> list[int]:
+    """Token ids, padded with 0. Prompts other than the two known ones need a CLIP tokenizer folder."""
+    if prompt in _KNOWN_TOKENS:
+        ids = list(_KNOWN_TOKENS[prompt])
+    elif tokenizer is None:
+        raise ValueError(
+            f"the prompt must be '{DEFAULT_PROMPT}' or '' unless a CLIP tokenizer is given with "
+            f"--tokenizer, got '{prompt}'"
+        )
+    else:
+        ids = list(
+            CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)(prompt).input_ids
+        )
+    if len(ids) > positions:
+        raise ValueError(f"the prompt must have at most {positions} tokens, got {len(ids)}")
+    return ids + [0] * (positions - len(ids))
+
+
+@torch.no_grad()
+def embed_prompt(tensors: dict[str, Tensor], text: TextConfig, tokens: list[int]) -> Tensor:
+    """The prompt as the UNet is shown it: float32, shape (1, positions, width).
+
+    OpenCLIP's "penultimate" output: all blocks but the last, then the final norm.
+    """
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=text.vocabulary,
+            hidden_size=text.width,
+            intermediate_size=4 * text.width,
+            num_hidden_layers=text.layers - 1,
+            num_attention_heads=text.heads,
+            max_position_embeddings=text.positions,
+            hidden_act="gelu",
+            layer_norm_eps=1e-5,
+        )
+    ).eval()
+    unused = f"{TEXT}transformer.resblocks.{text.layers - 1}."
+    state = convert_open_clip_checkpoint(
+        model, {name: t for name, t in tensors.items() if not name.startswith(unused)}, TEXT
+    )
+    state.pop("text_projection.weight", None)
+    state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
+    model.load_state_dict(state)
+    output: Tensor = model(input_ids=torch.tensor([tokens])).last_hidden_state
+    return output

@@ -1,0 +1,212 @@
+"""``dossr-run``: upscale picture files and folders."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from .command import Command
+from .engine import DEVICES
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+_EXISTING = click.Path(exists=True, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to read and the file to write."""
+
+    source: Path
+    target: Path
+
+
+@click.command("dossr-run", cls=Command)
+@click.argument("inputs", nargs=-1, required=True, type=_EXISTING, metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT",
+              help="File to write, for one INPUT file; otherwise a folder, made if need be.")  # fmt: skip
+@click.option("-b", "--bundle", required=True, type=_EXISTING,
+              help="Bundle folder that dossr-export made.")  # fmt: skip
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
+              help="Where the networks run.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
+              help="Network evaluations: more give more detail, and take longer.")  # fmt: skip
+@click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True,
+              help="Order of the solver; 1 is advised from 10 steps on.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=42, show_default=True,
+              help="Noise seed, the same for every picture.")  # fmt: skip
+@click.option("--scale", type=click.FloatRange(1, 4), default=4, show_default=True,
+              help="Size of the result. The network gives 4; less is reduced from that.")  # fmt: skip
+@click.option("--color-fix", type=click.Choice(["wavelet", "adain", "none"]), default="wavelet",
+              show_default=True, help="How the colours of the input are brought back.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--skip-existing", is_flag=True,
+              help="Leave out pictures whose output exists: goes on with a broken-off run.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
+@click.version_option(__version__, prog_name="dossr-run")
+def main(
+    inputs: tuple[Path, ...],
+    output: Path,
+    bundle: Path,
+    device: str,
+    steps: int,
+    order: int,
+    seed: int,
+    scale: float,
+    color_fix: str,
+    overwrite: bool,
+    skip_existing: bool,
+    as_json: bool,
+) -> None:
+    """Upscale pictures four times with a DoSSR bundle.
+
+    INPUT is a picture file or a folder, which is searched with its subfolders. Transparency, grey,
+    the colour profile and the orientation are kept. Results in a folder are PNG files under the
+    names of their sources.
+
+    \b
+    Examples:
+      dossr-run photo.jpg -o photo_x4.png --bundle bundle
+      dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
+
+    Exit code: 0 all done, 1 some pictures failed (each is named), 2 wrong use.
+    """
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
+    jobs = _jobs(inputs, output)
+    if skip_existing:
+        jobs = [job for job in jobs if not job.target.exists()]
+    _prepare(jobs, overwrite)
+    results: list[dict[str, Any]] = []
+    if jobs:
+        pipeline = _open(bundle, device)
+        settings: dict[str, Any] = {
+            "steps": steps, "order": order, "seed": seed, "color_fix": color_fix
+        }  # fmt: skip
+        for number, job in enumerate(jobs, 1):
+            label = f"[{number}/{len(jobs)}] {job.source.name}"
+            result = _upscale(pipeline, job, scale, settings, label)
+            results.append(result)
+            if "error" in result:
+                click.echo(f"dossr-run: {result['error']}", err=True)
+            elif not as_json:
+                click.echo(
+                    f"{job.target}  {result['width']} x {result['height']}  {result['seconds']:.1f} s"
+                )
+    if as_json:
+        run = {"bundle": str(bundle), "device": device, "steps": steps, "order": order,
+               "seed": seed, "scale": scale, "color_fix": color_fix, "results": results}  # fmt: skip
+        click.echo(json.dumps(run, indent=1))
+    elif not jobs:
+        click.echo("nothing to do: every output exists", err=True)
+    if any("error" in result for result in results):
+        sys.exit(1)
+
+
+def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
+    """What to read and where to write it. Raises UsageError where two would be one file."""
+    from .files import is_picture_name, is_writable_name
+
+    if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
+        if not is_writable_name(output):
+            raise click.UsageError(
+                f"cannot write {output}: '{output.suffix}' is no picture format; try .png"
+            )
+        return [Job(inputs[0], output)]
+    if output.exists() and not output.is_dir():
+        raise click.UsageError(f"{output} must be a folder for several inputs, and it is a file")
+    written = output.resolve()
+    jobs: dict[Path, Job] = {}
+    for path in inputs:
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if path.is_dir() and (
+                not is_picture_name(file) or file.resolve().is_relative_to(written)
+            ):
+                continue
+            relative = Path(file.name) if path.is_file() else file.relative_to(path)
+            target = output / relative.with_suffix(".png")
+            if target in jobs:
+                raise click.UsageError(
+                    f"{jobs[target].source} and {file} would both be written to {target}; rename one"
+                )
+            jobs[target] = Job(file, target)
+    if not jobs:
+        raise click.UsageError(f"no pictures in {', '.join(map(str, inputs))}")
+    return list(jobs.values())
+
+
+def _prepare(jobs: Sequence[Job], overwrite: bool) -> None:
+    """Raise UsageError before any work where an output exists or cannot be written."""
+    existing = [job.target for job in jobs if job.target.exists()]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise click.UsageError(f"{existing[0]}{more} exists; pass --overwrite or --skip-existing")
+    for folder in {job.target.parent for job in jobs}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".dossr-run"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise click.UsageError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _open(bundle: Path, device: str) -> "Pipeline":
+    from .bundle import BundleError
+    from .engine import EngineError
+    from .pipeline import load_pipeline
+
+    try:
+        return load_pipeline(bundle, device)
+    except (BundleError, EngineError) as error:
+        raise click.UsageError(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error}; install it with: pip install 'dossr[{device}]'"
+        ) from error
+
+
+def _upscale(
+    pipeline: "Pipeline", job: Job, scale: float, settings: dict[str, Any], label: str
+) -> dict[str, Any]:
+    """One picture from file to file: what came of it, for people and for --json."""
+    from .engine import EngineError
+    from .files import PictureError, read_picture, write_picture
+
+    began = time.perf_counter()
+    try:
+        picture = read_picture(job.source)
+        with _progress(label, settings["steps"]) as observe:
+            pixels = pipeline.upscale(picture.pixels, observe=observe, **settings)
+        width, height = write_picture(job.target, pixels, picture, scale)
+    except (PictureError, EngineError) as error:
+        return {"input": str(job.source), "error": f"{job.source}: {error}"}
+    except MemoryError:
+        return {"input": str(job.source), "error": f"{job.source}: not enough memory for this size"}
+    seconds = round(time.perf_counter() - began, 3)
+    return {"input": str(job.source), "output": str(job.target),
+            "width": width, "height": height, "seconds": seconds}  # fmt: skip
+
+
+@contextmanager
+def _progress(label: str, steps: int) -> Iterator[Callable[[str, Any], None] | None]:
+    """An observer that moves a bar on stderr; None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    moves = ("restored", "x_lr", "eps", "decoded")
+    with click.progressbar(length=steps + 3, label=label, file=sys.stderr) as bar:
+        yield lambda name, array: bar.update(1) if name in moves else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The seam between the pipeline and whatever runs a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Axis = int | str  # a fixed size, or the name of a size that may vary
+
+DEVICES = ("cpu",)
+
+
+class EngineError(RuntimeError):
+    """A network could not be opened or run."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What one input or output of a network must look like."""
+
+    name: str
+    dtype: str
+    """NumPy's name of it, such as float32."""
+
+    shape: tuple[Axis, ...]
+
+    def check(self, array: Array) -> None:
+        """Raise ValueError unless the array fits."""
+        fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.shape)
+        if not fits or any(
+            isinstance(axis, int) and axis != size
+            for axis, size in zip(self.shape, array.shape, strict=True)
+        ):
+            wanted = ", ".join(str(axis) for axis in self.shape)
+            raise ValueError(
+                f"tensor '{self.name}' must be {self.dtype}[{wanted}], "
+                f"got {array.dtype}{list(array.shape)}"
+            )
+
+
+class Engine(Protocol):
+    """Named arrays in, named arrays out. One engine serves one thread."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]: ...
+
+    def run(self, **inputs: Array) -> dict[str, Array]:
+        """Run the network once. The returned arrays are the caller's to keep.
+
+        Raises ValueError where an input does not fit, EngineError where the network fails.
+        """
+        ...
+
+
+def load_engine(path: Path, device: str) -> Engine:
+    """Open an ``.onnx`` file on a device; ``device`` must be one of DEVICES."""
+    if device not in DEVICES:
+        raise ValueError(f"device must be {' or '.join(DEVICES)}, got '{device}'")
+    from .ort import OrtEngine
+
+    return OrtEngine(path)

@@ -1,0 +1,128 @@
+"""From a picture to a picture four times as large."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..solvers import dos_sde_weights, released_schedule
+from .bundle import CONDITION, Manifest, open_bundle
+from .color import COLOR_FIXES
+from .engine import Array, Engine, EngineError, load_engine
+from .padding import pad_to_multiple
+from .sampling import Observe, draw_noise, sample
+
+SCALE = 4
+Image = NDArray[np.uint8]  # (height, width, 3), sRGB
+
+
+def load_pipeline(bundle: str | os.PathLike[str], device: str = "cpu") -> "Pipeline":
+    """Open a bundle for upscaling.
+
+    Checks the manifest and the SHA-256 of every file first. Raises BundleError where they do not
+    fit, ValueError for an unknown device and EngineError where a network cannot be opened.
+    """
+    opened = open_bundle(Path(bundle))
+    stages = {name: load_engine(opened.path(name), device) for name in opened.manifest.stages}
+    return Pipeline(stages, opened.manifest)
+
+
+class Pipeline:
+    """The stages of one bundle. Serves one thread."""
+
+    def __init__(self, stages: Mapping[str, Engine], manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._stages = stages
+
+    def upscale(
+        self,
+        lr: Image,
+        *,
+        steps: int = 5,
+        order: int = 3,
+        seed: int = 42,
+        color_fix: str = "wavelet",
+        noise: Sequence[Array] | None = None,
+        observe: Observe | None = None,
+    ) -> Image:
+        """The picture four times as large: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sRGB.
+
+        ``steps`` (1 to 499) network evaluations with the solver of ``order`` 1, 2 or 3. The noise
+        is made of ``seed`` (0 or more), or given: ``steps + 2`` float32 arrays of shape
+        (1, latent channels, height, width), in the order posterior, start, one per step; height and
+        width are those of the latent of the padded picture (see ``latent_shape``).
+
+        ``observe(name, array)`` sees every intermediate, float32: of the padded picture
+        ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
+        ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
+        and the crop, in [0, 1].
+
+        Raises ValueError for a wrong argument and EngineError where a network fails.
+        """
+        _check_image(lr)
+        if color_fix not in COLOR_FIXES:
+            raise ValueError(f"color_fix must be {', '.join(COLOR_FIXES)}, got '{color_fix}'")
+        schedule = released_schedule(steps, self.manifest.schedule)
+        weights = dos_sde_weights(schedule, order)
+        shape = self.latent_shape(lr.shape[0], lr.shape[1])
+        noise = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
+        observe = observe or _ignore
+
+        image = lr.astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+        image = pad_to_multiple(image, self.manifest.size_multiple)
+        restored = self._stages["restorer"].run(lr=image)["restored"]
+        observe("restored", restored)
+        x_lr, hint = self._encode(restored, noise[0], observe)
+        x_lr_weight, noise_weight = schedule.start
+        x = x_lr * x_lr_weight + noise[1] * noise_weight
+        x = sample(self._stages["denoiser"], weights, x, x_lr, hint, noise[2:], observe)
+        observe("latent", x)
+        decoded = self._stages["decoder"].run(x=x)["image"]
+        observe("decoded", decoded)
+        fixed = COLOR_FIXES[color_fix](decoded, restored)
+        if not np.isfinite(fixed).all():
+            raise EngineError(
+                "the networks gave numbers that are not finite; export the checkpoint without --fp16"
+            )
+        hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
+        observe("image", hr)
+        return np.ascontiguousarray(np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0))
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The shape of each noise array for an LR picture of this size."""
+        multiple, factor = self.manifest.size_multiple, self.manifest.vae_factor
+        rows, columns = (
+            -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
+        )
+        return 1, self.manifest.latent_channels, rows, columns
+
+    def _encode(self, restored: Array, noise: Array, observe: Observe) -> tuple[Array, Array]:
+        """x_lr, a sample of the posterior, and the ControlNet's hint, its mode."""
+        posterior = self._stages["encoder"].run(restored=restored)
+        hint = posterior["mean"]
+        if CONDITION in self._stages:
+            hint = self._stages[CONDITION].run(restored=restored)["hint"]
+        observe("hint", hint)
+        x_lr = posterior["mean"] + posterior["std"] * noise
+        observe("x_lr", x_lr)
+        return x_lr, hint
+
+
+def _ignore(name: str, array: Array) -> None:
+    """The observer of a run that nobody watches."""
+
+
+def _check_image(lr: Image) -> None:
+    if lr.dtype != np.uint8 or lr.ndim != 3 or lr.shape[2] != 3 or lr.size == 0:
+        raise ValueError(f"lr must be uint8 (height, width, 3), got {lr.dtype} {lr.shape}")
+
+
+def _checked(noise: Sequence[Array], steps: int, shape: tuple[int, ...]) -> list[Array]:
+    arrays = [np.asarray(array, np.float32) for array in noise]
+    wrong = [array.shape for array in arrays if array.shape != shape]
+    if len(arrays) != steps + 2 or wrong:
+        got = f"one of shape {wrong[0]}" if wrong else f"{len(arrays)}"
+        raise ValueError(f"noise must be {steps + 2} arrays of shape {shape}, got {got}")
+    return arrays

@@ -1,0 +1,196 @@
+"""Fixtures: golden data, formula checkpoints, exported bundles, and a bundle of toy networks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from dossr.runtime import load_pipeline
+from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, sha256
+from dossr.runtime.engine import TensorSpec
+from dossr.solvers import NoiseLevels
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The folder of golden data."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny_state():
+    """The formula weights of the tiny model; cond_encoder and VAE encoder differ."""
+    from dossr.export.formula import formula_state
+
+    return formula_state(json.loads((GOLDEN / "tiny_layout.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory, tiny_state):
+    """Files with the tiny model's weights: separate encoders (bare), shared ones (state_dict)."""
+    import torch
+
+    from dossr.export.formula import formula_state
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.save(tiny_state, folder / "separate.ckpt")
+    shapes = {name: tensor.shape for name, tensor in tiny_state.items()}
+    shared = {f"module.{n}": t for n, t in formula_state(shapes, shared_encoder=True).items()}
+    torch.save({"state_dict": shared, "epoch": 3}, folder / "shared.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundles(checkpoints, tmp_path_factory):
+    """Exports a tiny checkpoint once a session: bundles(name, fp16=..., opset=...) is its folder."""
+    from dossr.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def export(name, fp16=False, opset=23):
+        out = folder / f"{name}-{'fp16' if fp16 else 'fp32'}-{opset}"
+        if not out.exists():
+            checkpoint = checkpoints / f"{name}.ckpt"
+            config = GOLDEN / "tiny.yaml"
+            export_bundle(checkpoint, out, config=config, fp16=fp16, opset=opset)
+        return out
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def golden_errors():
+    """golden_errors(bundle, data, order, color_fix) runs a bundle on what a golden file recorded."""
+    return _errors
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory):
+    """A bundle of toy networks with the real seams: enlarge, shrink, scale, enlarge."""
+    return _toy_bundle(tmp_path_factory.mktemp("toy") / "bundle")
+
+
+@pytest.fixture
+def fresh_bundle(tmp_path):
+    """A toy bundle that a test may spoil."""
+    return _toy_bundle(tmp_path / "bundle")
+
+
+def _relative(result, expected):
+    expected = np.asarray(expected, np.float64)
+    return np.linalg.norm(result - expected) / np.linalg.norm(expected)
+
+
+def _errors(bundle, data, order, color_fix):
+    """The relative error of each intermediate against a golden file, and the 8-bit picture's."""
+    seen = {}
+    hr = load_pipeline(bundle).upscale(
+        data["lr"],
+        steps=len(data["x_t"]),
+        order=order,
+        color_fix=color_fix,
+        noise=data["noise"],
+        observe=lambda name, array: seen.setdefault(name, []).append(array),
+    )
+    found = {
+        "x": np.stack(seen["x"]),
+        "eps": np.stack(seen["eps"]),
+        "x0": np.stack(seen["x0"]),
+        "restored": seen["restored"][0],
+        "hint": seen["hint"][0],
+        "latent": seen["latent"][0],
+        "decoded": 2.0 * seen["decoded"][0] - 1.0,
+        "image": seen["image"][0],
+    }
+    keys = {"x": "x_t", "x0": "pred_x0", "restored": "preprocessed", "hint": "control_latent",
+            "latent": "final_latent"}  # fmt: skip
+    worst = {name: _relative(array, data[keys.get(name, name)]) for name, array in found.items()}
+    levels = np.abs(hr.astype(int) - data["image_u8"].astype(int)).max()
+    return worst, levels, seen["image"][0]
+
+
+def _toy_bundle(folder):
+    folder.mkdir(parents=True)
+    four = helper.make_tensor("four", TensorProto.FLOAT, [4], [1, 1, 4, 4])
+    eight = helper.make_tensor("eight", TensorProto.FLOAT, [4], [1, 1, 8, 8])
+    widen = helper.make_tensor(
+        "widen", TensorProto.FLOAT, [4, 3, 1, 1], [*np.eye(3).ravel(), 1 / 3, 1 / 3, 1 / 3]
+    )
+    narrow = helper.make_tensor("narrow", TensorProto.FLOAT, [3, 4, 1, 1], np.eye(3, 4).ravel())
+    tenth = helper.make_tensor("tenth", TensorProto.FLOAT, [], [0.1])
+    networks = {
+        "restorer": _graph(
+            [helper.make_node("Resize", ["lr", "", "four"], ["restored"], mode="nearest")],
+            {"lr": 3}, {"restored": 3}, [four],
+        ),
+        "encoder": _graph(
+            [
+                helper.make_node("AveragePool", ["restored"], ["p"], kernel_shape=[8, 8], strides=[8, 8]),
+                helper.make_node("Conv", ["p", "widen"], ["mean"]),
+                helper.make_node("Mul", ["mean", "tenth"], ["std"]),
+            ],
+            {"restored": 3}, {"mean": 4, "std": 4}, [widen, tenth],
+        ),
+        "denoiser": _graph(
+            [
+                helper.make_node("Sub", ["x", "hint"], ["d"]),
+                helper.make_node("Mul", ["d", "tenth"], ["s"]),
+                helper.make_node("ReduceMean", ["time"], ["t"], keepdims=0),
+                helper.make_node("Mul", ["t", "tiny"], ["u"]),
+                helper.make_node("Add", ["s", "u"], ["eps"]),
+            ],
+            {"x": 4, "hint": 4, "time": None}, {"eps": 4},
+            [tenth, helper.make_tensor("tiny", TensorProto.FLOAT, [], [1e-6])],
+        ),
+        "decoder": _graph(
+            [
+                helper.make_node("Conv", ["x", "narrow"], ["n"]),
+                helper.make_node("Resize", ["n", "", "eight"], ["image"], mode="linear"),
+            ],
+            {"x": 4}, {"image": 3}, [narrow, eight],
+        ),
+    }  # fmt: skip
+    stages, files = {}, {}
+    for name, graph in networks.items():
+        path = folder / f"{name}.onnx"
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        onnx.checker.check_model(model)
+        onnx.save(model, path)
+        specs = [
+            tuple(
+                TensorSpec(
+                    v.name,
+                    "float32",
+                    tuple(d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim),
+                )
+                for v in values
+            )
+            for values in (graph.input, graph.output)
+        ]
+        stages[name] = StageRecord(path.name, *specs)
+        files[path.name] = FileRecord(path.stat().st_size, sha256(path))
+    Manifest(
+        toolkit_version="0", checkpoint="toy", checkpoint_sha256="0", precision="fp32", opset=18,
+        prompt="", latent_scale=1.0, latent_channels=4, vae_factor=8, size_multiple=16,
+        schedule=NoiseLevels(), model={}, stages=stages, files=files,
+    ).write(folder)  # fmt: skip
+    return folder
+
+
+def _graph(nodes, inputs, outputs, weights):
+    def values(channels):
+        return [
+            helper.make_tensor_value_info(
+                name,
+                TensorProto.FLOAT,
+                ["batch"] if c is None else ["batch", c, f"{name}_h", f"{name}_w"],
+            )
+            for name, c in channels.items()
+        ]
+
+    return helper.make_graph(nodes, "toy", values(inputs), values(outputs), weights)

@@ -1,0 +1,143 @@
+import pytest
+import torch
+from click.testing import CliRunner
+
+from dossr.export import CheckpointError, HalfError, VerificationError, export_bundle
+from dossr.export.cli import main
+from dossr.export.config import TEXT
+from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+
+
+def _overflowing(state):
+    """Weights that fit float16 and activations that do not."""
+    first, last = "preprocess_model.conv_first.weight", "preprocess_model.conv_last.weight"
+    return {**state, first: torch.full_like(state[first], 6e4), last: state[last] * 1e-6}
+
+
+def _run(*arguments):
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stderr
+
+
+def test_a_stage_over_its_bound_leaves_no_bundle(tmp_path, tiny_state):
+    path = tmp_path / "model.ckpt"
+    torch.save(_overflowing(tiny_state), path)
+    with pytest.raises(VerificationError, match=r"^restorer\.onnx (gives|differs)"):
+        export_bundle(path, tmp_path / "bundle", fp16=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
+    code, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
+    assert code == 1
+    assert stderr.splitlines()[-1].startswith("dossr-export: restorer.onnx ")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_a_weight_beyond_float16_leaves_no_bundle(tmp_path, tiny_state):
+    path, name = tmp_path / "model.ckpt", "preprocess_model.conv_first.weight"
+    torch.save({**tiny_state, name: tiny_state[name] * 1e6}, path)
+    with pytest.raises(HalfError, match="export without --fp16"):
+        export_bundle(path, tmp_path / "bundle", fp16=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_what_exists_is_left_alone(tmp_path, checkpoints):
+    path = checkpoints / "separate.ckpt"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="exists; choose another folder or pass --overwrite"):
+        export_bundle(path, folder)
+    with pytest.raises(FileExistsError, match="is no bundle; it is not overwritten"):
+        export_bundle(path, folder, overwrite=True)
+    assert (folder / "letter.txt").read_text() == "dear"
+
+
+def test_a_failed_export_keeps_the_bundle_that_it_would_have_replaced(tmp_path, fresh_bundle):
+    bad = tmp_path / "bad.ckpt"
+    bad.write_bytes(b"nothing")
+    before = {p.name: p.read_bytes() for p in fresh_bundle.iterdir()}
+    with pytest.raises(CheckpointError, match="was refused"):
+        export_bundle(bad, fresh_bundle, overwrite=True)
+    assert {p.name: p.read_bytes() for p in fresh_bundle.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", "0"], "'--steps': 0 is not in the range"),
+        (["--opset", "17"], "'17' is not one of"),
+        (["--prompt", "a cat"], "must be 'clean, high-resolution, 8k' or '' unless"),
+        (["--tokenizer", "/nowhere"], "does not exist"),
+        (["--config", "/nowhere.yaml"], "does not exist"),
+    ],
+)
+def test_wrong_use_is_told_at_once_in_one_line(tmp_path, checkpoints, arguments, said):
+    code, stderr = _run(checkpoints / "separate.ckpt", "-o", tmp_path / "bundle", *arguments)
+    assert code == 2
+    assert said in stderr.splitlines()[-1]
+    assert stderr.splitlines()[-1].startswith("dossr-export: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_checkpoint_is_told_in_one_line(tmp_path):
+    bad = tmp_path / "bad.ckpt"
+    bad.write_bytes(b"PK\x03\x04nothing")
+    code, stderr = _run(bad, "-o", tmp_path / "bundle")
+    assert code == 1
+    assert stderr.splitlines()[-1].startswith(f"dossr-export: {bad} is no readable checkpoint")
+
+
+def test_guessed_heads_are_said(tmp_path, tiny_state):
+    path = tmp_path / "model.ckpt"
+    torch.save(_overflowing(tiny_state), path)
+    _, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
+    assert "note: no tensor shows the number of attention heads: (1, 2, 4, 4) in the UNet" in stderr
+
+
+def test_help_has_every_option_and_an_example():
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    for word in (
+        "--fp16",
+        "--opset",
+        "--no-verify",
+        "Exit code",
+        "dossr-export dossr_default.ckpt",
+    ):
+        assert word in result.stdout
+
+
+def test_the_default_prompts_tokens_are_open_clips():
+    ids = tokenize(DEFAULT_PROMPT, 77)
+    assert len(ids) == 77
+    assert ids[:11] == [49406, 3772, 267, 1400, 268, 9977, 267, 279, 330, 49407, 0]
+    assert tokenize("", 77)[:3] == [49406, 49407, 0]
+    with pytest.raises(ValueError, match="at most 5 tokens, got 10"):
+        tokenize(DEFAULT_PROMPT, 5)
+
+
+def test_another_prompt_takes_the_users_tokenizer(tmp_path):
+    """A vocabulary of characters: every letter is a token, </w> ends a word."""
+    import json
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    ids = tokenize("a cat", 10, tmp_path)
+    assert ids == [52, 26, 2, 0, 45, 53, 0, 0, 0, 0]
+
+
+def test_the_text_tower_gives_the_references_embedding(golden, tiny_state):
+    import json
+
+    import numpy as np
+
+    from dossr.export.config import Hints, derive_config
+
+    shapes = {n: tuple(s) for n, s in json.loads((golden / "tiny_layout.json").read_text()).items()}
+    text = derive_config(shapes, Hints()).text
+    tensors = {name: tensor for name, tensor in tiny_state.items() if name.startswith(TEXT)}
+    embedded = embed_prompt(tensors, text, tokenize(DEFAULT_PROMPT, 77)).numpy()
+    expected = np.load(golden / "tiny_o3_s5_wavelet.npz")["prompt_embeds"]
+    np.testing.assert_allclose(embedded, expected, atol=1e-5)

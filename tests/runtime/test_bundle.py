@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from dossr.runtime import BundleError
+from dossr.runtime.bundle import MANIFEST, open_bundle, read_manifest
+
+
+def _edit(folder, change):
+    path = folder / MANIFEST
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_manifest_comes_back_as_it_was_written(toy_bundle, tmp_path):
+    manifest = open_bundle(toy_bundle).manifest
+    manifest.write(tmp_path)
+    assert read_manifest(tmp_path / MANIFEST) == manifest
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"is no bundle: it has no manifest\.json; make one with"):
+        open_bundle(tmp_path)
+
+
+def test_another_format_version_is_refused(fresh_bundle):
+    _edit(fresh_bundle, lambda d: d.update(format_version=99))
+    with pytest.raises(BundleError, match="must have format_version 1, got 99; export"):
+        open_bundle(fresh_bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\xff"])
+def test_a_manifest_that_is_no_manifest_is_refused(fresh_bundle, text):
+    (fresh_bundle / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        open_bundle(fresh_bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("stages"),
+        lambda d: d.update(stages=[1]),
+        lambda d: d["stages"]["encoder"].pop("file"),
+        lambda d: d["files"]["encoder.onnx"].update(size="many"),
+        lambda d: d.update(schedule={"linear_start": 2}),
+        lambda d: d.update(size_multiple=None),
+    ],
+)
+def test_a_damaged_manifest_is_told_in_one_line(fresh_bundle, change):
+    _edit(fresh_bundle, change)
+    with pytest.raises(BundleError, match=r"^[^\n]*manifest\.json is damaged: [^\n]*$"):
+        open_bundle(fresh_bundle)
+
+
+def test_a_stage_must_be_there_and_hashed(fresh_bundle):
+    _edit(fresh_bundle, lambda d: d["stages"].pop("decoder"))
+    with pytest.raises(BundleError, match="lacks stage 'decoder'"):
+        open_bundle(fresh_bundle)
+
+
+def test_a_file_without_a_hash_is_refused(fresh_bundle):
+    _edit(fresh_bundle, lambda d: d["files"].pop("decoder.onnx"))
+    with pytest.raises(BundleError, match=r"lacks the SHA-256 of 'decoder\.onnx'"):
+        open_bundle(fresh_bundle)
+
+
+def test_a_changed_file_is_refused(fresh_bundle):
+    path = fresh_bundle / "denoiser.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"denoiser\.onnx was changed: its SHA-256"):
+        open_bundle(fresh_bundle)
+
+
+def test_a_file_that_was_cut_off_is_refused(fresh_bundle):
+    path = fresh_bundle / "denoiser.onnx"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(BundleError, match=f"must have {size} bytes, got {size - 5}"):
+        open_bundle(fresh_bundle)
+
+
+def test_a_missing_file_is_refused(fresh_bundle):
+    (fresh_bundle / "encoder.onnx").unlink()
+    with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
+        open_bundle(fresh_bundle)
+
+
+@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/passwd", "a\\..\\b.onnx", "link.onnx"])
+def test_a_path_that_leaves_the_folder_is_refused(fresh_bundle, name):
+    """Also through a symbolic link, and although the file itself is as the manifest says."""
+    outside = fresh_bundle.parent / "outside.onnx"
+    (fresh_bundle / "decoder.onnx").rename(outside)
+    (fresh_bundle / "link.onnx").symlink_to(outside)
+
+    def change(document):
+        document["files"][name] = document["files"].pop("decoder.onnx")
+        document["stages"]["decoder"]["file"] = name
+
+    _edit(fresh_bundle, change)
+    with pytest.raises(BundleError, match="must lie inside"):
+        open_bundle(fresh_bundle)

@@ -1,0 +1,190 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from dossr.runtime.cli import main
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def run(toy_bundle):
+    """dossr-run with the toy bundle: exit code, stdout and stderr."""
+
+    def invoke(*arguments, bundle=toy_bundle):
+        result = CliRunner().invoke(main, [*map(str, arguments), "--bundle", str(bundle)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
+        return result.exit_code, result.stdout, result.stderr
+
+    return invoke
+
+
+def _size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def _copy(source, target):
+    """The same picture in the format that the target's suffix names."""
+    with Image.open(source) as image:
+        image.save(target)
+
+
+def _one_line(stderr):
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("dossr-run: ")
+    return stderr
+
+
+def test_one_file_to_one_file(run, photo, tmp_path):
+    code, stdout, _ = run(photo, "-o", tmp_path / "big.jpg")
+    assert code == 0
+    assert stdout.startswith(f"{tmp_path / 'big.jpg'}  80 x 48  ")
+    assert _size(tmp_path / "big.jpg") == (80, 48)
+
+
+def test_a_folder_keeps_its_shape_and_passes_over_what_is_no_picture(run, photo, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    _copy(photo, folder / "a.bmp")
+    _copy(photo, folder / "sub" / "b.png")
+    (folder / "notes.txt").write_text("no picture")
+    code, stdout, _ = run(folder, "-o", folder / "out")
+    assert code == 0
+    written = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*.png")}
+    assert written == {"a.png", "sub/b.png"}
+    assert len(stdout.splitlines()) == 2
+    code, _, _ = run(folder, "-o", folder / "out", "--overwrite")  # its own output is no input
+    assert code == 0
+    assert len(list((folder / "out").rglob("*.png"))) == 2
+
+
+def test_json_says_what_was_done(run, photo, tmp_path):
+    code, stdout, _ = run(photo, "-o", tmp_path / "o.png", "--json", "--steps", "2", "--seed", "1")
+    document = json.loads(stdout)
+    assert code == 0
+    assert (document["steps"], document["seed"]) == (2, 1)
+    (result,) = document["results"]
+    assert (result["width"], result["height"]) == (80, 48)
+    assert result["output"] == str(tmp_path / "o.png")
+
+
+def test_some_failures_are_named_and_the_others_go_on(run, photo, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    code, stdout, stderr = run(tmp_path / "bad.png", photo, "-o", tmp_path / "out")
+    assert code == 1
+    assert "bad.png must be a picture" in _one_line(stderr)
+    assert "photo.png" in stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
+def test_a_truncated_picture_fails_and_writes_nothing(run, photo, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(photo.read_bytes()[:200])
+    code, _, stderr = run(cut, "-o", tmp_path / "big.png")
+    assert code == 1
+    assert "cut off" in _one_line(stderr)
+    assert not (tmp_path / "big.png").exists()
+
+
+def test_an_existing_output_stops_everything_before_it_starts(run, photo, tmp_path):
+    target = tmp_path / "big.png"
+    target.write_text("mine")
+    code, _, stderr = run(photo, "-o", target)
+    assert code == 2
+    assert "big.png exists; pass --overwrite or --skip-existing" in _one_line(stderr)
+    assert target.read_text() == "mine"
+    assert run(photo, "-o", target, "--overwrite")[0] == 0
+    assert _size(target) == (80, 48)
+
+
+def test_a_broken_off_run_goes_on(run, photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        _copy(photo, folder / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("done before")
+    code, stdout, _ = run(folder, "-o", tmp_path / "out", "--skip-existing")
+    assert code == 0
+    assert (tmp_path / "out" / "a.png").read_text() == "done before"
+    assert len(stdout.splitlines()) == 1
+    code, _, stderr = run(folder, "-o", tmp_path / "out", "--skip-existing")
+    assert (code, stderr) == (0, "nothing to do: every output exists\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", "0"], "'--steps': 0 is not in the range 1<=x<=499"),
+        (["--order", "4"], "'--order': 4 is not in the range 1<=x<=3"),
+        (["--scale", "5"], "'--scale': 5.0 is not in the range"),
+        (["--color-fix", "sepia"], "'sepia' is not one of"),
+        (["--device", "tpu"], "'tpu' is not"),
+        (["--overwrite", "--skip-existing"], "contradict each other"),
+    ],
+)
+def test_wrong_use_is_told_in_one_line(run, photo, tmp_path, arguments, said):
+    code, _, stderr = run(photo, "-o", tmp_path / "big.png", *arguments)
+    assert code == 2
+    assert said in _one_line(stderr)
+    assert not (tmp_path / "big.png").exists()
+
+
+def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "twin").mkdir()
+    _copy(photo, tmp_path / "twin" / "photo.jpg")
+    for arguments, said in (
+        ([photo, "-o", tmp_path / "file" / "big.png"], "cannot write to"),
+        ([photo, tmp_path / "twin", "-o", tmp_path / "file"], "must be a folder"),
+        ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is no picture format"),
+        ([photo, tmp_path / "twin", "-o", tmp_path / "out"], "would both be written to"),
+        ([tmp_path / "missing.png", "-o", tmp_path / "out"], "does not exist"),
+        ([tmp_path / "file", "-o", tmp_path / "file"], "must be a folder"),
+    ):
+        code, _, stderr = run(*arguments)
+        assert code == 2
+        assert said in _one_line(stderr)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no pictures in" in _one_line(run(empty, "-o", tmp_path / "out")[2])
+
+
+def test_a_bundle_that_is_none_is_told_in_one_line(run, photo, tmp_path):
+    code, _, stderr = run(photo, "-o", tmp_path / "big.png", bundle=tmp_path)
+    assert code == 2
+    assert "is no bundle: it has no manifest.json" in _one_line(stderr)
+
+
+def test_help_has_every_option_and_an_example():
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    for word in ("--bundle", "--skip-existing", "Exit code", "dossr-run photo.jpg", "[default: 5"):
+        assert word in result.stdout
+
+
+def test_help_needs_nothing_heavy():
+    """Also not ONNX Runtime or Pillow: the help answers at once."""
+    program = (
+        "import sys\n"
+        "from dossr.runtime.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'onnx', 'onnxruntime', 'PIL'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

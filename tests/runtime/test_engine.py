@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from dossr.runtime import EngineError
+from dossr.runtime.engine import TensorSpec, load_engine
+
+
+def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
+    engine = load_engine(toy_bundle / "restorer.onnx", "cpu")
+    wanted = r"tensor 'lr' must be float32\[batch, 3, lr_h, lr_w\], got "
+    for array, got in (
+        (np.zeros((1, 3, 8, 8)), r"float64\[1, 3, 8, 8\]"),
+        (np.zeros((1, 4, 8, 8), np.float32), r"float32\[1, 4, 8, 8\]"),
+        (np.zeros((3, 8, 8), np.float32), r"float32\[3, 8, 8\]"),
+    ):
+        with pytest.raises(ValueError, match=wanted + got):
+            engine.run(lr=array)
+
+
+def test_seams_are_what_the_file_says(toy_bundle):
+    engine = load_engine(toy_bundle / "denoiser.onnx", "cpu")
+    assert engine.inputs["time"] == TensorSpec("time", "float32", ("batch",))
+    assert list(engine.inputs) == ["x", "hint", "time"]
+    assert list(engine.outputs) == ["eps"]
+
+
+def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no protobuf at all")
+    with pytest.raises(EngineError, match=r"^ONNX Runtime cannot open .*broken\.onnx: [^\n]+$"):
+        load_engine(path, "cpu")
+    with pytest.raises(EngineError, match=r"^ONNX Runtime cannot open .*none\.onnx: [^\n]+$"):
+        load_engine(tmp_path / "none.onnx", "cpu")
+
+
+def test_a_network_that_fails_is_told_in_one_line(toy_bundle):
+    engine = load_engine(toy_bundle / "denoiser.onnx", "cpu")
+    x, hint = np.zeros((1, 4, 8, 8), np.float32), np.zeros((1, 4, 7, 8), np.float32)
+    with pytest.raises(EngineError, match=r"^denoiser\.onnx failed: [^\n]+$"):
+        engine.run(x=x, hint=hint, time=np.zeros(1, np.float32))

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dossr.runtime import EngineError, Pipeline, load_pipeline
+from dossr.runtime.sampling import draw_noise
+
+
+@pytest.fixture(scope="module")
+def pipeline(toy_bundle):
+    return load_pipeline(toy_bundle)
+
+
+def _photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_comes_out_four_times_as_large(pipeline, height, width):
+    hr = pipeline.upscale(_photo(height, width), steps=1)
+    assert (hr.dtype, hr.shape) == (np.uint8, (4 * height, 4 * width, 3))
+
+
+def test_every_intermediate_is_observed_in_order(pipeline):
+    seen = []
+    hr = pipeline.upscale(_photo(20, 16), steps=3, observe=lambda n, a: seen.append((n, a)))
+    names = ["restored", "hint", "x_lr", *["x", "eps", "x0"] * 3, "latent", "decoded", "image"]
+    assert names == [name for name, _ in seen]
+    arrays = dict(seen)
+    assert arrays["restored"].shape == (1, 3, 128, 64)
+    assert arrays["eps"].shape == pipeline.latent_shape(20, 16) == (1, 4, 16, 8)
+    assert arrays["image"].shape == (1, 3, 80, 64)
+    assert all(array.dtype == np.float32 for array in arrays.values())
+    np.testing.assert_array_equal(hr, np.rint(arrays["image"][0].transpose(1, 2, 0) * 255))
+
+
+def test_a_seed_means_a_picture(pipeline):
+    photo = _photo(16, 16)
+    first = pipeline.upscale(photo, seed=7, color_fix="none")
+    pipeline.upscale(_photo(33, 20, seed=1), seed=3)
+    np.testing.assert_array_equal(pipeline.upscale(photo, seed=7, color_fix="none"), first)
+    assert not np.array_equal(pipeline.upscale(photo, seed=8, color_fix="none"), first)
+
+
+def test_noise_that_is_passed_in_is_used_as_drawn(pipeline):
+    photo = _photo(16, 16)
+    noise = draw_noise(7, 5, pipeline.latent_shape(16, 16))
+    np.testing.assert_array_equal(
+        pipeline.upscale(photo, noise=noise), pipeline.upscale(photo, seed=7)
+    )
+
+
+def test_the_draws_of_a_seed_never_change():
+    """Philox in float32: these numbers are NumPy's and stand for every picture ever made."""
+    noise = draw_noise(42, 1, (1, 1, 1, 2))
+    assert len(noise) == 3
+    expected = np.random.Generator(np.random.Philox(42)).standard_normal(6, dtype=np.float32)
+    np.testing.assert_array_equal(np.concatenate([n.ravel() for n in noise]), expected)
+
+
+def test_order_and_steps_matter(pipeline):
+    seen = {}
+    for order in (1, 2, 3):
+        pipeline.upscale(
+            _photo(16, 16), order=order, observe=lambda n, a, o=order: seen.update({(o, n): a})
+        )
+    assert not np.array_equal(seen[1, "latent"], seen[2, "latent"])
+    assert not np.array_equal(seen[2, "latent"], seen[3, "latent"])
+
+
+@pytest.mark.parametrize(
+    ("lr", "got"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"got float32 \(4, 4, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"got uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"got uint8 \(4, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"got uint8 \(0, 4, 3\)"),
+    ],
+)
+def test_a_wrong_picture_is_refused(pipeline, lr, got):
+    with pytest.raises(ValueError, match=rf"lr must be uint8 \(height, width, 3\), {got}"):
+        pipeline.upscale(lr)
+
+
+def test_wrong_settings_are_refused(pipeline):
+    photo = _photo(16, 16)
+    with pytest.raises(ValueError, match="color_fix must be wavelet, adain, none, got 'sepia'"):
+        pipeline.upscale(photo, color_fix="sepia")
+    with pytest.raises(ValueError, match="steps must be between 1 and 499, got 0"):
+        pipeline.upscale(photo, steps=0)
+    with pytest.raises(ValueError, match="order must be 1, 2 or 3, got 4"):
+        pipeline.upscale(photo, order=4)
+    noise = draw_noise(0, 5, (1, 4, 8, 8))
+    with pytest.raises(ValueError, match=r"noise must be 7 arrays of shape \(1, 4, 8, 8\), got 6"):
+        pipeline.upscale(photo, noise=noise[:6])
+    with pytest.raises(ValueError, match=r"got one of shape \(1, 4, 8, 9\)"):
+        pipeline.upscale(photo, noise=[*noise[:6], np.zeros((1, 4, 8, 9), np.float32)])
+
+
+def test_numbers_that_are_not_finite_make_no_picture(pipeline):
+    class Broken:
+        inputs, outputs = {}, {}
+
+        def run(self, **inputs):
+            return {"image": np.full((1, 3, 64, 64), np.nan, np.float32)}
+
+    broken = Pipeline({**pipeline._stages, "decoder": Broken()}, pipeline.manifest)
+    with pytest.raises(EngineError, match="not finite"):
+        broken.upscale(_photo(16, 16))
+
+
+def test_an_unknown_device_is_refused(toy_bundle):
+    with pytest.raises(ValueError, match="device must be cpu, got 'tpu'"):
+        load_pipeline(toy_bundle, "tpu")
