@@ -16,8 +16,10 @@ from torch import Tensor
 from ..runtime.bundle import sha256
 from .config import (
     CONDITION,
+    CONTROL,
     OFFICIAL,
     RESTORER,
+    UNET,
     VAE,
     CheckpointError,
     ModelConfig,
@@ -30,6 +32,8 @@ from .layout import layout
 from .networks.restorer import basicsr_name
 
 _NAMED = 3  # faults that an error message names
+_KNOWN = (UNET, CONTROL, VAE, CONDITION, RESTORER)  # nothing below these may be left out
+_PASSED_OVER = (f"{VAE}loss.",)  # of training
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _official(name: str) -> str:
 
 
 def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
-    """Raise unless every tensor is there in its shape."""
+    """Raise unless the networks' tensors are these, each in its shape."""
     wanted = layout(config)
     faults = [
         f"tensor '{name}' is missing"
@@ -138,6 +142,11 @@ def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
         else f"tensor '{name}' must have shape {list(shape)}, got {list(shapes[name])}"
         for name, shape in wanted.items()
         if shapes.get(name) != shape
+    ]
+    faults += [
+        f"tensor '{name}' belongs to no network of DoSSR's kind"
+        for name in shapes
+        if name not in wanted and name.startswith(_KNOWN) and not name.startswith(_PASSED_OVER)
     ]
     if faults:
         more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""

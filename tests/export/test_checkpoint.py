@@ -101,6 +101,7 @@ def test_buffers_and_losses_beside_the_networks_are_passed_over(tmp_path, tiny_s
         "alphas_cumprod": torch.from_numpy(NoiseLevels().alpha_bar()).float(),
         "lambdas": torch.zeros(1000),
         "cond_stage_model.model.attn_mask": torch.zeros(77, 77),
+        "first_stage_model.loss.logvar": torch.zeros(()),
     }
     checkpoint = read_checkpoint(_save(tmp_path / "full.ckpt", {**tiny_state, **buffers}))
     assert _same(checkpoint, tiny_state)
@@ -140,6 +141,13 @@ def test_many_faults_are_counted(tmp_path, tiny_state):
     said = _fault(_save(tmp_path / "holes.ckpt", state))
     assert "'control_model.zero_convs.0.0.weight' is missing" in said
     assert said.endswith("and 21 more")
+
+
+def test_a_network_with_more_in_it_is_refused(tmp_path, tiny_state):
+    """Attention on a level of the VAE, which DoSSR's has not, would be left out in silence."""
+    name = "first_stage_model.encoder.down.2.attn.0.q.weight"
+    path = _save(tmp_path / "more.ckpt", {**tiny_state, name: torch.zeros(128, 128, 1, 1)})
+    assert f"tensor '{name}' belongs to no network of DoSSR's kind" in _fault(path)
 
 
 def test_another_model_is_refused(tmp_path, tiny_state):

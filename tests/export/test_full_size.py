@@ -4,6 +4,7 @@ import os
 import sys
 import time
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_the_full_size_bundle_gives_the_references_picture(
     size = sum(file.stat().st_size for file in out.iterdir())
     data = np.load(golden / "full_o3_s5_wavelet.npz")
     worst, _, _ = golden_errors(out, data, 3, "wavelet")
-    print(
+    click.echo(
         f"\n{precision}: export {seconds:.0f} s, peak {peak / GIB:.1f} GiB, bundle {size / 1e9:.2f} GB; "
         + ", ".join(f"{name} {error:.1e}" for name, error in worst.items())
     )
