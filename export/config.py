@@ -68,6 +68,8 @@ class VaeConfig:
     latent_channels: int
     channels: tuple[int, ...]
     blocks: int
+    attention: bool = True
+    """Whether the middle of encoder and decoder has attention; the released model's has."""
 
     @property
     def factor(self) -> int:
@@ -287,6 +289,7 @@ def _vae(part: _Part) -> VaeConfig:
         ),
         channels=tuple(width(level) for level in range(levels)),
         blocks=part.count("encoder.down.0.block."),
+        attention=part.has("encoder.mid.attn_1.") or part.has("decoder.mid.attn_1."),
     )
 
 

@@ -152,11 +152,12 @@ def _vae_block(inputs: int, outputs: int) -> Tensors:
         yield from _pair("nin_shortcut", outputs, inputs, 1, 1)
 
 
-def _vae_middle(width: int) -> Tensors:
+def _vae_middle(width: int, attention: bool) -> Tensors:
     yield from _under("mid.block_1", _vae_block(width, width))
-    yield from _pair("mid.attn_1.norm", width)
-    for name in ("q", "k", "v", "proj_out"):
-        yield from _pair(f"mid.attn_1.{name}", width, width, 1, 1)
+    if attention:
+        yield from _pair("mid.attn_1.norm", width)
+        for name in ("q", "k", "v", "proj_out"):
+            yield from _pair(f"mid.attn_1.{name}", width, width, 1, 1)
     yield from _under("mid.block_2", _vae_block(width, width))
 
 
@@ -170,7 +171,7 @@ def _vae_encoder(vae: VaeConfig) -> Tensors:
             inputs = width
         if level < last:
             yield from _pair(f"encoder.down.{level}.downsample.conv", width, width, 3, 3)
-    yield from _under("encoder", _vae_middle(inputs))
+    yield from _under("encoder", _vae_middle(inputs, vae.attention))
     yield from _pair("encoder.norm_out", inputs)
     yield from _pair("encoder.conv_out", moments, inputs, 3, 3)
     yield from _pair("quant_conv", moments, moments, 1, 1)
@@ -180,7 +181,7 @@ def _vae_decoder(vae: VaeConfig) -> Tensors:
     latent, inputs = vae.latent_channels, vae.channels[-1]
     yield from _pair("post_quant_conv", latent, latent, 1, 1)
     yield from _pair("decoder.conv_in", inputs, latent, 3, 3)
-    yield from _under("decoder", _vae_middle(inputs))
+    yield from _under("decoder", _vae_middle(inputs, vae.attention))
     for level in reversed(range(len(vae.channels))):
         for block in range(vae.blocks + 1):
             width = vae.channels[level]

@@ -107,8 +107,12 @@ def released_schedule(steps: int, levels: NoiseLevels | None = None) -> Schedule
     eta is Eq. 4 with t1 = T/2 taken at half-integers, so that it stays below 1 (and lambda finite)
     at the start. ``steps`` is between 1 and 499.
     """
-    eta = (1.0 - np.cos(np.pi * np.linspace(0.001, 0.999, SHIFT_STEPS))) / 2.0
-    return _sample(steps, eta, levels)
+    return _sample(steps, released_shift(), levels)
+
+
+def released_shift() -> NDArray[np.float64]:
+    """eta at the network times 0 to T/2 - 1, as the released weights were trained; then it is 1."""
+    return np.asarray((1.0 - np.cos(np.pi * np.linspace(0.001, 0.999, SHIFT_STEPS))) / 2.0)
 
 
 def shifted_schedule(

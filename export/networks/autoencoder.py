@@ -54,6 +54,7 @@ def autoencoder(config: ModelConfig) -> AutoencoderKL:
         block_out_channels=config.vae.channels,
         layers_per_block=config.vae.blocks,
         latent_channels=config.vae.latent_channels,
+        mid_block_add_attention=config.vae.attention,
         scaling_factor=config.latent_scale,
     )
 

@@ -17,6 +17,7 @@ from ..config import CONTROL, UNET, ModelConfig
 class Denoiser(nn.Module):
     """x, hint (batch, c, h, w) and time (batch,), all float32 -> eps, shaped like x.
 
+    ``text`` (batch, positions, width) is for training; it is folded in before export.
     The ControlNet sees the state and the hint side by side; its outputs are added to the UNet's
     skip connections and middle with weight 1.
     """
@@ -25,8 +26,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.unet, self.control = unet, control
 
-    def forward(self, x: Tensor, hint: Tensor, time: Tensor) -> Tensor:
-        text = x[:, :, 0]  # the folded keys and values take no more than the batch size from it
+    def forward(self, x: Tensor, hint: Tensor, time: Tensor, text: Tensor | None = None) -> Tensor:
+        if text is None:
+            text = x[:, :, 0]  # folded keys and values take no more than the batch size from it
         down, middle = self.control(
             torch.cat([x, hint], dim=1), time, text, controlnet_cond=x, return_dict=False
         )
@@ -59,17 +61,24 @@ class _NoStem(nn.Module):
         return 0.0
 
 
-def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
-    """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
+def new_denoiser(config: ModelConfig) -> Denoiser:
+    """The network with fresh weights, on torch's default device; the prompt is not folded in."""
     shared = _shared_arguments(config)
     latent = config.unet.latent_channels
     up = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in config.unet.attention[::-1])
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            in_channels=latent, out_channels=latent, up_block_types=up, **shared
-        )
-        control = ControlNetModel(in_channels=2 * latent, **shared)
+    unet = UNet2DConditionModel(
+        in_channels=latent, out_channels=latent, up_block_types=up, **shared
+    )
+    control = ControlNetModel(in_channels=2 * latent, **shared)
     control.controlnet_cond_embedding = _NoStem()
+    return Denoiser(unet, control)
+
+
+def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
+    """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
+    with torch.device("meta"):
+        network = new_denoiser(config)
+    unet, control = network.unet, network.control
     unet.load_state_dict(
         convert_ldm_unet_checkpoint(
             {n: t for n, t in tensors.items() if n.startswith(UNET)}, unet.config
@@ -82,7 +91,7 @@ def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) ->
         ),
         assign=True,
     )
-    network = Denoiser(unet, control).eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
     _fold_prompt(network, prompt)
     return network
 

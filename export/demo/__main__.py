@@ -1,0 +1,32 @@
+"""``python -m dossr.export.demo FOLDER``: train the demo model and write its checkpoint."""
+
+from pathlib import Path
+
+import click
+
+from ...runtime.command import Command
+from ..cli import Terminal
+
+
+@click.command("dossr.export.demo", cls=Command)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--pictures", type=click.IntRange(16), default=2000, show_default=True,
+              help="Procedural pictures to make and train on.")  # fmt: skip
+@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="Divides the numbers of training steps: 0.1 trains ten times as long.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def main(folder: Path, device: str, pictures: int, speed: float, seed: int) -> None:
+    """Train the demo model in FOLDER, without any data set: demo.ckpt and demo.yaml.
+
+    Restorer, autoencoder and denoiser one after the other. A run that was broken off goes on where
+    it was when the same command is given again. The loss curves are FOLDER/*.csv and losses.png.
+    """
+    from .run import train_demo
+
+    train_demo(folder, device, pictures, speed, seed, Terminal())
+    click.echo(f"{folder / 'demo.ckpt'}\n{folder / 'demo.yaml'}")
+
+
+if __name__ == "__main__":
+    main()

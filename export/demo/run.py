@@ -1,0 +1,128 @@
+"""The whole recipe: pictures, restorer, autoencoder, denoiser, checkpoint."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..exporter import Progress
+from ..networks.autoencoder import Encoder, autoencoder
+from ..networks.denoiser import new_denoiser
+from ..networks.restorer import RRDBNet
+from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from .assemble import official_state, text_state, write_yaml
+from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
+from .pool import Pictures, pictures
+from .recipe import DEMO, LOG_VARIANCE, TRAININGS, Training
+from .train import Loss, train
+
+State = dict[str, Tensor]
+
+
+def train_demo(
+    folder: Path, device: str, count: int, speed: float, seed: int, progress: Progress
+) -> None:
+    """Train every network in ``folder`` and write demo.ckpt, demo.yaml and losses.png there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress.phase("making pictures", count) as advance:
+        pool = pictures(folder / "pictures.npy", count, seed, advance)
+    run = _Run(folder, torch.device(device), speed, seed, progress)
+    restorer, vae = run.restorer(pool), run.autoencoder(pool)
+    config, latents = run.encode(restorer, vae, pool)
+    denoiser = run.denoiser(config, latents)
+    states = {
+        "restorer": restorer,
+        "vae": vae,
+        "unet": _below(denoiser, "unet."),
+        "control": _below(denoiser, "control."),
+    }
+    torch.save(official_state(config, states), folder / "demo.ckpt")
+    write_yaml(config, folder / "demo.yaml")
+    plot_losses(folder)
+
+
+def plot_losses(folder: Path) -> None:
+    """The loss curves of a training folder as losses.png."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(TRAININGS), figsize=(12, 3.2), layout="constrained")
+    for axis, name in zip(axes, TRAININGS, strict=True):
+        steps, losses, _ = np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2).T
+        axis.plot(steps, losses)
+        axis.set(title=name, xlabel="step", ylabel="loss", yscale="log")
+        axis.grid(alpha=0.3, which="both")
+    figure.savefig(folder / "losses.png", dpi=120)
+    plt.close(figure)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training run; each method trains one network and returns its averaged weights."""
+
+    folder: Path
+    device: torch.device
+    speed: float
+    seed: int
+    progress: Progress
+
+    def restorer(self, pool: Pictures) -> State:
+        torch.manual_seed(self.seed)
+        network = _new_restorer().to(self.device)
+        training = self._training("restorer")
+        loss = restorer_loss(network, pool, training, self.device)
+        return self._train("restorer", network, loss, training)
+
+    def autoencoder(self, pool: Pictures) -> State:
+        torch.manual_seed(self.seed)
+        vae = autoencoder(DEMO).to(self.device)
+        with torch.no_grad():
+            vae.quant_conv.bias[DEMO.vae.latent_channels :] = LOG_VARIANCE
+        training = self._training("autoencoder")
+        loss = autoencoder_loss(vae, pool, training, self.device)
+        return self._train("autoencoder", vae, loss, training)
+
+    def encode(self, restorer: State, vae: State, pool: Pictures) -> tuple[ModelConfig, Latents]:
+        """The demo's configuration with its measured latent scale, and the pool's latents."""
+        network, whole = _new_restorer(), autoencoder(DEMO)
+        network.load_state_dict(restorer)
+        whole.load_state_dict(vae)
+        network.to(self.device).eval()
+        encoder = Encoder(whole, 1.0).to(self.device).eval()
+        with self.progress.phase("encoding pictures", len(pool)) as advance:
+            raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
+        scale = 1.0 / float(raw.x0.float().std())
+        latents = Latents(*(value * scale for value in (raw.x0, raw.mean, raw.std)))
+        return replace(DEMO, latent_scale=round(scale, 6)), latents
+
+    def denoiser(self, config: ModelConfig, latents: Latents) -> State:
+        prompt = embed_prompt(
+            text_state(config), config.text, tokenize(DEFAULT_PROMPT, config.text.positions)
+        )
+        torch.manual_seed(self.seed)
+        network = new_denoiser(config).to(self.device)
+        training = self._training("denoiser")
+        prompt = prompt.to(self.device)
+        loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
+        return self._train("denoiser", network, loss, training)
+
+    def _training(self, name: str) -> Training:
+        training = TRAININGS[name]
+        return replace(training, steps=max(1, round(training.steps / self.speed)))
+
+    def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:
+        with self.progress.phase(f"training the {name}", training.steps) as advance:
+            if self.device.type == "cuda":  # on CPUs the norms are twice as slow in this layout
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return train(name, network, loss, training, self.folder, self.seed, advance)
+
+
+def _new_restorer() -> RRDBNet:
+    widths = DEMO.restorer
+    return RRDBNet(widths.features, widths.blocks, widths.growth)
+
+
+def _below(state: State, prefix: str) -> State:
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}

@@ -1,0 +1,186 @@
+"""The demo recipe: its data, its training loop, and the checkpoint that comes out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dossr.export.checkpoint import read_checkpoint
+from dossr.export.config import CONTROL, RESTORER, UNET, VAE
+from dossr.export.demo.assemble import official_state, write_yaml
+from dossr.export.demo.degrade import Degradation
+from dossr.export.demo.images import procedural_picture
+from dossr.export.demo.losses import Latents, autoencoder_loss, denoiser_loss, restorer_loss
+from dossr.export.demo.pool import pictures
+from dossr.export.demo.recipe import DEMO, Training
+from dossr.export.demo.train import train
+from dossr.export.networks.autoencoder import autoencoder, vae_state
+from dossr.export.networks.denoiser import denoiser, new_denoiser
+from dossr.export.networks.restorer import RRDBNet
+from dossr.export.networks.text import embed_prompt, tokenize
+
+CPU = torch.device("cpu")
+
+
+def _nothing(count):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("pool") / "pictures.npy", 4, 0, _nothing)
+
+
+def test_a_picture_is_a_function_of_its_seed():
+    first, again, other = (procedural_picture(np.random.default_rng(s), 64) for s in (1, 1, 2))
+    assert (first.dtype, first.shape) == (np.uint8, (64, 64, 3))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_pictures_have_the_edges_of_photographs():
+    """Gradients are heavy-tailed: mostly flat, with strong edges; noise has a kurtosis of 3."""
+    kurtosis = []
+    for seed in range(12):
+        grey = procedural_picture(np.random.default_rng(seed), 128).mean(2)
+        gradient = np.diff(grey, axis=1).ravel()
+        kurtosis.append(np.mean(gradient**4) / np.mean(gradient**2) ** 2)
+    assert np.median(kurtosis) > 8
+
+
+def test_the_pool_is_made_once_and_is_the_same_when_made_again(tmp_path, pool):
+    made = []
+    first = pictures(tmp_path / "p.npy", 4, 0, made.append)
+    again = pictures(tmp_path / "p.npy", 4, 0, made.append)
+    assert len(made) == 4
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, pool)
+
+
+def test_a_degraded_picture_is_a_quarter_and_a_function_of_its_seed(pool):
+    lr = Degradation()(pool[0], np.random.default_rng(3))
+    assert (lr.dtype, lr.shape) == (np.uint8, (64, 64, 3))
+    np.testing.assert_array_equal(lr, Degradation()(pool[0], np.random.default_rng(3)))
+    with pytest.raises(ValueError, match="sides must be multiples of 4, got 30 x 32"):
+        Degradation()(pool[0][:30, :32], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("mild", "strong"),
+    [
+        ({"noise": (1, 1)}, {"noise": (20, 20)}),
+        ({"blur": (0.1, 0.1)}, {"blur": (4, 4)}),
+        ({"jpeg": (95, 95)}, {"jpeg": (20, 20)}),
+    ],
+)
+def test_each_degradation_takes_something_away(pool, mild, strong):
+    clean = Degradation(blur=(0, 0), noise=(0, 0), jpeg=(100, 100))
+
+    def error(change):
+        results = []
+        for seed, picture in enumerate(pool):
+            lr = replace(clean, **change)(picture, np.random.default_rng(seed)).astype(float)
+            plain = clean(picture, np.random.default_rng(seed))
+            results.append(np.mean((lr - plain) ** 2))
+        return np.mean(results)
+
+    assert error(strong) > 2 * error(mild)
+
+
+def _losses(folder, name):
+    return np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2)[:, 1]
+
+
+def _restorer():
+    torch.manual_seed(0)
+    return RRDBNet(8, 1, 8)
+
+
+def _latents(side=16):
+    """Smooth random latents, and blurred copies of them as the restored pictures'."""
+    torch.manual_seed(0)
+    x0 = torch.randn(4, DEMO.vae.latent_channels, side // 4, side // 4)
+    x0 = torch.nn.functional.interpolate(x0, scale_factor=4.0, mode="bilinear")
+    return Latents(x0.half(), (0.8 * x0).half(), torch.full_like(x0, 0.05).half())
+
+
+@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser"])
+def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
+    """A few dozen steps on a few pictures; mean loss of the last eight below that of the first."""
+    monkeypatch.setattr("dossr.export.demo.train._SAVE_EVERY", 8)
+    training = Training(steps=48, batch=4, crop=32 if name != "denoiser" else 16, rate=2e-3)
+    torch.manual_seed(0)
+    if name == "restorer":
+        network = _restorer()
+        loss = restorer_loss(network, pool, training, CPU)
+    elif name == "autoencoder":
+        network = autoencoder(DEMO)
+        loss = autoencoder_loss(network, pool, training, CPU)
+    else:
+        network = new_denoiser(DEMO)
+        prompt = torch.randn(1, 77, DEMO.text.width)
+        loss = denoiser_loss(network, _latents(), prompt, DEMO.levels, training, CPU)
+    train(name, network, loss, training, tmp_path, 0, _nothing)
+    losses = _losses(tmp_path, name)
+    assert len(losses) == 6
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_broken_off_training_goes_on_as_if_nothing_had_happened(tmp_path, pool, monkeypatch):
+    monkeypatch.setattr("dossr.export.demo.train._SAVE_EVERY", 4)
+    training = Training(steps=12, batch=2, crop=32, rate=1e-3)
+
+    def run(folder, stop_at=None):
+        folder.mkdir(exist_ok=True)
+        network = _restorer()
+        loss = restorer_loss(network, pool, training, CPU)
+
+        def breaking(step, random):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return loss(step, random)
+
+        return train("restorer", network, breaking, training, folder, 0, _nothing)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", stop_at=10)
+    resumed = run(tmp_path / "parts")
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+    np.testing.assert_array_equal(
+        _losses(tmp_path / "whole", "restorer"), _losses(tmp_path / "parts", "restorer")
+    )
+
+
+def test_the_checkpoint_is_official_and_holds_the_trained_networks(tmp_path):
+    """Read back and built as dossr-export does it, the networks compute what was trained."""
+    torch.manual_seed(0)
+    config = replace(DEMO, latent_scale=0.7)
+    widths = DEMO.restorer
+    restorer = RRDBNet(widths.features, widths.blocks, widths.growth)
+    vae, network = autoencoder(config), new_denoiser(config)
+    states = {
+        "restorer": restorer.state_dict(),
+        "vae": vae.state_dict(),
+        "unet": network.unet.state_dict(),
+        "control": network.control.state_dict(),
+    }
+    torch.save(official_state(config, states), tmp_path / "demo.ckpt")
+    write_yaml(config, tmp_path / "demo.yaml")
+    checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
+    assert checkpoint.config == config
+    assert checkpoint.shares_encoder
+    assert all(
+        torch.equal(tensor, restorer.state_dict()[name.removeprefix(RESTORER)])
+        for name, tensor in checkpoint.part(RESTORER).items()
+    )
+    rebuilt = vae_state(checkpoint.part(VAE), vae)
+    assert all(torch.equal(tensor, rebuilt[name]) for name, tensor in vae.state_dict().items())
+    text = checkpoint.part("cond_stage_model.model.")
+    prompt = embed_prompt(text, config.text, tokenize("", config.text.positions))
+    folded = denoiser(config, checkpoint.part(UNET, CONTROL), prompt)
+    x, hint = torch.randn(2, 1, config.vae.latent_channels, 8, 8)
+    with torch.no_grad():
+        expected = network.eval()(x, hint, torch.tensor([100.0]), prompt)
+        torch.testing.assert_close(folded(x, hint, torch.tensor([100.0])), expected)
