@@ -22,6 +22,8 @@ CONDITION = "cond_encoder."
 RESTORER = "preprocess_model."
 PARTS = (UNET, CONTROL, VAE, TEXT, CONDITION, RESTORER)
 
+UPSCALING = 4
+LATENT_MULTIPLE = 8  # of latent sides, in every model: SD's UNet halves three times
 HEAD_WIDTH = 64  # of the released model; head widths leave no trace in the tensors
 
 
@@ -126,8 +128,10 @@ class ModelConfig:
 
     @property
     def size_multiple(self) -> int:
-        """LR sides must be multiples of this (images are padded to it)."""
-        return max(1, math.lcm(self.unet.factor * self.vae.factor, 4) // 4)
+        """LR sides must be multiples of this (images are padded to it): 16 where the VAE shrinks
+        by 8, 8 where it shrinks by 4."""
+        latent = math.lcm(self.unet.factor, LATENT_MULTIPLE)
+        return max(1, latent * self.vae.factor // UPSCALING)
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as plain values, for the manifest."""
@@ -260,7 +264,7 @@ def _unet(part: _Part, hints: Hints) -> UNetConfig:
 
 
 def _heads(channels: tuple[int, ...], hints: Hints) -> tuple[int, ...]:
-    if hints.head_count is not None:
+    if hints.head_count is not None and hints.head_width is None:  # LDM lets the width win
         heads = (hints.head_count,) * len(channels)
     else:
         head_width = hints.head_width or math.gcd(HEAD_WIDTH, *channels)

@@ -212,19 +212,25 @@ def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
 @contextmanager
 def _replacing(out: Path, overwrite: bool) -> Iterator[Path]:
     """A folder to write in; it takes the place of ``out`` only when the block succeeds."""
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists; choose another folder or pass --overwrite")
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise FileExistsError(f"{out} exists and is no bundle; it is not overwritten")
+    _check_replaceable(out, overwrite)
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
         folder = Path(scratch) / "new"
         folder.mkdir()
         yield folder
         out.parent.mkdir(parents=True, exist_ok=True)
+        _check_replaceable(out, overwrite)  # again: somebody may have made it meanwhile
         if out.exists():
             out.rename(Path(scratch) / "old")
         folder.rename(out)
+
+
+def _check_replaceable(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists; choose another folder or pass --overwrite")
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty and not (out / MANIFEST).is_file():
+        raise FileExistsError(f"{out} exists and is no bundle; it is not overwritten")
 
 
 def _size(path: Path) -> int | None:

@@ -100,9 +100,19 @@ def open_bundle(folder: Path) -> Bundle:
     """Read a bundle and check every file's place, size and SHA-256. Raises BundleError."""
     bundle = Bundle(folder, read_manifest(folder / MANIFEST))
     root = folder.resolve()
-    for name, record in bundle.manifest.files.items():
-        _check_inside(root, name)
-        _check_file(root / name, record)
+    try:
+        for name, record in bundle.manifest.files.items():
+            _check_inside(root, name)
+            _check_file(root / name, record)
+        unlisted = {path.name for path in root.glob("*.onnx*")} - bundle.manifest.files.keys()
+    except (OSError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"a file of bundle {folder} cannot be read: {error}") from error
+    if unlisted:
+        raise BundleError(
+            f"bundle file {root / min(unlisted)} is not in the manifest; export the bundle again"
+        )
     return bundle
 
 
@@ -114,17 +124,17 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(
             f"{path.parent} is no bundle: it has no {path.name}; make one with dossr-export"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise BundleError(
             f"{path} must have format_version {FORMAT_VERSION}, got {version!r}; "
             "export the checkpoint again with this version of dossr"
         )
     try:
         manifest = _parse(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{path} is damaged: {error!r}; export the checkpoint again") from error
     missing = [name for name in REQUIRED_STAGES if name not in manifest.stages]
     unlisted = [s.file for s in manifest.stages.values() if s.file not in manifest.files]
@@ -154,9 +164,9 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
         opset=int(document["opset"]),
         prompt=str(document["prompt"]),
         latent_scale=float(document["latent_scale"]),
-        latent_channels=int(document["latent_channels"]),
-        vae_factor=int(document["vae_factor"]),
-        size_multiple=int(document["size_multiple"]),
+        latent_channels=_positive(document, "latent_channels"),
+        vae_factor=_positive(document, "vae_factor"),
+        size_multiple=_positive(document, "size_multiple"),
         schedule=NoiseLevels(**document["schedule"]),
         model=dict(document["model"]),
         stages={
@@ -169,6 +179,13 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
         },
         verification=list(document["verification"]),
     )
+
+
+def _positive(document: Mapping[str, Any], name: str) -> int:
+    value = document[name]
+    if type(value) is not int or not 1 <= value <= 1 << 16:
+        raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
+    return value
 
 
 def _specs(specs: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -1,6 +1,8 @@
 """``dossr-run``: upscale picture files and folders."""
 
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from .command import Command
+from .command import Command, say
 from .engine import DEVICES
 
 if TYPE_CHECKING:
@@ -81,10 +83,15 @@ def main(
     """
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
-    jobs = _jobs(inputs, output)
-    if skip_existing:
-        jobs = [job for job in jobs if not job.target.exists()]
-    _prepare(jobs, overwrite)
+    if not math.isfinite(scale):
+        raise click.UsageError(f"--scale must be between 1 and 4, got {scale}")
+    try:
+        jobs = _jobs(inputs, output)
+        if skip_existing:
+            jobs = [job for job in jobs if not job.target.exists()]
+        _check_outputs(jobs, overwrite)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
     results: list[dict[str, Any]] = []
     if jobs:
         pipeline = _open(bundle, device)
@@ -96,7 +103,7 @@ def main(
             result = _upscale(pipeline, job, scale, settings, label)
             results.append(result)
             if "error" in result:
-                click.echo(f"dossr-run: {result['error']}", err=True)
+                say("dossr-run", result["error"])
             elif not as_json:
                 click.echo(
                     f"{job.target}  {result['width']} x {result['height']}  {result['seconds']:.1f} s"
@@ -113,26 +120,19 @@ def main(
 
 def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
     """What to read and where to write it. Raises UsageError where two would be one file."""
-    from .files import is_picture_name, is_writable_name
+    from .files import is_writable_name
 
     if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
         if not is_writable_name(output):
             raise click.UsageError(
-                f"cannot write {output}: '{output.suffix}' is no picture format; try .png"
+                f"cannot write {output}: '{output.suffix}' is no format that can be written; try .png"
             )
         return [Job(inputs[0], output)]
     if output.exists() and not output.is_dir():
-        raise click.UsageError(f"{output} must be a folder for several inputs, and it is a file")
-    written = output.resolve()
+        raise click.UsageError(f"{output} must be a folder for these inputs, and it is a file")
     jobs: dict[Path, Job] = {}
     for path in inputs:
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for file in files:
-            if path.is_dir() and (
-                not is_picture_name(file) or file.resolve().is_relative_to(written)
-            ):
-                continue
-            relative = Path(file.name) if path.is_file() else file.relative_to(path)
+        for file, relative in _pictures(path, output.resolve()):
             target = output / relative.with_suffix(".png")
             if target in jobs:
                 raise click.UsageError(
@@ -144,20 +144,34 @@ def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
     return list(jobs.values())
 
 
-def _prepare(jobs: Sequence[Job], overwrite: bool) -> None:
+def _pictures(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The files that an input stands for, and where they lie in it; none of an output inside it."""
+    from .files import is_picture_name
+
+    if path.is_file():
+        yield path, Path(path.name)
+        return
+    root = path.resolve()
+    is_inside = output != root and output.is_relative_to(root)
+    for file in sorted(path.rglob("*")):
+        written = is_inside and file.resolve().is_relative_to(output)
+        if file.is_file() and is_picture_name(file) and not written:
+            yield file, file.relative_to(path)
+
+
+def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     """Raise UsageError before any work where an output exists or cannot be written."""
     existing = [job.target for job in jobs if job.target.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise click.UsageError(f"{existing[0]}{more} exists; pass --overwrite or --skip-existing")
+    for job in jobs:
+        if job.target.is_dir():
+            raise click.UsageError(f"{job.target} must be a file, and it is a folder")
     for folder in {job.target.parent for job in jobs}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".dossr-run"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise click.UsageError(f"cannot write to {folder}: {error.strerror}") from error
+        nearest = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise click.UsageError(f"cannot write to {folder}: {nearest} is no folder of yours")
 
 
 def _open(bundle: Path, device: str) -> "Pipeline":
@@ -180,15 +194,18 @@ def _upscale(
 ) -> dict[str, Any]:
     """One picture from file to file: what came of it, for people and for --json."""
     from .engine import EngineError
-    from .files import PictureError, read_picture, write_picture
+    from .files import PictureError, check_writable, read_picture, write_picture
 
     began = time.perf_counter()
     try:
         picture = read_picture(job.source)
+        check_writable(job.target, picture)
         with _progress(label, settings["steps"]) as observe:
             pixels = pipeline.upscale(picture.pixels, observe=observe, **settings)
         width, height = write_picture(job.target, pixels, picture, scale)
-    except (PictureError, EngineError) as error:
+    except PictureError as error:
+        return {"input": str(job.source), "error": str(error)}
+    except EngineError as error:
         return {"input": str(job.source), "error": f"{job.source}: {error}"}
     except MemoryError:
         return {"input": str(job.source), "error": f"{job.source}: not enough memory for this size"}

@@ -1,6 +1,8 @@
 """How every dossr command ends: an error is one line on stderr, never a usage page or a traceback."""
 
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -15,13 +17,26 @@ class Command(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and exit: 2 for wrong use, 1 for Ctrl-C and what the body decides."""
-        name = kwargs.get("prog_name") or self.name
+        name = kwargs.get("prog_name") or self.name or ""
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.ClickException as error:
-            click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
+            say(name, error.format_message())
             sys.exit(error.exit_code)
         except click.Abort:
-            click.echo(f"{name}: stopped", err=True)
+            say(name, "stopped")
             sys.exit(1)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def say(name: str, message: object) -> None:
+    """Print an error of a command as one line on stderr."""
+    click.echo(f"{name}: {' '.join(str(message).split())}", err=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Being told to end is like Ctrl-C: temporary files go."""
+    raise KeyboardInterrupt

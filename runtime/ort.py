@@ -50,7 +50,7 @@ class OrtEngine:
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:
-    return TensorSpec(node.name, _DTYPES[node.type], tuple(node.shape))
+    return TensorSpec(node.name, _DTYPES.get(node.type, node.type), tuple(node.shape))
 
 
 def _first_line(error: BaseException) -> str:

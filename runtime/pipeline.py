@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..solvers import dos_sde_weights, released_schedule
-from .bundle import CONDITION, Manifest, open_bundle
+from .bundle import CONDITION, BundleError, Manifest, open_bundle
 from .color import COLOR_FIXES
 from .engine import Array, Engine, EngineError, load_engine
 from .padding import pad_to_multiple
@@ -25,7 +25,16 @@ def load_pipeline(bundle: str | os.PathLike[str], device: str = "cpu") -> "Pipel
     fit, ValueError for an unknown device and EngineError where a network cannot be opened.
     """
     opened = open_bundle(Path(bundle))
-    stages = {name: load_engine(opened.path(name), device) for name in opened.manifest.stages}
+    stages = {}
+    for name, record in opened.manifest.stages.items():
+        engine = load_engine(opened.path(name), device)
+        seams = (*engine.inputs.values(), *engine.outputs.values())
+        if seams != (*record.inputs, *record.outputs):
+            raise BundleError(
+                f"{opened.path(name)} has not the inputs and outputs that the manifest says; "
+                "export the checkpoint again"
+            )
+        stages[name] = engine
     return Pipeline(stages, opened.manifest)
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dossr.runtime import BundleError
+from dossr.runtime import BundleError, load_pipeline
 from dossr.runtime.bundle import MANIFEST, open_bundle, read_manifest
 
 
@@ -24,13 +24,14 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
         open_bundle(tmp_path)
 
 
-def test_another_format_version_is_refused(fresh_bundle):
-    _edit(fresh_bundle, lambda d: d.update(format_version=99))
-    with pytest.raises(BundleError, match="must have format_version 1, got 99; export"):
+@pytest.mark.parametrize("version", [99, 0, True, 1.0, None, "1"])
+def test_another_format_version_is_refused(fresh_bundle, version):
+    _edit(fresh_bundle, lambda d: d.update(format_version=version))
+    with pytest.raises(BundleError, match=rf"must have format_version 1, got {version!r}; export"):
         open_bundle(fresh_bundle)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\xff", "[" * 100000, "9" * 5000])
 def test_a_manifest_that_is_no_manifest_is_refused(fresh_bundle, text):
     (fresh_bundle / MANIFEST).write_text(text, encoding="latin-1")
     with pytest.raises(BundleError, match=r"manifest\.json"):
@@ -46,6 +47,9 @@ def test_a_manifest_that_is_no_manifest_is_refused(fresh_bundle, text):
         lambda d: d["files"]["encoder.onnx"].update(size="many"),
         lambda d: d.update(schedule={"linear_start": 2}),
         lambda d: d.update(size_multiple=None),
+        lambda d: d.update(size_multiple=0),
+        lambda d: d.update(vae_factor=-8),
+        lambda d: d.update(latent_channels=float("inf")),
     ],
 )
 def test_a_damaged_manifest_is_told_in_one_line(fresh_bundle, change):
@@ -64,6 +68,26 @@ def test_a_file_without_a_hash_is_refused(fresh_bundle):
     _edit(fresh_bundle, lambda d: d["files"].pop("decoder.onnx"))
     with pytest.raises(BundleError, match=r"lacks the SHA-256 of 'decoder\.onnx'"):
         open_bundle(fresh_bundle)
+
+
+def test_a_network_file_that_no_hash_covers_is_refused(fresh_bundle):
+    """External data is opened by the network beside it; left out of the list, nobody would check it."""
+    (fresh_bundle / "decoder.onnx.data").write_bytes(b"anything")
+    with pytest.raises(BundleError, match=r"decoder\.onnx\.data is not in the manifest"):
+        open_bundle(fresh_bundle)
+
+
+def test_stages_must_have_the_seams_that_the_manifest_says(fresh_bundle):
+    def swap(document):
+        stages = document["stages"]
+        stages["encoder"], stages["decoder"] = stages["decoder"], stages["encoder"]
+        for name in ("inputs", "outputs"):
+            mine, other = stages["encoder"], stages["decoder"]
+            mine[name], other[name] = other[name], mine[name]
+
+    _edit(fresh_bundle, swap)
+    with pytest.raises(BundleError, match="has not the inputs and outputs that the manifest says"):
+        load_pipeline(fresh_bundle)
 
 
 def test_a_changed_file_is_refused(fresh_bundle):

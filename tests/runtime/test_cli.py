@@ -71,6 +71,20 @@ def test_a_folder_keeps_its_shape_and_passes_over_what_is_no_picture(run, photo,
     assert len(list((folder / "out").rglob("*.png"))) == 2
 
 
+def test_the_output_may_be_the_folder_above_or_the_same(run, photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    _copy(photo, folder / "a.jpg")
+    assert run(folder, "-o", tmp_path)[0] == 0
+    assert run(folder, "-o", folder)[0] == 0
+    assert _size(tmp_path / "a.png") == _size(folder / "a.png") == (80, 48)
+
+
+def test_nothing_is_made_where_the_bundle_does_not_open(run, photo, tmp_path):
+    assert run(photo, "-o", tmp_path / "new" / "big.png", bundle=tmp_path)[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_json_says_what_was_done(run, photo, tmp_path):
     code, stdout, _ = run(photo, "-o", tmp_path / "o.png", "--json", "--steps", "2", "--seed", "1")
     document = json.loads(stdout)
@@ -85,9 +99,16 @@ def test_some_failures_are_named_and_the_others_go_on(run, photo, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     code, stdout, stderr = run(tmp_path / "bad.png", photo, "-o", tmp_path / "out")
     assert code == 1
-    assert "bad.png must be a picture" in _one_line(stderr)
+    assert _one_line(stderr).startswith(f"dossr-run: {tmp_path / 'bad.png'} must be a picture")
     assert "photo.png" in stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
+def test_what_cannot_be_written_is_told_before_the_work(run, tmp_path):
+    Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
+    code, _, stderr = run(tmp_path / "clear.png", "-o", tmp_path / "big.jpg")
+    assert code == 1
+    assert "big.jpg cannot hold the transparency of its source" in _one_line(stderr)
 
 
 def test_a_truncated_picture_fails_and_writes_nothing(run, photo, tmp_path):
@@ -131,6 +152,7 @@ def test_a_broken_off_run_goes_on(run, photo, tmp_path):
         (["--steps", "0"], "'--steps': 0 is not in the range 1<=x<=499"),
         (["--order", "4"], "'--order': 4 is not in the range 1<=x<=3"),
         (["--scale", "5"], "'--scale': 5.0 is not in the range"),
+        (["--scale", "nan"], "--scale must be between 1 and 4, got nan"),
         (["--color-fix", "sepia"], "'sepia' is not one of"),
         (["--device", "tpu"], "'tpu' is not"),
         (["--overwrite", "--skip-existing"], "contradict each other"),
@@ -150,10 +172,13 @@ def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
     for arguments, said in (
         ([photo, "-o", tmp_path / "file" / "big.png"], "cannot write to"),
         ([photo, tmp_path / "twin", "-o", tmp_path / "file"], "must be a folder"),
-        ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is no picture format"),
+        ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is no format that can be written"),
         ([photo, tmp_path / "twin", "-o", tmp_path / "out"], "would both be written to"),
         ([tmp_path / "missing.png", "-o", tmp_path / "out"], "does not exist"),
         ([tmp_path / "file", "-o", tmp_path / "file"], "must be a folder"),
+        ([photo, "-o", tmp_path / "big.ico"], "'.ico' is no format that can be written"),
+        ([photo, "-o", tmp_path / ("n" * 300)], "cannot write"),
+        ([tmp_path / "twin", "-o", tmp_path / "twin" / "photo.jpg"], "must be a folder"),
     ):
         code, _, stderr = run(*arguments)
         assert code == 2

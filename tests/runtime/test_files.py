@@ -39,6 +39,16 @@ def test_sixteen_bits_become_eight_by_their_value(tmp_path):
     np.testing.assert_array_equal(np.asarray(out)[::4, ::4], RAMP)
 
 
+def test_a_transparent_level_of_a_16_bit_picture_is_kept(tmp_path):
+    deep = RAMP.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "in.png", transparency=257 * 8)
+    out = _round_trip(tmp_path, "in.png")
+    alpha = np.asarray(out.getchannel("A").resize((9, 6), Image.Resampling.BOX))
+    assert out.mode == "LA"
+    assert (alpha[RAMP == 8] < 128).all()
+    assert alpha.mean() > 200
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_is_kept(tmp_path, mode):
     rgba = np.dstack([RAMP, RAMP, RAMP, RAMP[:, ::-1]])
@@ -64,16 +74,48 @@ def test_a_palette_with_a_transparent_entry_keeps_it(tmp_path):
     assert np.asarray(out.getchannel("A"))[0, 0] == 0
 
 
-def test_a_rotated_photograph_is_turned_once(tmp_path):
-    image = Image.fromarray(np.dstack([RAMP] * 3))
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_photograph_is_turned_once(tmp_path, kind, orientation):
+    """Each orientation against the matrix that the EXIF standard describes."""
+    stored = np.kron(RAMP, np.ones((8, 8), np.uint8))  # large patches survive JPEG
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].T,
+        8: np.rot90(stored),
+    }[orientation]
+    image = Image.fromarray(np.dstack([stored] * 3))
     exif = image.getexif()
-    exif[0x0112], exif[0x010F] = 6, "camera"  # orientation: turn clockwise; maker
-    image.save(tmp_path / "in.png", exif=exif)
-    out = _round_trip(tmp_path, "in.png")
-    assert out.size == (24, 36)
+    exif[0x0112], exif[0x010F] = orientation, "camera"
+    image.save(tmp_path / f"in.{kind}", exif=exif)
+    out = _round_trip(tmp_path, f"in.{kind}")
     assert 0x0112 not in out.getexif()
     assert out.getexif()[0x010F] == "camera"
-    np.testing.assert_array_equal(np.asarray(out)[::4, ::4, 0], np.rot90(RAMP, -1))
+    assert out.size == (4 * upright.shape[1], 4 * upright.shape[0])
+    assert np.abs(np.asarray(out, float)[::4, ::4, 0] - upright).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x12\x01\x02\x00\x04\x00\x00\x00abc\x00",  # orientation as text
+        b"\x12\x01\x04\x00\x01\x00\x00\x00\x9f\x86\x01\x00",  # orientation 99999
+        b"\xbc\x02\x02\x00\x04\x00\x00\x00abc\x00",  # XMP as text
+        b"garbage",
+    ],
+)
+def test_odd_metadata_is_dropped_and_the_picture_kept(tmp_path, entry):
+    """One EXIF entry, in little-endian TIFF form."""
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00" + entry + b"\x00" * 4
+    Image.fromarray(np.dstack([RAMP] * 3)).save(tmp_path / "in.jpg", exif=exif)
+    out = _round_trip(tmp_path, "in.jpg")
+    assert out.size == (36, 24)
+    assert 0x0112 not in out.getexif()
 
 
 def test_profile_and_resolution_are_kept(tmp_path):
@@ -125,7 +167,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "in.png")
     source = read_picture(tmp_path / "in.png")
     with pytest.raises(PictureError, match="cannot be written"):
-        write_picture(tmp_path / "none" / "out.png", source.pixels, source, 4)
+        write_picture(tmp_path / "in.png" / "out.png", source.pixels, source, 4)
     (tmp_path / "out.png").mkdir()
     with pytest.raises(PictureError, match="cannot be written"):
         write_picture(tmp_path / "out.png", source.pixels, source, 4)

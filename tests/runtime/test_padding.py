@@ -12,7 +12,7 @@ def test_the_picture_is_kept_and_the_sides_are_the_next_multiples(height, width,
     lr = np.arange(3 * height * width, dtype=np.float32).reshape(1, 3, height, width)
     padded = pad_to_multiple(lr, multiple)
     assert [s % multiple for s in padded.shape[2:]] == [0, 0]
-    assert [p - s < multiple for p, s in zip(padded.shape[2:], (height, width), strict=True)]
+    assert all(p - s < multiple for p, s in zip(padded.shape[2:], (height, width), strict=True))
     np.testing.assert_array_equal(padded[:, :, :height, :width], lr)
 
 
