@@ -1,8 +1,19 @@
 """Turns a DoSSR checkpoint into a bundle: ``export_bundle(checkpoint, out)``."""
 
-from .config import CheckpointError
-from .exporter import export_bundle
-from .half import HalfError
-from .verify import VerificationError
+from typing import TYPE_CHECKING, Any
+
+from .errors import CheckpointError, HalfError, VerificationError
+
+if TYPE_CHECKING:
+    from .exporter import export_bundle
 
 __all__ = ["CheckpointError", "HalfError", "VerificationError", "export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when something is exported, so that ``dossr-export --help`` is quick."""
+    if name == "export_bundle":
+        from .exporter import export_bundle
+
+        return export_bundle
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -21,13 +21,14 @@ from .config import (
     RESTORER,
     UNET,
     VAE,
-    CheckpointError,
+    Hints,
     ModelConfig,
     check_yaml,
     derive_config,
     hints,
     read_yaml,
 )
+from .errors import CheckpointError
 from .layout import layout
 from .networks.restorer import basicsr_name
 
@@ -72,13 +73,12 @@ def read_checkpoint(
     name. ``advance`` is called with the number of bytes read while the file is hashed. Raises
     CheckpointError in one line that names the fault.
     """
-    params = read_yaml(yaml_path) if yaml_path else {}
-    said = hints(params)
+    params, said = _read_hints(yaml_path)
     tensors = {_official(name): tensor for name, tensor in _load(path).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         config = derive_config(shapes, said)
-        check_yaml(params, config)
+        _check_yaml(yaml_path, params, config)
         _check(shapes, config)
         _check_schedule(tensors, config)
     except CheckpointError as error:
@@ -91,6 +91,28 @@ def read_checkpoint(
         and (config.unet, config.text) != (OFFICIAL.unet, OFFICIAL.text),
         tensors={name: tensors[name] for name in layout(config)},
     )
+
+
+def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
+    """A YAML file's parameters and what only they say. Raises CheckpointError that names the file."""
+    if path is None:
+        return {}, Hints()
+    try:
+        params = read_yaml(path)
+        return params, hints(params)
+    except CheckpointError as error:
+        raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no sound model YAML: {error}") from error
+
+
+def _check_yaml(path: Path | None, params: Mapping[str, Any], config: ModelConfig) -> None:
+    try:
+        check_yaml(params, config)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no sound model YAML: {error}") from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:

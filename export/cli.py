@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..runtime.command import Command
+from ..runtime.command import Command, say
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -77,10 +77,13 @@ def main(
             progress=Terminal(),
         )
     except (CheckpointError, HalfError, VerificationError) as error:
-        click.echo(f"dossr-export: {error}", err=True)
+        say("dossr-export", error)
         sys.exit(1)
-    except (ValueError, OSError) as error:
+    except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        say("dossr-export", f"{output} cannot be written: {error}")
+        sys.exit(1)
     if manifest.verification:
         click.echo(table([Row(**row) for row in manifest.verification]))
     size = sum(record.size for record in manifest.files.values())

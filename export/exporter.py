@@ -18,11 +18,11 @@ from ..runtime.bundle import MANIFEST, FileRecord, Manifest, StageRecord, sha256
 from ..runtime.engine import TensorSpec
 from .chain import Chain, example
 from .checkpoint import Checkpoint, read_checkpoint
-from .config import TEXT, ModelConfig
+from .config import TEXT, ModelConfig, TextConfig
 from .half import to_half
 from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .stages import Stage, stages
-from .trace import trace
+from .trace import OPSETS, trace
 from .verify import BOUNDS, Case, Row, compare, grid, reference
 
 DEFAULT_STEPS = (1, 3, 5, 7)
@@ -90,6 +90,9 @@ def export_bundle(
     is raised, ``out`` is left as it was.
     """
     out, progress = Path(out), progress or Silent()
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be {' or '.join(map(str, OPSETS))}, got {opset}")
+    tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
     options = Options("fp16" if fp16 else "fp32", opset, tuple(steps), verify)
     with _replacing(out, overwrite) as folder:
         path = Path(checkpoint)
@@ -100,9 +103,6 @@ def export_bundle(
                 f"no tensor shows the number of attention heads: {source.config.unet.heads} in the "
                 f"UNet and {source.config.text.heads} in the text tower are assumed; --config says it"
             )
-        tokens = tokenize(
-            prompt, source.config.text.positions, Path(tokenizer) if tokenizer else None
-        )
         times = grid(options.steps, source.config.levels)
         embedded = embed_prompt(source.part(TEXT), source.config.text, tokens)
         manifest = _export(source, prompt, embedded, times, folder, options, progress)

@@ -17,16 +17,14 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
+from .errors import HalfError
+
 TIME = "time"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"Attention", "InstanceNormalization", "ReduceMean", "Softmax"}
 _FLOAT_INPUTS = {"Resize": (1, 2)}  # operator inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
-
-
-class HalfError(ValueError):
-    """The network cannot be expressed in float16."""
 
 
 def to_half(model: ir.Model) -> None:

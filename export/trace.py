@@ -26,8 +26,6 @@ def trace(stage: Stage, network: nn.Module, example: Sequence[Tensor], opset: in
     ``example`` gives the inputs in order; its batch is 2 and its sides differ, so that no axis is
     taken for a constant. The graph's weights are the network's own memory.
     """
-    if opset not in OPSETS:
-        raise ValueError(f"opset must be {' or '.join(map(str, OPSETS))}, got {opset}")
     dynamic = torch.export.Dim.DYNAMIC
     axes = tuple({a: dynamic for a in range(t.ndim) if a != 1} for t in example)
     with _quiet():

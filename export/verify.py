@@ -11,14 +11,11 @@ from torch import nn
 
 from ..runtime.engine import EngineError, load_engine
 from ..solvers import NoiseLevels, released_schedule
+from .errors import VerificationError
 from .stages import Arrays, Stage
 
 BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest relative error of a stage's output, in the Euclidean norm, by precision."""
-
-
-class VerificationError(RuntimeError):
-    """An exported file does not compute what torch computes."""
 
 
 @dataclass(frozen=True)

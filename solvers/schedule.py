@@ -111,7 +111,7 @@ def released_schedule(steps: int, levels: NoiseLevels | None = None) -> Schedule
 
 
 def released_shift() -> NDArray[np.float64]:
-    """eta at the network times 0 to T/2 - 1, as the released weights were trained; then it is 1."""
+    """eta at the network times 0 to 499, as the released weights were trained; from 500 on it is 1."""
     return np.asarray((1.0 - np.cos(np.pi * np.linspace(0.001, 0.999, SHIFT_STEPS))) / 2.0)
 
 

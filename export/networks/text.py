@@ -28,12 +28,28 @@ def tokenize(prompt: str, positions: int, tokenizer: Path | None = None) -> list
             f"--tokenizer, got '{prompt}'"
         )
     else:
-        ids = list(
-            CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)(prompt).input_ids
-        )
+        ids = _tokenize(prompt, tokenizer)
     if len(ids) > positions:
         raise ValueError(f"the prompt must have at most {positions} tokens, got {len(ids)}")
     return ids + [0] * (positions - len(ids))
+
+
+def _tokenize(prompt: str, folder: Path) -> list[int]:
+    """The ids of a CLIP tokenizer in a folder; it must be CLIP's, as the tower's embedding is."""
+    needed = f"a CLIP tokenizer (vocab.json and merges.txt, or tokenizer.json) must be in {folder}"
+    names = {path.name for path in folder.iterdir()}
+    if not {"vocab.json", "merges.txt"} <= names and "tokenizer.json" not in names:
+        raise ValueError(f"{needed}, and it is not")
+    try:
+        ids = list(CLIPTokenizer.from_pretrained(folder, local_files_only=True)(prompt).input_ids)
+    except Exception as error:  # the library raises nearly anything for a damaged file
+        raise ValueError(f"{needed}, and it cannot be read: {error}") from error
+    start, end = _KNOWN_TOKENS[""]
+    if ids[0] != start or ids[-1] != end or max(ids) >= TextConfig.vocabulary:
+        raise ValueError(
+            f"{needed}, and it is another one: it frames a prompt by {ids[0]}, {ids[-1]}"
+        )
+    return ids
 
 
 @torch.no_grad()

@@ -65,8 +65,9 @@ def test_a_wrapped_one_with_module_before_every_name_is_read(checkpoints):
 
 
 def test_safetensors_are_read(tmp_path, tiny_state):
-    save_file(tiny_state, tmp_path / "model.safetensors")
-    assert _same(read_checkpoint(tmp_path / "model.safetensors"), tiny_state)
+    for name in ("model.safetensors", "misnamed.ckpt"):
+        save_file(tiny_state, tmp_path / name)
+        assert _same(read_checkpoint(tmp_path / name), tiny_state)
 
 
 def test_files_from_before_torch_1_6_are_read(tmp_path, tiny_state):
@@ -76,7 +77,9 @@ def test_files_from_before_torch_1_6_are_read(tmp_path, tiny_state):
 
 def test_half_precision_weights_are_raised_to_float32(tmp_path, tiny_state):
     """The formula's weights are float16 numbers, so nothing is lost."""
-    path = _save(tmp_path / "half.ckpt", {n: t.half() for n, t in tiny_state.items()})
+    buffer = {"alphas_cumprod": torch.from_numpy(NoiseLevels().alpha_bar()).bfloat16()}
+    state = {n: t.half() for n, t in tiny_state.items()} | buffer
+    path = _save(tmp_path / "half.ckpt", state)
     part = read_checkpoint(path).part("preprocess_model.")
     assert all(torch.equal(tensor, tiny_state[name]) for name, tensor in part.items())
     assert {tensor.dtype for tensor in part.values()} == {torch.float32}

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
+from dossr.export import CheckpointError
+from dossr.export.checkpoint import read_checkpoint
 from dossr.export.config import (
     OFFICIAL,
-    CheckpointError,
     Hints,
     check_yaml,
     derive_config,
@@ -86,7 +87,7 @@ def test_other_widths_depths_and_levels_are_read_from_the_tensors():
         restorer=replace(OFFICIAL.restorer, features=24, blocks=6, growth=12),
     )
     assert derive_config(layout(config), Hints()) == config
-    assert (config.vae.factor, config.unet.factor, config.size_multiple) == (4, 4, 4)
+    assert (config.vae.factor, config.unet.factor, config.size_multiple) == (4, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -109,21 +110,58 @@ def test_a_yaml_file_of_another_model_is_refused(tiny, params, section, field, v
 def test_heads_come_as_widths_or_as_counts(tiny, params):
     def heads(**fields):
         unet = {k: v for k, v in params["unet_config"]["params"].items() if "head" not in k}
-        said = hints({**params, "unet_config": {"params": {**unet, **fields}}})
+        both = {
+            name: {"params": {**unet, **fields}} for name in ("unet_config", "control_stage_config")
+        }
+        said = hints({**params, **both})
         return derive_config(tiny, said).unet.heads
 
     assert heads(num_head_channels=16) == (2, 4, 8, 8)
     assert heads(num_heads=4, num_head_channels=-1) == (4, 4, 4, 4)
+    assert heads(num_heads=4, num_head_channels=None) == (4, 4, 4, 4)
+    assert heads(num_heads=8, num_head_channels=32) == (1, 2, 4, 4)  # as in LDM
     with pytest.raises(CheckpointError, match="width 32 cannot have the heads"):
         heads(num_head_channels=64)
-    with pytest.raises(CheckpointError, match="num_heads must be a whole number above 0, got 0"):
+    with pytest.raises(CheckpointError, match=r"num_heads must be a whole number above 0 .* got 0"):
         heads(num_heads=0)
 
 
-def test_networks_that_dossr_does_not_have_are_refused(params):
-    unet = {**params["unet_config"]["params"], "use_scale_shift_norm": True}
-    with pytest.raises(CheckpointError, match=r"use_scale_shift_norm must be False, got True"):
-        hints({**params, "unet_config": {"params": unet}})
+@pytest.mark.parametrize(
+    ("section", "field", "value", "said"),
+    [
+        ("unet_config", "use_scale_shift_norm", True, "use_scale_shift_norm must be False .* True"),
+        ("unet_config", "num_head_channels", 16, "num_head_channels must be the same"),
+        ("unet_config", "num_heads", "x", "num_heads must be a whole number above 0 .* got 'x'"),
+        ("cond_stage_config", "layer", "last", "layer must be penultimate .* got 'last'"),
+        ("cond_stage_config", "heads", -2, "heads must be a whole number above 0 .* got -2"),
+        ("preprocess_config", "scale", 2, "preprocess_config.scale must be 4 .* got 2"),
+        (None, "parameterization", "v", "parameterization must be eps .* got 'v'"),
+        (None, "only_mid_control", True, "only_mid_control must be False"),
+        (None, "scale_factor", None, "scale_factor must be a number above 0 .* got None"),
+        (None, "scale_factor", 0, "scale_factor must be a number above 0 .* got 0"),
+        (None, "linear_start", [1], r"linear_start must be a number above 0 .* got \[1\]"),
+        (None, "timesteps", True, "timesteps must be a whole number above 0"),
+        (None, "unet_config", 5, "is no sound model YAML"),
+        ("unet_config", "channel_mult", 5, "is no sound model YAML"),
+        ("first_stage_config", "ddconfig", 5, "is no sound model YAML"),
+        ("unet_config", "attention_resolutions", [4, 2], r"attention_resolutions says \(2, 4\)"),
+        ("unet_config", "use_linear_in_transformer", False, "use_linear_in_transformer says False"),
+    ],
+)
+def test_what_a_yaml_file_may_not_say(checkpoints, params, tmp_path, section, field, value, said):
+    """Through read_checkpoint: one line that names the file and the field."""
+    edited = json.loads(json.dumps(params))
+    (edited[section]["params"] if section else edited)[field] = value
+    path = tmp_path / "model.yaml"
+    path.write_text(json.dumps({"params": edited}))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        read_checkpoint(checkpoints / "separate.ckpt", path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_block_count_for_each_level_is_one_where_they_are_equal(tiny, params):
+    unet = {**params["unet_config"]["params"], "num_res_blocks": [2, 2, 2, 2]}
+    check_yaml({**params, "unet_config": {"params": unet}}, derive_config(tiny, hints(params)))
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "target: os.system", "\xff\xfe"])

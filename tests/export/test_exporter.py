@@ -1,10 +1,16 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from dossr.export import CheckpointError, HalfError, VerificationError, export_bundle
 from dossr.export.cli import main
-from dossr.export.config import TEXT
+from dossr.export.config import TEXT, Hints, derive_config
+from dossr.export.exporter import _replacing
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 
 
@@ -50,6 +56,31 @@ def test_what_exists_is_left_alone(tmp_path, checkpoints):
     with pytest.raises(FileExistsError, match="is no bundle; it is not overwritten"):
         export_bundle(path, folder, overwrite=True)
     assert (folder / "letter.txt").read_text() == "dear"
+
+
+def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
+    def export():
+        with _replacing(tmp_path / "out", overwrite=False):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "photo.txt").write_text("mine")
+
+    with pytest.raises(FileExistsError, match="exists"):
+        export()
+    assert (tmp_path / "out" / "photo.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_help_needs_no_torch():
+    program = (
+        "import sys\n"
+        "from dossr.export.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'onnx'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_failed_export_keeps_the_bundle_that_it_would_have_replaced(tmp_path, fresh_bundle):
@@ -116,25 +147,37 @@ def test_the_default_prompts_tokens_are_open_clips():
         tokenize(DEFAULT_PROMPT, 5)
 
 
-def test_another_prompt_takes_the_users_tokenizer(tmp_path):
-    """A vocabulary of characters: every letter is a token, </w> ends a word."""
-    import json
-
+def _tokenizer(folder, first=49406):
+    """A vocabulary of letters, </w> ends a word; the start and end of text have CLIP's ids."""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    ids = tokenize("a cat", 10, tmp_path)
-    assert ids == [52, 26, 2, 0, 45, 53, 0, 0, 0, 0]
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += [f"filler{i}</w>" for i in range(first - len(words))]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return folder
+
+
+def test_another_prompt_takes_the_users_tokenizer(tmp_path):
+    ids = tokenize("a cat", 10, _tokenizer(tmp_path / "clip"))
+    assert ids == [49406, 26, 2, 0, 45, 49407, 0, 0, 0, 0]
+
+
+def test_a_folder_without_clips_tokenizer_is_refused(tmp_path):
+    """An empty one would give a prompt of unknown words, in silence."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"vocab\.json and merges\.txt.* and it is not"):
+        tokenize("a cat", 77, tmp_path / "empty")
+    with pytest.raises(ValueError, match="it is another one"):
+        tokenize("a cat", 77, _tokenizer(tmp_path / "other", first=60))
+    damaged = _tokenizer(tmp_path / "damaged")
+    (damaged / "vocab.json").write_text("{")
+    with pytest.raises(ValueError, match="it cannot be read"):
+        tokenize("a cat", 77, damaged)
 
 
 def test_the_text_tower_gives_the_references_embedding(golden, tiny_state):
-    import json
-
-    import numpy as np
-
-    from dossr.export.config import Hints, derive_config
-
     shapes = {n: tuple(s) for n, s in json.loads((golden / "tiny_layout.json").read_text()).items()}
     text = derive_config(shapes, Hints()).text
     tensors = {name: tensor for name, tensor in tiny_state.items() if name.startswith(TEXT)}

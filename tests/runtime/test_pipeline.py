@@ -53,11 +53,10 @@ def test_noise_that_is_passed_in_is_used_as_drawn(pipeline):
 
 
 def test_the_draws_of_a_seed_never_change():
-    """Philox in float32: these numbers are NumPy's and stand for every picture ever made."""
-    noise = draw_noise(42, 1, (1, 1, 1, 2))
-    assert len(noise) == 3
-    expected = np.random.Generator(np.random.Philox(42)).standard_normal(6, dtype=np.float32)
-    np.testing.assert_array_equal(np.concatenate([n.ravel() for n in noise]), expected)
+    """These numbers stand for every picture ever made; NumPy may change its streams, we may not."""
+    noise = np.concatenate([n.ravel() for n in draw_noise(42, 1, (1, 1, 1, 2))])
+    expected = [-1.483841, -0.33662856, 0.20083328, -0.30365205, 0.11660336, -0.26211098]
+    np.testing.assert_allclose(noise, expected, rtol=1e-6)
 
 
 def test_order_and_steps_matter(pipeline):
