@@ -23,13 +23,11 @@ from .config import (
     VAE,
     Hints,
     ModelConfig,
-    check_yaml,
     derive_config,
-    hints,
-    read_yaml,
 )
 from .errors import CheckpointError
 from .layout import layout
+from .model_yaml import check_yaml, hints, read_yaml
 from .networks.restorer import basicsr_name
 
 _NAMED = 3  # faults that an error message names

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..runtime.engine import EngineError, load_engine
+from ..runtime.devices import load_engine
+from ..runtime.engine import EngineError
 from ..solvers import NoiseLevels, released_schedule
 from .errors import VerificationError
 from .stages import Arrays, Stage

@@ -15,7 +15,7 @@ import click
 
 from .. import __version__
 from .command import Command, say
-from .engine import DEVICES
+from .devices import DEVICES
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Axis = int | str  # a fixed size, or the name of a size that may vary
-
-DEVICES = ("cpu",)
 
 
 class EngineError(RuntimeError):
@@ -57,12 +54,3 @@ class Engine(Protocol):
         Raises ValueError where an input does not fit, EngineError where the network fails.
         """
         ...
-
-
-def load_engine(path: Path, device: str) -> Engine:
-    """Open an ``.onnx`` file on a device; ``device`` must be one of DEVICES."""
-    if device not in DEVICES:
-        raise ValueError(f"device must be {' or '.join(DEVICES)}, got '{device}'")
-    from .ort import OrtEngine
-
-    return OrtEngine(path)

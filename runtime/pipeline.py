@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ..solvers import dos_sde_weights, released_schedule
 from .bundle import CONDITION, BundleError, Manifest, open_bundle
 from .color import COLOR_FIXES
-from .engine import Array, Engine, EngineError, load_engine
+from .devices import load_engine
+from .engine import Array, Engine, EngineError
 from .padding import pad_to_multiple
 from .sampling import Observe, draw_noise, sample
 

@@ -7,12 +7,10 @@ from dossr.export.checkpoint import read_checkpoint
 from dossr.export.config import (
     OFFICIAL,
     Hints,
-    check_yaml,
     derive_config,
-    hints,
-    read_yaml,
 )
 from dossr.export.layout import layout
+from dossr.export.model_yaml import check_yaml, hints, read_yaml
 
 
 @pytest.fixture(scope="module")

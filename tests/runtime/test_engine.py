@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from dossr.runtime import EngineError
-from dossr.runtime.engine import TensorSpec, load_engine
+from dossr.runtime.devices import load_engine
+from dossr.runtime.engine import TensorSpec
 
 
 def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
