@@ -14,6 +14,7 @@ from onnx_ir.passes import common as passes
 from onnxscript.rewriter.rules.common import div_by_1_rule, mul_by_1_rule
 from torch import Tensor, nn
 
+from .norms import center_groups
 from .stages import Stage
 
 OPSETS = (18, 23)
@@ -42,6 +43,7 @@ def trace(stage: Stage, network: nn.Module, example: Sequence[Tensor], opset: in
     assert program is not None  # it is None only where a file is written
     model = program.model
     _tidy(model)
+    center_groups(model)
     _name_axes(model)
     model.graph.name = stage.name
     return model
