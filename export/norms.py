@@ -39,10 +39,11 @@ def _center(graph: ir.Graph, node: ir.Node) -> None:
         step.replace_input_with(0, value)
         value = step.outputs[0]
         value.name = f"{node.outputs[0].name}_mean{number}"
-        value.type = x.type
+        value.type = ir.TensorType(ir.DataType.FLOAT)
     centered = ir.node("Sub", [x, value])
     centered.outputs[0].name = f"{node.outputs[0].name}_centered"
-    centered.outputs[0].type, centered.outputs[0].shape = x.type, x.shape
+    centered.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    centered.outputs[0].shape = x.shape
     graph.insert_before(node, [*steps, centered])
     node.replace_input_with(0, centered.outputs[0])
 
