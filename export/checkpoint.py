@@ -2,7 +2,8 @@
 
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def read_checkpoint(
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         config = derive_config(shapes, said)
-        _check_yaml(yaml_path, params, config)
+        with _naming(yaml_path):
+            check_yaml(params, config)
         _check(shapes, config)
         _check_schedule(tensors, config)
     except CheckpointError as error:
@@ -95,20 +97,18 @@ def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
     """A YAML file's parameters and what only they say. Raises CheckpointError that names the file."""
     if path is None:
         return {}, Hints()
-    try:
+    with _naming(path):
         params = read_yaml(path)
         return params, hints(params)
+
+
+@contextmanager
+def _naming(path: Path | None) -> Iterator[None]:
+    """Turn what a malformed YAML file sets off into a CheckpointError that names the file."""
+    try:
+        yield
     except CheckpointError as error:
         raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no sound model YAML: {error}") from error
-
-
-def _check_yaml(path: Path | None, params: Mapping[str, Any], config: ModelConfig) -> None:
-    try:
-        check_yaml(params, config)
-    except CheckpointError:
-        raise
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is no sound model YAML: {error}") from error
 

@@ -105,9 +105,9 @@ def open_bundle(folder: Path) -> Bundle:
             _check_inside(root, name)
             _check_file(root / name, record)
         unlisted = {path.name for path in root.glob("*.onnx*")} - bundle.manifest.files.keys()
+    except BundleError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, BundleError):
-            raise
         raise BundleError(f"a file of bundle {folder} cannot be read: {error}") from error
     if unlisted:
         raise BundleError(

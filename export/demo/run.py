@@ -28,7 +28,7 @@ def train_demo(
     """Train every network in ``folder`` and write demo.ckpt, demo.yaml and losses.png there."""
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making pictures", count) as advance:
-        pool = pictures(folder / "pictures.npy", count, seed, advance)
+        pool = pictures(folder / f"pictures-{seed}.npy", count, seed, advance)
     run = _Run(folder, torch.device(device), speed, seed, progress)
     restorer, vae = run.restorer(pool), run.autoencoder(pool)
     config, latents = run.encode(restorer, vae, pool)
@@ -93,9 +93,9 @@ class _Run:
         encoder = Encoder(whole, 1.0).to(self.device).eval()
         with self.progress.phase("encoding pictures", len(pool)) as advance:
             raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
-        scale = 1.0 / float(raw.x0.float().std())
+        scale = round(1.0 / float(raw.x0.float().std()), 6)
         latents = Latents(*(value * scale for value in (raw.x0, raw.mean, raw.std)))
-        return replace(DEMO, latent_scale=round(scale, 6)), latents
+        return replace(DEMO, latent_scale=scale), latents
 
     def denoiser(self, config: ModelConfig, latents: Latents) -> State:
         prompt = embed_prompt(
