@@ -14,7 +14,9 @@ from dossr.export.demo.images import procedural_picture
 from dossr.export.demo.losses import Latents, autoencoder_loss, denoiser_loss, restorer_loss
 from dossr.export.demo.pool import pictures
 from dossr.export.demo.recipe import DEMO, Training
+from dossr.export.demo.run import train_demo
 from dossr.export.demo.train import train
+from dossr.export.exporter import Silent
 from dossr.export.networks.autoencoder import autoencoder, vae_state
 from dossr.export.networks.denoiser import denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
@@ -184,3 +186,15 @@ def test_the_checkpoint_is_official_and_holds_the_trained_networks(tmp_path):
     with torch.no_grad():
         expected = network.eval()(x, hint, torch.tensor([100.0]), prompt)
         torch.testing.assert_close(folded(x, hint, torch.tensor([100.0])), expected)
+
+
+def test_the_whole_recipe_ends_in_an_official_checkpoint(tmp_path):
+    """Every network for a few steps; given again, the same command has nothing left to train."""
+    results = []
+    for _ in range(2):
+        train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent())
+        results.append(read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml"))
+    first, again = results
+    assert first.config == replace(DEMO, latent_scale=first.config.latent_scale)
+    assert all(torch.equal(tensor, again.tensors[n]) for n, tensor in first.tensors.items())
+    assert (tmp_path / "losses.png").stat().st_size > 0
