@@ -14,6 +14,9 @@ from ..solvers import NoiseLevels
 from .engine import TensorSpec
 
 MANIFEST = "manifest.json"
+DEMO = Path(__file__).parent / "demo"
+"""The bundle that is built in: a small model, trained by ``dossr.export.demo``."""
+
 FORMAT_VERSION = 1
 REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
 CONDITION = "condition"  # the stage that exists only where cond_encoder has weights of its own

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from .bundle import DEMO, BundleError
 from .command import Command, say
 from .devices import DEVICES
 
@@ -35,8 +36,8 @@ class Job:
 @click.argument("inputs", nargs=-1, required=True, type=_EXISTING, metavar="INPUT...")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT",
               help="File to write, for one INPUT file; otherwise a folder, made if need be.")  # fmt: skip
-@click.option("-b", "--bundle", required=True, type=_EXISTING,
-              help="Bundle folder that dossr-export made.")  # fmt: skip
+@click.option("-b", "--bundle", type=_EXISTING,
+              help="Bundle folder that dossr-export made.  [default: the built-in demo model]")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
               help="Where the networks run.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
@@ -57,7 +58,7 @@ class Job:
 def main(
     inputs: tuple[Path, ...],
     output: Path,
-    bundle: Path,
+    bundle: Path | None,
     device: str,
     steps: int,
     order: int,
@@ -70,13 +71,16 @@ def main(
 ) -> None:
     """Upscale pictures four times with a DoSSR bundle.
 
+    Without --bundle a small demo model runs, which shows that everything works and is far from the
+    released model's quality.
+
     INPUT is a picture file or a folder, which is searched with its subfolders. Transparency, grey,
     the colour profile and the orientation are kept. Results in a folder are PNG files under the
     names of their sources.
 
     \b
     Examples:
-      dossr-run photo.jpg -o photo_x4.png --bundle bundle
+      dossr-run photo.jpg -o photo_x4.png
       dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
 
     Exit code: 0 all done, 1 some pictures failed (each is named), 2 wrong use.
@@ -109,7 +113,7 @@ def main(
                     f"{job.target}  {result['width']} x {result['height']}  {result['seconds']:.1f} s"
                 )
     if as_json:
-        run = {"bundle": str(bundle), "device": device, "steps": steps, "order": order,
+        run = {"bundle": str(bundle or DEMO), "device": device, "steps": steps, "order": order,
                "seed": seed, "scale": scale, "color_fix": color_fix, "results": results}  # fmt: skip
         click.echo(json.dumps(run, indent=1))
     elif not jobs:
@@ -174,11 +178,16 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             raise click.UsageError(f"cannot write to {folder}: {nearest} is no folder of yours")
 
 
-def _open(bundle: Path, device: str) -> "Pipeline":
-    from .bundle import BundleError
+def _open(bundle: Path | None, device: str) -> "Pipeline":
     from .engine import EngineError
     from .pipeline import load_pipeline
 
+    if bundle is None:
+        click.echo(
+            "no --bundle: the built-in demo model runs; for the real one, "
+            "dossr-export CHECKPOINT -o BUNDLE",
+            err=True,
+        )
     try:
         return load_pipeline(bundle, device)
     except (BundleError, EngineError) as error:

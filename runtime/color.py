@@ -9,6 +9,9 @@ import numpy as np
 
 from .engine import Array
 
+ColorFix = Callable[[Array, Array], Array]
+"""From the decoded and the restored picture to the decoded one in the restored one's colours."""
+
 _LEVELS = 5  # blurs of radius 1, 2, 4, 8 and 16
 _VARIANCE_FLOOR = 1e-5  # keeps a uniform picture finite
 
@@ -19,10 +22,11 @@ def wavelet(decoded: Array, restored: Array) -> Array:
     The a-trous decomposition with the kernel [1 2 1] x [1 2 1] / 16 is linear and its high part is
     the rest, so one blur of the difference does both (StableSR, Wang et al. 2023).
     """
-    low = restored - decoded
+    low: Array = restored - decoded
     for level in range(_LEVELS):
         low = _blur(low, 2**level)
-    return np.asarray(decoded + low)
+    low += decoded
+    return low
 
 
 def adain(decoded: Array, restored: Array) -> Array:
@@ -32,7 +36,8 @@ def adain(decoded: Array, restored: Array) -> Array:
     """
     mean, std = _statistics(decoded)
     target_mean, target_std = _statistics(restored)
-    return np.asarray((decoded - mean) / std * target_std + target_mean)
+    fixed: Array = (decoded - mean) / std * target_std + target_mean
+    return fixed
 
 
 def none(decoded: Array, restored: Array) -> Array:
@@ -40,7 +45,7 @@ def none(decoded: Array, restored: Array) -> Array:
     return decoded
 
 
-COLOR_FIXES: dict[str, Callable[[Array, Array], Array]] = {
+COLOR_FIXES: dict[str, ColorFix] = {
     "wavelet": wavelet,
     "adain": adain,
     "none": none,
@@ -48,13 +53,22 @@ COLOR_FIXES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def _blur(image: Array, radius: int) -> Array:
-    """Weighted by 1/4, 1/2, 1/4 at -radius, 0, +radius along both axes; edges are repeated."""
+    """Weighted by 1/4, 1/2, 1/4 at -radius, 0, +radius along both axes; edges are repeated.
+
+    Uses ``image`` up.
+    """
     for axis in (-2, -1):
-        size = image.shape[axis]
-        index = np.arange(size)
-        before = np.take(image, np.maximum(index - radius, 0), axis)
-        after = np.take(image, np.minimum(index + radius, size - 1), axis)
-        image = 0.5 * image + 0.25 * (before + after)
+        sides = np.empty_like(image)
+        source, target = image.swapaxes(axis, -2), sides.swapaxes(axis, -2)
+        inner = max(source.shape[-2] - radius, 0)
+        target[..., :radius, :] = source[..., :1, :]
+        target[..., radius:, :] = source[..., :inner, :]
+        target[..., :inner, :] += source[..., radius:, :]
+        target[..., inner:, :] += source[..., -1:, :]
+        sides *= 0.25
+        image *= 0.5
+        sides += image
+        image = sides
     return image
 
 

@@ -1,5 +1,9 @@
 """ONNX Runtime: the only file that imports it."""
 
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ _DTYPES = {
 }
 _ERRORS_ONLY = 3
 _FAILURES = (
+    ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -23,30 +28,162 @@ _FAILURES = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+_SHAPE_ARITHMETIC = frozenset((
+    "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor",
+    "Gather", "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Range", "ReduceProd", "Reshape", "Shape",
+    "Size", "Slice", "Split", "Squeeze", "Sub", "Unsqueeze", "Where",
+))  # fmt: skip
+"""Operators that ONNX Runtime puts on the CPU on purpose: a handful of integers, on their way from
+one tensor's shape to another's. A graph with free sizes has hundreds of them."""
 
 
 class OrtEngine:
     """An ``.onnx`` file in an ONNX Runtime session on the CPU."""
 
     def __init__(self, path: Path) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
         self._name = path.name
-        try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except _FAILURES as error:
-            raise EngineError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
-        self.inputs = {node.name: _spec(node) for node in self._session.get_inputs()}
-        self.outputs = {node.name: _spec(node) for node in self._session.get_outputs()}
+        self._session = _open(path, CPU, {})
+        self.inputs, self.outputs = seams(self._session)
 
     def run(self, **inputs: Array) -> dict[str, Array]:
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
-        try:
+        with running(self._name):
             arrays = self._session.run(None, inputs)
-        except (*_FAILURES, MemoryError) as error:
-            raise EngineError(f"{self._name} failed: {_first_line(error)}") from error
         return {name: np.asarray(a) for name, a in zip(self.outputs, arrays, strict=True)}
+
+
+def cuda_options(stream: int, device: int) -> dict[str, str]:
+    """The CUDA provider's options: everything on one stream, and float32 means float32.
+
+    ``kSameAsRequested``: the arena grows by what is needed, not to the next power of two.
+    ``HEURISTIC``: cuDNN picks a convolution by its table instead of timing all of them at the first
+    picture of every size. ``use_tf32`` off: on, a float32 network has 10 bits of mantissa in its
+    products; half precision is unaffected. ``prefer_nhwc`` is left off. None of this has been
+    measured on a GPU yet.
+    """
+    return {
+        "device_id": str(device),
+        "user_compute_stream": str(stream),
+        "enable_cuda_graph": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    }
+
+
+def check_cuda(major: int) -> None:
+    """Load the libraries of the CUDA provider.
+
+    Raises EngineError where this ONNX Runtime has none, has one for another major version of CUDA,
+    or lacks a library.
+    """
+    if CUDA not in ort.get_available_providers():
+        raise EngineError(
+            f"this onnxruntime {ort.__version__} has no CUDA provider; "
+            "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'dossr[cuda]'"
+        )
+    built = str(ort.cuda_version)
+    if built and int(built.split(".")[0]) != major:
+        raise EngineError(
+            f"onnxruntime-gpu {ort.__version__} is built for CUDA {built} and CuPy for CUDA {major}; "
+            "install wheels of one CUDA version"
+        )
+    ort.set_default_logger_severity(_ERRORS_ONLY)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        ort.preload_dlls()
+    missing = re.findall(r"^Failed to load ([^\s/\\]+): ", printed.getvalue(), re.MULTILINE)
+    if missing:
+        raise EngineError(
+            f"ONNX Runtime finds no {', '.join(missing)}; pip install 'dossr[cuda]' brings them"
+        )
+
+
+def left_nodes(session: ort.InferenceSession, provider: str) -> list[str]:
+    """The nodes that went to another provider although they are no shape arithmetic.
+
+    As "Conv /up/conv" or, of a node without a name, "Conv".
+    """
+    return [
+        f"{node.op_type} {node.name}".strip()
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if node.op_type not in _SHAPE_ARITHMETIC
+    ]
+
+
+def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.InferenceSession:
+    """A session that runs a network on one provider as a whole. Raises EngineError otherwise.
+
+    ONNX Runtime falls back to the CPU in silence, node by node and as a whole. Its own option
+    against it, ``session.disable_cpu_ep_fallback``, counts shape arithmetic too and refuses every
+    graph with free sizes. So the session records which provider each node went to. What this list
+    of operators lets pass is caught by CUDA graphs: ONNX Runtime refuses them where it would have
+    to copy between host and device.
+    """
+    try:
+        session = _open(path, provider, options)
+    except EngineError as error:
+        if options.get("enable_cuda_graph") != "1":
+            raise
+        session = _open(path, provider, {**options, "enable_cuda_graph": "0"})
+        _refuse(path, provider, left_nodes(session, provider))
+        raise EngineError(f"{path.name} cannot be recorded as a CUDA graph: {error}") from error
+    if provider not in session.get_providers():
+        raise EngineError(
+            f"ONNX Runtime {ort.__version__} did not start {provider}: its own lines above say why"
+        )
+    _refuse(path, provider, left_nodes(session, provider))
+    return session
+
+
+def _refuse(path: Path, provider: str, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise EngineError(
+            f"{path.name} does not run on {provider} as a whole; ONNX Runtime {ort.__version__} "
+            f"leaves to the CPU: {', '.join(names[:3])}{more}"
+        )
+
+
+def _open(path: Path, provider: str, options: Mapping[str, str]) -> ort.InferenceSession:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        return ort.InferenceSession(
+            path, settings, providers=[(provider, dict(options))], enable_fallback=0
+        )
+    except _FAILURES as error:
+        raise EngineError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
+
+
+def run_options(graph: int) -> ort.RunOptions:
+    """Options of a run that records or replays a CUDA graph of that number, and does not wait."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(graph))
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
+
+
+def seams(session: ort.InferenceSession) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """What goes in and what comes out, in the order of the file."""
+    inputs = {node.name: _spec(node) for node in session.get_inputs()}
+    return inputs, {node.name: _spec(node) for node in session.get_outputs()}
+
+
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """A block in which a network's failure becomes an EngineError of one line."""
+    try:
+        yield
+    except (*_FAILURES, RuntimeError, MemoryError) as error:  # RuntimeError: of bound memory
+        raise EngineError(f"{name} failed: {_first_line(error)}") from error
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:

@@ -13,6 +13,7 @@ def pad_to_multiple(lr: Array, multiple: int) -> Array:
     for axis in (2, 3):
         size = lr.shape[axis]
         extra = -size % multiple
-        widths = [(0, extra if a == axis else 0) for a in range(lr.ndim)]
-        lr = np.pad(lr, widths, mode="reflect" if extra < size else "edge")
+        if extra:
+            widths = [(0, extra if a == axis else 0) for a in range(lr.ndim)]
+            lr = np.pad(lr, widths, mode="reflect" if extra < size else "edge")
     return lr

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..solvers import dos_sde_weights, released_schedule
-from .bundle import CONDITION, BundleError, Manifest, open_bundle
-from .color import COLOR_FIXES
-from .devices import load_engine
+from ..solvers import Schedule, StepWeights, dos_sde_weights, released_schedule
+from .bundle import CONDITION, DEMO, BundleError, Manifest, open_bundle
+from .color import COLOR_FIXES, ColorFix
+from .devices import Device, Host, load_device
 from .engine import Array, Engine, EngineError
 from .padding import pad_to_multiple
 from .sampling import Observe, draw_noise, sample
@@ -19,16 +19,17 @@ SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 
 
-def load_pipeline(bundle: str | os.PathLike[str], device: str = "cpu") -> "Pipeline":
-    """Open a bundle for upscaling.
+def load_pipeline(bundle: str | os.PathLike[str] | None = None, device: str = "cpu") -> "Pipeline":
+    """Open a bundle for upscaling; without one, the small demo model that is built in.
 
     Checks the manifest and the SHA-256 of every file first. Raises BundleError where they do not
     fit, ValueError for an unknown device and EngineError where a network cannot be opened.
     """
-    opened = open_bundle(Path(bundle))
+    opened = open_bundle(DEMO if bundle is None else Path(bundle))
+    place = load_device(device)
     stages = {}
     for name, record in opened.manifest.stages.items():
-        engine = load_engine(opened.path(name), device)
+        engine = place.open(opened.path(name))
         seams = (*engine.inputs.values(), *engine.outputs.values())
         if seams != (*record.inputs, *record.outputs):
             raise BundleError(
@@ -36,15 +37,18 @@ def load_pipeline(bundle: str | os.PathLike[str], device: str = "cpu") -> "Pipel
                 "export the checkpoint again"
             )
         stages[name] = engine
-    return Pipeline(stages, opened.manifest)
+    return Pipeline(stages, opened.manifest, place)
 
 
 class Pipeline:
-    """The stages of one bundle. Serves one thread."""
+    """The stages of one bundle on one device, the CPU unless told. Serves one thread."""
 
-    def __init__(self, stages: Mapping[str, Engine], manifest: Manifest) -> None:
+    def __init__(
+        self, stages: Mapping[str, Engine], manifest: Manifest, device: Device | None = None
+    ) -> None:
         self.manifest = manifest
         self._stages = stages
+        self._device = device or Host()
 
     def upscale(
         self,
@@ -54,6 +58,7 @@ class Pipeline:
         order: int = 3,
         seed: int = 42,
         color_fix: str = "wavelet",
+        schedule: Schedule | None = None,
         noise: Sequence[Array] | None = None,
         observe: Observe | None = None,
     ) -> Image:
@@ -62,43 +67,30 @@ class Pipeline:
         ``steps`` (1 to 499) network evaluations with the solver of ``order`` 1, 2 or 3. The noise
         is made of ``seed`` (0 or more), or given: ``steps + 2`` float32 arrays of shape
         (1, latent channels, height, width), in the order posterior, start, one per step; height and
-        width are those of the latent of the padded picture (see ``latent_shape``).
+        width are those of the latent of the padded picture (see ``latent_shape``). ``schedule``
+        takes the place of the released one; it must have as many steps.
 
         ``observe(name, array)`` sees every intermediate, float32: of the padded picture
         ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
         ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
-        and the crop, in [0, 1].
+        and the crop, in [0, 1]. The arrays are those of the device: on a GPU they are CuPy's, and
+        nothing is copied for an observer.
 
         Raises ValueError for a wrong argument and EngineError where a network fails.
         """
         _check_image(lr)
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be {', '.join(COLOR_FIXES)}, got '{color_fix}'")
-        schedule = released_schedule(steps, self.manifest.schedule)
+        schedule = schedule or released_schedule(steps, self.manifest.schedule)
+        if schedule.steps != steps:
+            raise ValueError(f"the schedule must have {steps} steps, got {schedule.steps}")
         weights = dos_sde_weights(schedule, order)
         shape = self.latent_shape(lr.shape[0], lr.shape[1])
-        noise = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
-        observe = observe or _ignore
-
-        image = lr.astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255)
-        image = pad_to_multiple(image, self.manifest.size_multiple)
-        restored = self._stages["restorer"].run(lr=image)["restored"]
-        observe("restored", restored)
-        x_lr, hint = self._encode(restored, noise[0], observe)
-        x_lr_weight, noise_weight = schedule.start
-        x = x_lr * x_lr_weight + noise[1] * noise_weight
-        x = sample(self._stages["denoiser"], weights, x, x_lr, hint, noise[2:], observe)
-        observe("latent", x)
-        decoded = self._stages["decoder"].run(x=x)["image"]
-        observe("decoded", decoded)
-        fixed = COLOR_FIXES[color_fix](decoded, restored)
-        if not np.isfinite(fixed).all():
-            raise EngineError(
-                "the networks gave numbers that are not finite; export the checkpoint without --fp16"
+        drawn = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
+        with self._device.active():
+            return self._upscale(
+                lr, schedule, weights, drawn, COLOR_FIXES[color_fix], observe or _ignore
             )
-        hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
-        observe("image", hr)
-        return np.ascontiguousarray(np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0))
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The shape of each noise array for an LR picture of this size."""
@@ -107,6 +99,39 @@ class Pipeline:
             -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
         )
         return 1, self.manifest.latent_channels, rows, columns
+
+    def _upscale(
+        self,
+        lr: Image,
+        schedule: Schedule,
+        weights: Sequence[StepWeights],
+        drawn: Array,
+        color_fix: ColorFix,
+        observe: Observe,
+    ) -> Image:
+        """What ``upscale`` promises: the picture and the noise go up once, the result comes down."""
+        noise = self._device.upload(drawn)
+        image = self._device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
+        image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
+        restored = self._stages["restorer"].run(lr=image)["restored"]
+        observe("restored", restored)
+        x_lr, hint = self._encode(restored, noise[0], observe)
+        x_lr_weight, noise_weight = schedule.start
+        x = x_lr * x_lr_weight + noise[1] * noise_weight
+        denoiser = self._stages["denoiser"]
+        x = sample(denoiser, self._device, weights, x, x_lr, hint, noise[2:], observe)
+        observe("latent", x)
+        decoded = self._stages["decoder"].run(x=x)["image"]
+        observe("decoded", decoded)
+        fixed = color_fix(decoded, restored)
+        if not self._device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
+            raise EngineError(
+                "the networks gave numbers that are not finite; export the checkpoint without --fp16"
+            )
+        hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
+        observe("image", hr)
+        pixels = np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0).copy()
+        return self._device.download(pixels)
 
     def _encode(self, restored: Array, noise: Array, observe: Observe) -> tuple[Array, Array]:
         """x_lr, a sample of the posterior, and the ControlNet's hint, its mode."""
@@ -129,10 +154,10 @@ def _check_image(lr: Image) -> None:
         raise ValueError(f"lr must be uint8 (height, width, 3), got {lr.dtype} {lr.shape}")
 
 
-def _checked(noise: Sequence[Array], steps: int, shape: tuple[int, ...]) -> list[Array]:
+def _checked(noise: Sequence[Array], steps: int, shape: tuple[int, ...]) -> Array:
     arrays = [np.asarray(array, np.float32) for array in noise]
     wrong = [array.shape for array in arrays if array.shape != shape]
     if len(arrays) != steps + 2 or wrong:
         got = f"one of shape {wrong[0]}" if wrong else f"{len(arrays)}"
         raise ValueError(f"noise must be {steps + 2} arrays of shape {shape}, got {got}")
-    return arrays
+    return np.stack(arrays)

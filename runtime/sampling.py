@@ -4,42 +4,46 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..solvers import StepWeights, predict_x0, step
+from ..solvers import StepWeights
+from .devices import Device
 from .engine import Array, Engine
 
 Observe = Callable[[str, Array], None]
 
 
-def draw_noise(seed: int, steps: int, shape: tuple[int, ...]) -> list[Array]:
+def draw_noise(seed: int, steps: int, shape: tuple[int, ...]) -> Array:
     """Every draw of one picture: posterior, start, then one per step; standard normal float32.
 
-    From NumPy's Philox on the host, so a seed means the same picture on every backend.
+    The shape is (steps + 2, *shape). From NumPy's Philox on the host, so a seed means the same
+    picture on every backend.
     """
     generator = np.random.Generator(np.random.Philox(seed))
-    return [generator.standard_normal(shape, dtype=np.float32) for _ in range(steps + 2)]
+    return generator.standard_normal((steps + 2, *shape), dtype=np.float32)
 
 
 def sample(
     denoiser: Engine,
+    device: Device,
     weights: Sequence[StepWeights],
     x: Array,
     x_lr: Array,
     hint: Array,
-    noise: Sequence[Array],
+    noise: Sequence[Array] | Array,
     observe: Observe,
 ) -> Array:
     """The final latent, from the start ``x``; all arrays float32 (batch, channels, height, width).
 
-    ``noise`` holds one array per step. ``observe`` is given x, eps and x0 of each step.
+    They are arrays of ``device``. ``noise`` holds one per step. ``observe`` is given x, eps and x0
+    of each step.
     """
-    history: list[Array] = []
-    order = max(len(row.x0) for row in weights)
+    older: tuple[Array, ...] = ()
+    kept = max(len(row.x0) for row in weights) - 1
     for row, z in zip(weights, noise, strict=True):
         observe("x", x)
-        time = np.full(x.shape[0], row.time, np.float32)
+        time = np.full(x.shape[0], row.time, np.float32, like=x)
         eps = denoiser.run(x=x, hint=hint, time=time)["eps"]
         observe("eps", eps)
-        history = [predict_x0(row, x, eps), *history[: order - 1]]
-        observe("x0", history[0])
-        x = step(row, x, x_lr, history, z)
+        x0, x = device.step(row, x, eps, x_lr, older, z)
+        observe("x0", x0)
+        older = (x0, *older)[:kept]
     return x

@@ -111,5 +111,5 @@ def test_numbers_that_are_not_finite_make_no_picture(pipeline):
 
 
 def test_an_unknown_device_is_refused(toy_bundle):
-    with pytest.raises(ValueError, match="device must be cpu, got 'tpu'"):
+    with pytest.raises(ValueError, match="device must be cpu, cuda, tensorrt, got 'tpu'"):
         load_pipeline(toy_bundle, "tpu")
