@@ -23,7 +23,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--fp16", is_flag=True,
               help="float16 weights and activations, with float32 islands where numbers need them.")  # fmt: skip
 @click.option("--opset", type=click.Choice(["18", "23"]), default="23", show_default=True,
-              help="ONNX operator set; 18 is for engines before TensorRT 10.9.")  # fmt: skip
+              help="ONNX operator set; 18 is for engines before TensorRT 10.14.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
               show_default=True, help="Step counts whose times are verified; may be repeated.")  # fmt: skip
 @click.option(

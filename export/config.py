@@ -22,6 +22,7 @@ RESTORER = "preprocess_model."
 PARTS = (UNET, CONTROL, VAE, TEXT, CONDITION, RESTORER)
 
 LATENT_MULTIPLE = 8  # of latent sides, in every model: SD's UNet halves three times
+NORM_GROUPS = 32  # of the released model; they leave no trace in the tensors
 HEAD_WIDTH = 64  # of the released model; head widths leave no trace in the tensors
 
 
@@ -51,6 +52,9 @@ class UNetConfig:
     heads: tuple[int, ...]
     """Attention heads of each level; the middle has as many as the last."""
 
+    groups: int = NORM_GROUPS
+    """Groups of every GroupNorm."""
+
     @property
     def factor(self) -> int:
         """Latent sides must be multiples of this."""
@@ -66,6 +70,9 @@ class VaeConfig:
     blocks: int
     attention: bool = True
     """Whether the middle of encoder and decoder has attention; the released model's has."""
+
+    groups: int = NORM_GROUPS
+    """Groups of every GroupNorm."""
 
     @property
     def factor(self) -> int:
@@ -114,6 +121,12 @@ class ModelConfig:
             raise CheckpointError(
                 f"the text tower is {self.text.width} wide and the UNet wants {self.unet.context}"
             )
+        for name, network in (("UNet", self.unet), ("VAE", self.vae)):
+            if any(width % network.groups for width in network.channels):
+                raise CheckpointError(
+                    f"the {name}'s widths {network.channels} must be multiples of its norms' "
+                    f"{network.groups} groups; say how many with norm_num_groups in the YAML file"
+                )
         if self.text.width % self.text.heads:
             raise CheckpointError(
                 f"a text tower of width {self.text.width} cannot have {self.text.heads} heads; "
@@ -157,6 +170,8 @@ class Hints:
     head_width: int | None = None
     head_count: int | None = None
     text_heads: int | None = None
+    unet_groups: int = NORM_GROUPS
+    vae_groups: int = NORM_GROUPS
     latent_scale: float = ModelConfig.latent_scale
     levels: NoiseLevels = field(default_factory=NoiseLevels)
 
@@ -173,7 +188,7 @@ def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     unet = _unet(_Part(shapes, UNET), hints)
     return ModelConfig(
         unet=unet,
-        vae=_vae(_Part(shapes, VAE)),
+        vae=_vae(_Part(shapes, VAE), hints.vae_groups),
         text=_text(_Part(shapes, TEXT), hints.text_heads, unet.channels[0] // unet.heads[0]),
         restorer=_restorer(_Part(shapes, RESTORER)),
         latent_scale=hints.latent_scale,
@@ -254,6 +269,7 @@ def _unet(part: _Part, hints: Hints) -> UNetConfig:
         ),
         linear=2 in part.ranks((f"{at}.proj_in.weight", f"{at}.proj_out.weight")),
         heads=_heads(channels, hints),
+        groups=hints.unet_groups,
     )
 
 
@@ -272,7 +288,7 @@ def _heads(channels: tuple[int, ...], hints: Hints) -> tuple[int, ...]:
     return heads
 
 
-def _vae(part: _Part) -> VaeConfig:
+def _vae(part: _Part, groups: int) -> VaeConfig:
     def width(level: int) -> int:
         at = f"encoder.down.{level}.block.0"
         names = ("conv1.bias", "conv2.bias", "norm2.weight", "norm2.bias")
@@ -288,6 +304,7 @@ def _vae(part: _Part) -> VaeConfig:
         channels=tuple(width(level) for level in range(levels)),
         blocks=part.count("encoder.down.0.block."),
         attention=part.has("encoder.mid.attn_1.") or part.has("decoder.mid.attn_1."),
+        groups=groups,
     )
 
 

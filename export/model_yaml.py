@@ -10,7 +10,7 @@ import yaml
 
 from ..runtime.pipeline import SCALE
 from ..solvers import NoiseLevels
-from .config import Hints, ModelConfig
+from .config import NORM_GROUPS, Hints, ModelConfig
 from .errors import CheckpointError
 
 
@@ -51,7 +51,7 @@ def hints(params: Mapping[str, Any]) -> Hints:
             raise CheckpointError(f"{where} must be {wanted} in the YAML file, got {found!r}")
     unet = _params(params, "unet_config")
     control = {**unet, **_params(params, "control_stage_config")}
-    for name in ("num_head_channels", "num_heads"):
+    for name in ("num_head_channels", "num_heads", "norm_num_groups"):
         if control.get(name) != unet.get(name):
             raise CheckpointError(
                 f"{name} must be the same in unet_config and control_stage_config"
@@ -61,6 +61,8 @@ def hints(params: Mapping[str, Any]) -> Hints:
         head_width=_count(unet, "num_head_channels"),
         head_count=_count(unet, "num_heads"),
         text_heads=_count(_params(params, "cond_stage_config"), "heads"),
+        unet_groups=_count(unet, "norm_num_groups") or NORM_GROUPS,
+        vae_groups=_count(_autoencoder(params), "norm_num_groups") or NORM_GROUPS,
         latent_scale=_number(params, "scale_factor", Hints.latent_scale),
         levels=NoiseLevels(
             linear_start=_number(params, "linear_start", defaults.linear_start),
@@ -73,7 +75,7 @@ def hints(params: Mapping[str, Any]) -> Hints:
 def check_yaml(params: Mapping[str, Any], config: ModelConfig) -> None:
     """Raise where the YAML file and the tensors contradict each other."""
     unet, text = _params(params, "unet_config"), _params(params, "cond_stage_config")
-    vae = _params(params, "first_stage_config").get("ddconfig") or {}
+    vae = _autoencoder(params)
     restorer = _params(params, "preprocess_config")
     base, ch = config.unet.channels[0], config.vae.channels[0]
     levels = tuple(2**i for i, has in enumerate(config.unet.attention) if has)
@@ -113,6 +115,13 @@ def _params(params: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     found = ((params.get(section) or {}).get("params") or {}) if section else params
     if not isinstance(found, dict):
         raise CheckpointError(f"{section}.params must be a mapping, got {found!r}")
+    return found
+
+
+def _autoencoder(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = _params(params, "first_stage_config").get("ddconfig") or {}
+    if not isinstance(found, dict):
+        raise CheckpointError(f"first_stage_config.ddconfig must be a mapping, got {found!r}")
     return found
 
 

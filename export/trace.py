@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Protocol
 
 import onnx_ir as ir
 import onnxscript.optimizer
@@ -15,29 +16,44 @@ from onnxscript.rewriter.rules.common import div_by_1_rule, mul_by_1_rule
 from torch import Tensor, nn
 
 from .norms import center_groups
-from .stages import Stage
 
 OPSETS = (18, 23)
-"""23 keeps Attention and GroupNormalization whole; 18 is for TensorRT before 10.9."""
+"""23 keeps Attention and GroupNormalization whole; 18 is for TensorRT before 10.14."""
 
 
-def trace(stage: Stage, network: nn.Module, example: Sequence[Tensor], opset: int) -> ir.Model:
-    """The stage as an ONNX graph in float32.
+class Seams(Protocol):
+    """What a network is called, and its inputs and outputs, in the order of forward()."""
 
-    ``example`` gives the inputs in order; its batch is 2 and its sides differ, so that no axis is
-    taken for a constant. The graph's weights are the network's own memory.
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+
+def trace(
+    seams: Seams, network: nn.Module, example: Sequence[Tensor], opset: int, dynamic: bool = True
+) -> ir.Model:
+    """The network as an ONNX graph in float32.
+
+    ``example`` gives the inputs in order. ``dynamic``: every axis but the channels may vary; the
+    example's batch is then 2 and its sides differ, so that no axis is taken for a constant. The
+    graph's weights are the network's own memory.
     """
-    dynamic = torch.export.Dim.DYNAMIC
-    axes = tuple({a: dynamic for a in range(t.ndim) if a != 1} for t in example)
+    free = torch.export.Dim.DYNAMIC
+    axes = tuple({a: free for a in range(t.ndim) if a != 1} for t in example)
     with _quiet():
         program = torch.onnx.export(
             network,
             tuple(example),
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes=axes,
-            input_names=stage.inputs,
-            output_names=stage.outputs,
+            dynamic_shapes=axes if dynamic else None,
+            input_names=seams.inputs,
+            output_names=seams.outputs,
             optimize=False,  # its rewriting takes as long as the tracing; _tidy does what is needed
         )
     assert program is not None  # it is None only where a file is written
@@ -45,7 +61,7 @@ def trace(stage: Stage, network: nn.Module, example: Sequence[Tensor], opset: in
     _tidy(model)
     center_groups(model)
     _name_axes(model)
-    model.graph.name = stage.name
+    model.graph.name = seams.name
     return model
 
 

@@ -75,8 +75,12 @@ def write_yaml(config: ModelConfig, path: Path) -> None:
             "timesteps": config.levels.timesteps,
             "scale_factor": config.latent_scale,
             "unet_config": {
-                "params": {"num_head_channels": config.unet.channels[0] // config.unet.heads[0]}
+                "params": {
+                    "num_head_channels": config.unet.channels[0] // config.unet.heads[0],
+                    "norm_num_groups": config.unet.groups,
+                }
             },
+            "first_stage_config": {"params": {"ddconfig": {"norm_num_groups": config.vae.groups}}},
             "cond_stage_config": {"params": {"heads": config.text.heads}},
         },
     }

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from ...solvers import NoiseLevels, released_shift
 from ..networks.autoencoder import Encoder
 from ..networks.denoiser import Denoiser
-from .pool import Pictures, as_tensor, degraded, sharp_batch
-from .recipe import KL_WEIGHT, Training
+from .pool import Pictures, as_tensor, degraded, photographic, sharp_batch
+from .recipe import KL_WEIGHT, PICTURE, Training
 from .train import Loss
 
 
@@ -23,7 +23,8 @@ def restorer_loss(
     """The sharp picture from the degraded one."""
 
     def loss(step: int, random: np.random.Generator) -> Tensor:
-        hr = sharp_batch(pool, random, training.batch, training.crop)
+        drawn = pool[random.integers(len(pool), size=training.batch)]
+        hr = photographic(drawn, random, training.crop)
         lr = as_tensor(degraded(hr, random)).to(device)
         with _half(device):
             restored = network(lr)
@@ -80,8 +81,9 @@ def encode_pool(
     """Degrade, restore and encode every picture of the pool once."""
     rows: tuple[list[Tensor], ...] = ([], [], [])
     for i in range(len(pool)):
-        hr = np.array(pool[i : i + 1])
-        lr = as_tensor(degraded(hr, np.random.default_rng([seed, i, 1]))).to(device)
+        random = np.random.default_rng([seed, i, 1])
+        hr = photographic(pool[i : i + 1], random, PICTURE)
+        lr = as_tensor(degraded(hr, random)).to(device)
         with _half(device):
             restored = restorer(lr).float().clamp(0.0, 1.0)
             found = (encoder(as_tensor(hr).to(device))[0], *encoder(restored))
@@ -129,4 +131,6 @@ def denoiser_loss(
 
 
 def _half(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16)
+    """bfloat16 where the processor computes in it; elsewhere it would only be slower."""
+    native = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from .degrade import Degradation
 from .images import procedural_picture
-from .recipe import PICTURE
+from .recipe import CONTRAST, PICTURE, TEXTURE, TEXTURED, ZOOM
 
 Pictures = NDArray[np.uint8]  # (count, side, side, 3)
 
@@ -42,6 +43,40 @@ def sharp_batch(pool: Pictures, random: np.random.Generator, batch: int, crop: i
     return np.stack(crops)
 
 
+def photographic(pictures: Pictures, random: np.random.Generator, size: int) -> Pictures:
+    """A piece of each picture, as soft and as flat as photographs are: uint8 (batch, size, size, 3).
+
+    Procedural pictures have edges one pixel wide and all contrasts large. Here a window is enlarged
+    up to ZOOM times, its contrast reduced to no less than CONTRAST of what it was, and most pieces
+    are given a faint texture, without which whatever is fine would be taken for noise.
+    """
+    pieces = []
+    for picture in pictures:
+        side = max(8, round(size / float(np.exp(random.uniform(0.0, np.log(ZOOM))))))
+        y, x = random.integers(PICTURE - side + 1, size=2)
+        window = np.rot90(picture[y : y + side, x : x + side], int(random.integers(4)))
+        image = Image.fromarray(np.ascontiguousarray(window))
+        piece = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+        level = piece.mean((0, 1)) + random.uniform(-20.0, 20.0)
+        piece = level + (piece - piece.mean((0, 1))) * random.uniform(CONTRAST, 1.0)
+        if random.random() < TEXTURED:
+            amplitude = float(np.exp(random.uniform(*np.log(TEXTURE))))
+            piece += amplitude * _texture(random, size)[..., None]
+        pieces.append(np.rint(np.clip(piece, 0.0, 255.0)).astype(np.uint8))
+    return np.stack(pieces)
+
+
+def _texture(random: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """Noise with a falling spectrum, up to six times as long as wide: (size, size), deviation 1."""
+    angle, stretch = random.uniform(0.0, np.pi), float(np.exp(random.uniform(0.0, np.log(6.0))))
+    fy, fx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
+    along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
+    frequency = np.hypot(along * stretch, across)
+    fall = np.maximum(frequency, 1.0 / size) ** -random.uniform(0.4, 1.4)
+    noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((size, size))) * fall, (size, size))
+    return np.asarray((noise - noise.mean()) / noise.std())
+
+
 def degraded(hr: Pictures, random: np.random.Generator) -> Pictures:
     """The small picture of each of a batch."""
     degrade = Degradation()
@@ -50,4 +85,4 @@ def degraded(hr: Pictures, random: np.random.Generator) -> Pictures:
 
 def as_tensor(batch: Pictures) -> Tensor:
     """uint8 (batch, h, w, 3) -> float32 (batch, 3, h, w) in [0, 1], channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float() / 255.0
+    return torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float() / 255.0

@@ -6,16 +6,17 @@ from ..config import ModelConfig, RestorerConfig, TextConfig, UNetConfig, VaeCon
 
 DEMO = ModelConfig(
     unet=UNetConfig(
-        latent_channels=8,
-        channels=(64, 96, 128),
+        latent_channels=6,
+        channels=(32, 48, 80, 112),
         blocks=1,
-        attention=(False, False, True),
+        attention=(False, False, False, True),
         depth=1,
         context=32,
         linear=True,
-        heads=(2, 3, 4),
+        heads=(2, 3, 5, 7),
+        groups=8,
     ),
-    vae=VaeConfig(latent_channels=8, channels=(32, 64, 96), blocks=1, attention=False),
+    vae=VaeConfig(latent_channels=6, channels=(32, 48), blocks=1, attention=False, groups=4),
     text=TextConfig(width=32, layers=2, heads=1),
     restorer=RestorerConfig(features=32, blocks=3, growth=16),
 )
@@ -23,6 +24,18 @@ DEMO = ModelConfig(
 
 PICTURE = 256
 """Side of a training picture, in pixels."""
+
+ENCODED = 600
+"""How many of the pictures the denoiser is trained on, as latents."""
+
+ZOOM = 3.0
+"""How far training pictures are enlarged at most, to be as soft as photographs."""
+
+CONTRAST = 0.3
+"""How far their contrast is reduced at most."""
+
+TEXTURED, TEXTURE = 0.7, (0.7, 14.0)
+"""Share of training pieces with a texture, and the range of its deviation, of 255."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,10 @@ class Training:
 
 
 TRAININGS = {
-    "restorer": Training(steps=6000, batch=8, crop=128, rate=1e-3),
-    "autoencoder": Training(steps=5000, batch=8, crop=96, rate=2e-3),
-    "denoiser": Training(steps=9000, batch=16, crop=32, rate=1e-3),
+    "restorer": Training(steps=4500, batch=8, crop=64, rate=1e-3),
+    "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
+    "denoiser": Training(steps=5500, batch=8, crop=32, rate=1e-3),
 }
-KL_WEIGHT = 1e-6
-LOG_VARIANCE = -6.0
+KL_WEIGHT = 1e-7
+LOG_VARIANCE = -8.0
 """Where the posterior's log-variance starts: nearly without noise, so that pictures are learnt first."""

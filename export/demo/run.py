@@ -1,5 +1,6 @@
 """The whole recipe: pictures, restorer, autoencoder, denoiser, checkpoint."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
 from .pool import Pictures, pictures
-from .recipe import DEMO, LOG_VARIANCE, TRAININGS, Training
+from .recipe import DEMO, ENCODED, LOG_VARIANCE, TRAININGS, Training
+from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
 
 State = dict[str, Tensor]
@@ -31,7 +33,7 @@ def train_demo(
         pool = pictures(folder / f"pictures-{seed}.npy", count, seed, advance)
     run = _Run(folder, torch.device(device), speed, seed, progress)
     restorer, vae = run.restorer(pool), run.autoencoder(pool)
-    config, latents = run.encode(restorer, vae, pool)
+    config, latents = run.encode(restorer, vae, pool[:ENCODED])
     denoiser = run.denoiser(config, latents)
     states = {
         "restorer": restorer,
@@ -70,16 +72,18 @@ class _Run:
 
     def restorer(self, pool: Pictures) -> State:
         torch.manual_seed(self.seed)
-        network = _new_restorer().to(self.device)
+        network = _new_restorer()
+        start_restorer(network)
+        network.to(self.device)
         training = self._training("restorer")
         loss = restorer_loss(network, pool, training, self.device)
         return self._train("restorer", network, loss, training)
 
     def autoencoder(self, pool: Pictures) -> State:
         torch.manual_seed(self.seed)
-        vae = autoencoder(DEMO).to(self.device)
-        with torch.no_grad():
-            vae.quant_conv.bias[DEMO.vae.latent_channels :] = LOG_VARIANCE
+        vae = autoencoder(DEMO)
+        start_autoencoder(vae, LOG_VARIANCE)
+        vae.to(self.device)
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
@@ -91,8 +95,15 @@ class _Run:
         whole.load_state_dict(vae)
         network.to(self.device).eval()
         encoder = Encoder(whole, 1.0).to(self.device).eval()
-        with self.progress.phase("encoding pictures", len(pool)) as advance:
-            raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
+        path = self.folder / f"latents-{len(pool)}-{_digest(restorer, vae)}.pt"
+        if path.is_file():
+            raw = Latents(*torch.load(path, weights_only=True))
+        else:
+            with self.progress.phase("encoding pictures", len(pool)) as advance:
+                raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
+            temporary = path.with_suffix(".tmp")
+            torch.save((raw.x0, raw.mean, raw.std), temporary)
+            temporary.replace(path)
         scale = round(1.0 / float(raw.x0.float().std()), 6)
         latents = Latents(*(value * scale for value in (raw.x0, raw.mean, raw.std)))
         return replace(DEMO, latent_scale=scale), latents
@@ -102,7 +113,9 @@ class _Run:
             text_state(config), config.text, tokenize(DEFAULT_PROMPT, config.text.positions)
         )
         torch.manual_seed(self.seed)
-        network = new_denoiser(config).to(self.device)
+        network = new_denoiser(config)
+        start_denoiser(network)
+        network.to(self.device)
         training = self._training("denoiser")
         prompt = prompt.to(self.device)
         loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
@@ -114,14 +127,22 @@ class _Run:
 
     def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:
         with self.progress.phase(f"training the {name}", training.steps) as advance:
-            if self.device.type == "cuda":  # on CPUs the norms are twice as slow in this layout
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return train(name, network, loss, training, self.folder, self.seed, advance)
 
 
 def _new_restorer() -> RRDBNet:
     widths = DEMO.restorer
     return RRDBNet(widths.features, widths.blocks, widths.growth)
+
+
+def _digest(*states: State) -> str:
+    """What tells latents of other weights apart."""
+    digest = hashlib.sha256()
+    for state in states:
+        for tensor in state.values():
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _below(state: State, prefix: str) -> State:

@@ -55,6 +55,7 @@ def autoencoder(config: ModelConfig) -> AutoencoderKL:
         layers_per_block=config.vae.blocks,
         latent_channels=config.vae.latent_channels,
         mid_block_add_attention=config.vae.attention,
+        norm_num_groups=config.vae.groups,
         scaling_factor=config.latent_scale,
     )
 

@@ -63,19 +63,38 @@ class _NoStem(nn.Module):
 
 def new_denoiser(config: ModelConfig) -> Denoiser:
     """The network with fresh weights, on torch's default device; the prompt is not folded in."""
-    shared = _shared_arguments(config)
+    return Denoiser(new_unet(config), new_control(config))
+
+
+def new_unet(config: ModelConfig) -> UNet2DConditionModel:
+    """Its UNet alone."""
     latent = config.unet.latent_channels
     up = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in config.unet.attention[::-1])
-    unet = UNet2DConditionModel(
-        in_channels=latent, out_channels=latent, up_block_types=up, **shared
+    return UNet2DConditionModel(
+        in_channels=latent,
+        out_channels=latent,
+        up_block_types=up,
+        **_shared_arguments(config),
     )
-    control = ControlNetModel(in_channels=2 * latent, **shared)
+
+
+def new_control(config: ModelConfig) -> ControlNetModel:
+    """Its ControlNet alone."""
+    channels = 2 * config.unet.latent_channels
+    control = ControlNetModel(in_channels=channels, **_shared_arguments(config))
     control.controlnet_cond_embedding = _NoStem()
-    return Denoiser(unet, control)
+    return control
 
 
 def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
     """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
+    network = load_denoiser(config, tensors)
+    _fold_prompt(network, prompt)
+    return network
+
+
+def load_denoiser(config: ModelConfig, tensors: dict[str, Tensor]) -> Denoiser:
+    """The same with the text as an input."""
     with torch.device("meta"):
         network = new_denoiser(config)
     unet, control = network.unet, network.control
@@ -92,7 +111,6 @@ def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) ->
         assign=True,
     )
     network.eval().requires_grad_(False)
-    _fold_prompt(network, prompt)
     return network
 
 
@@ -109,6 +127,7 @@ def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
         "cross_attention_dim": unet.context,
         "attention_head_dim": unet.heads,
         "use_linear_projection": unet.linear,
+        "norm_num_groups": unet.groups,
     }
 
 

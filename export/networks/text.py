@@ -52,24 +52,38 @@ def _tokenize(prompt: str, folder: Path) -> list[int]:
     return ids
 
 
-@torch.no_grad()
-def embed_prompt(tensors: dict[str, Tensor], text: TextConfig, tokens: list[int]) -> Tensor:
-    """The prompt as the UNet is shown it: float32, shape (1, positions, width).
+def text_tower(text: TextConfig, layers: int | None = None) -> CLIPTextModel:
+    """The tower with fresh weights, on torch's default device; its last block is not there.
 
-    OpenCLIP's "penultimate" output: all blocks but the last, then the final norm.
+    ``layers``: how many blocks instead.
     """
-    model = CLIPTextModel(
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=text.vocabulary,
             hidden_size=text.width,
             intermediate_size=4 * text.width,
-            num_hidden_layers=text.layers - 1,
+            num_hidden_layers=text.layers - 1 if layers is None else layers,
             num_attention_heads=text.heads,
             max_position_embeddings=text.positions,
             hidden_act="gelu",
             layer_norm_eps=1e-5,
         )
     ).eval()
+
+
+@torch.no_grad()
+def embed_prompt(tensors: dict[str, Tensor], text: TextConfig, tokens: list[int]) -> Tensor:
+    """The prompt as the UNet is shown it: float32, shape (1, positions, width)."""
+    output: Tensor = load_text_tower(tensors, text)(torch.tensor([tokens])).last_hidden_state
+    return output
+
+
+def load_text_tower(tensors: dict[str, Tensor], text: TextConfig) -> CLIPTextModel:
+    """The tower with a checkpoint's weights.
+
+    OpenCLIP's "penultimate" output: all blocks but the last, then the final norm.
+    """
+    model = text_tower(text)
     unused = f"{TEXT}transformer.resblocks.{text.layers - 1}."
     state = convert_open_clip_checkpoint(
         model, {name: t for name, t in tensors.items() if not name.startswith(unused)}, TEXT
@@ -77,5 +91,4 @@ def embed_prompt(tensors: dict[str, Tensor], text: TextConfig, tokens: list[int]
     state.pop("text_projection.weight", None)
     state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
     model.load_state_dict(state)
-    output: Tensor = model(input_ids=torch.tensor([tokens])).last_hidden_state
-    return output
+    return model

@@ -141,7 +141,7 @@ def test_heads_come_as_widths_or_as_counts(tiny, params):
         (None, "timesteps", True, "timesteps must be a whole number above 0"),
         (None, "unet_config", 5, "is no sound model YAML"),
         ("unet_config", "channel_mult", 5, "is no sound model YAML"),
-        ("first_stage_config", "ddconfig", 5, "is no sound model YAML"),
+        ("first_stage_config", "ddconfig", 5, "ddconfig must be a mapping, got 5"),
         ("unet_config", "attention_resolutions", [4, 2], r"attention_resolutions says \(2, 4\)"),
         ("unet_config", "use_linear_in_transformer", False, "use_linear_in_transformer says False"),
     ],

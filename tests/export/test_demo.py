@@ -1,6 +1,7 @@
 """The demo recipe: its data, its training loop, and the checkpoint that comes out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,16 @@ from dossr.export.demo.assemble import official_state, write_yaml
 from dossr.export.demo.degrade import Degradation
 from dossr.export.demo.images import procedural_picture
 from dossr.export.demo.losses import Latents, autoencoder_loss, denoiser_loss, restorer_loss
-from dossr.export.demo.pool import pictures
+from dossr.export.demo.pool import as_tensor, photographic, pictures, sharp_batch
 from dossr.export.demo.recipe import DEMO, Training
 from dossr.export.demo.run import train_demo
+from dossr.export.demo.start import (
+    HINT_GAIN,
+    X_GAIN,
+    start_autoencoder,
+    start_denoiser,
+    start_restorer,
+)
 from dossr.export.demo.train import train
 from dossr.export.exporter import Silent
 from dossr.export.networks.autoencoder import autoencoder, vae_state
@@ -90,6 +98,78 @@ def test_each_degradation_takes_something_away(pool, mild, strong):
     assert error(strong) > 2 * error(mild)
 
 
+_NO_TEXTURE = (1e-6, 1e-6)  # draws the same numbers as a visible one
+
+
+def _pieces(pool):
+    """Eight pieces of every picture, from one seed."""
+    return photographic(np.concatenate([pool] * 8), np.random.default_rng(0), 64).astype(float)
+
+
+def _steepness(pieces):
+    return np.abs(np.diff(pieces, axis=1)).mean()
+
+
+def test_pieces_are_softer_and_flatter_than_the_pictures(pool, monkeypatch):
+    """Before the texture, which is tested by itself."""
+    monkeypatch.setattr("dossr.export.demo.pool.TEXTURE", _NO_TEXTURE)
+    sharp = sharp_batch(pool, np.random.default_rng(0), 32, 64).astype(float)
+    soft = _pieces(pool)
+    assert soft.shape == sharp.shape
+    assert soft.std((1, 2)).mean() < 0.85 * sharp.std((1, 2)).mean()
+    assert _steepness(soft) < 0.6 * _steepness(sharp)
+
+
+def test_a_texture_adds_fine_detail_and_leaves_the_contrast(pool, monkeypatch):
+    textured = _pieces(pool)
+    np.testing.assert_array_equal(textured, _pieces(pool))
+    monkeypatch.setattr("dossr.export.demo.pool.TEXTURE", _NO_TEXTURE)
+    plain = _pieces(pool)
+    assert _steepness(textured) > 1.1 * _steepness(plain)
+    assert textured.std((1, 2)).mean() < 1.1 * plain.std((1, 2)).mean()
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """Float32 (1, 3, 128, 128) in [0, 1]."""
+    from PIL import Image
+
+    image = np.asarray(Image.open(Path(__file__).parents[1] / "images" / "astronaut.png"))
+    return as_tensor(image[None, :, :, :3])
+
+
+def test_the_autoencoder_starts_near_the_identity(photograph):
+    """Above 20 dB untrained; with fresh weights it is below 10."""
+    torch.manual_seed(0)
+    vae = autoencoder(DEMO)
+    start_autoencoder(vae, -8.0)
+    with torch.no_grad():
+        decoded = (vae.decode(vae.encode(2 * photograph - 1).latent_dist.mode()).sample + 1) / 2
+    assert float(((decoded - photograph) ** 2).mean()) < 1e-2
+
+
+def test_the_restorer_starts_as_a_smooth_enlargement(photograph):
+    torch.manual_seed(0)
+    network = RRDBNet(16, 1, 8)
+    start_restorer(network)
+    with torch.no_grad():
+        enlarged = network(photograph)
+    smooth = torch.nn.functional.interpolate(photograph, scale_factor=4, mode="bilinear")
+    assert float((enlarged - smooth).abs().mean()) < 0.02
+
+
+def test_the_denoiser_starts_as_a_sum_of_state_and_hint():
+    torch.manual_seed(0)
+    network = new_denoiser(DEMO)
+    start_denoiser(network)
+    x, hint = torch.randn(2, 1, DEMO.unet.latent_channels, 16, 16)
+    prompt = torch.randn(1, 77, DEMO.text.width)
+    with torch.no_grad():
+        eps = network(x, hint, torch.tensor([100.0]), prompt)
+    expected = X_GAIN * x + HINT_GAIN * hint
+    assert float((eps - expected).norm() / expected.norm()) < 0.05
+
+
 def _losses(folder, name):
     return np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2)[:, 1]
 
@@ -118,9 +198,11 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
         loss = restorer_loss(network, pool, training, CPU)
     elif name == "autoencoder":
         network = autoencoder(DEMO)
+        start_autoencoder(network, -8.0)
         loss = autoencoder_loss(network, pool, training, CPU)
     else:
         network = new_denoiser(DEMO)
+        start_denoiser(network)
         prompt = torch.randn(1, 77, DEMO.text.width)
         loss = denoiser_loss(network, _latents(), prompt, DEMO.levels, training, CPU)
     train(name, network, loss, training, tmp_path, 0, _nothing)

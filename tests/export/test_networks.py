@@ -24,9 +24,9 @@ MODELS = {  # the parts and the latent scale, and what the YAML file says of the
         TextConfig(32, 2, 2), RestorerConfig(8, 1, 4), 0.18215,
         {"num_head_channels": 16},
     ),
-    "2 levels, the second 1.5 times as wide, convolutional projections, f4": (
-        UNetConfig(4, (64, 96), 1, (False, True), 1, 48, False, (4, 4)),
-        VaeConfig(4, (32, 64, 64), 2),
+    "2 levels, the second 1.5 times as wide, convolutional projections, f4, fewer groups in norms": (
+        UNetConfig(4, (64, 96), 1, (False, True), 1, 48, False, (4, 4), groups=16),
+        VaeConfig(4, (32, 64, 64), 2, groups=8),
         TextConfig(48, 3, 6), RestorerConfig(12, 3, 6), 0.18215,
         {"num_heads": 4, "num_head_channels": -1},
     ),
@@ -50,8 +50,9 @@ MODELS = {  # the parts and the latent scale, and what the YAML file says of the
 class Weights:
     """The tensors below a prefix, which of all were used, and the layers that they make."""
 
-    def __init__(self, tensors, at="", used=None):
+    def __init__(self, tensors, at="", used=None, groups=32):
         self.tensors, self.at, self.used = tensors, at, set() if used is None else used
+        self.groups = groups
 
     def __call__(self, name):
         self.used.add(self.at + name)
@@ -60,8 +61,8 @@ class Weights:
     def has(self, name):
         return any(tensor.startswith(f"{self.at}{name}.") for tensor in self.tensors)
 
-    def below(self, name):
-        return Weights(self.tensors, f"{self.at}{name}.", self.used)
+    def below(self, name, groups=None):
+        return Weights(self.tensors, f"{self.at}{name}.", self.used, groups or self.groups)
 
     def numbered(self, name):
         """What is below name.0, name.1 and so on."""
@@ -88,7 +89,7 @@ class Weights:
         return F.linear(x, self(f"{name}.weight").flatten(1), bias)
 
     def group_norm(self, name, x, eps):
-        return F.group_norm(x, 32, self(f"{name}.weight"), self(f"{name}.bias"), eps)
+        return F.group_norm(x, self.groups, self(f"{name}.weight"), self(f"{name}.bias"), eps)
 
     def layer_norm(self, name, x):
         return F.layer_norm(x, x.shape[-1:], self(f"{name}.weight"), self(f"{name}.bias"), 1e-5)
@@ -256,7 +257,8 @@ def official_yaml(config, heads):
     """The YAML file that comes with a checkpoint of this configuration."""
     unet, vae, text = config.unet, config.vae, config.text
     multiples = [width / vae.channels[0] for width in vae.channels]
-    autoencoder = {"ch": vae.channels[0], "ch_mult": multiples, "num_res_blocks": vae.blocks}
+    autoencoder = {"ch": vae.channels[0], "ch_mult": multiples, "num_res_blocks": vae.blocks,
+                   "norm_num_groups": vae.groups}  # fmt: skip
     return f"""
 params:
   scale_factor: {config.latent_scale}
@@ -270,6 +272,7 @@ params:
       use_linear_in_transformer: {unet.linear}
       transformer_depth: {unet.depth}
       context_dim: {unet.context}
+      norm_num_groups: {unet.groups}
       <<: {heads}
   control_stage_config: {{params: *unet}}
   first_stage_config: {{params: {{ddconfig: {autoencoder}}}}}
@@ -311,16 +314,19 @@ def test_the_networks_compute_what_the_official_ones_do(name, tmp_path):
         found.update(zip(stage.outputs, result, strict=True))
 
     weights = Weights({name: tensor.double() for name, tensor in tensors.items()})
-    unet, control = weights.below("model.diffusion_model"), weights.below("control_model")
+    groups = config.unet.groups
+    unet, control = (weights.below(n, groups) for n in ("model.diffusion_model", "control_model"))
     state, text = (given["x"], given["hint"], given["time"]), text.double().expand(2, -1, -1)
-    vae, tower = weights.below("first_stage_model"), weights.below("cond_stage_model.model")
+    groups = config.vae.groups
+    vae, condition = (weights.below(n, groups) for n in ("first_stage_model", "cond_encoder"))
+    tower = weights.below("cond_stage_model.model")
     mean, log_variance = encode(vae, given["restored"])
     expected = {
         "text": embed_text(tower, tokens, config.text.heads),
         "restored": restore(weights.below("preprocess_model"), given["lr"]),
         "mean": scale * mean,
         "std": scale * torch.exp(log_variance.clamp(-30.0, 20.0) / 2.0),
-        "hint": scale * encode(weights.below("cond_encoder"), given["restored"])[0],
+        "hint": scale * encode(condition, given["restored"])[0],
         "eps": denoise(unet, control, *state, text, heads_of(heads)),
         "image": decode(vae, given["x"] / scale),
     }

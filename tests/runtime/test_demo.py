@@ -1,0 +1,61 @@
+"""The built-in demo bundle: it is there, small, and its pictures are what they were."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dossr.runtime import load_pipeline
+from dossr.runtime.bundle import DEMO, open_bundle
+
+PHOTOGRAPH = Path(__file__).parents[1] / "images" / "astronaut.png"
+LIMIT = 16 * 2**20  # bytes
+
+
+@pytest.fixture(scope="module")
+def lr():
+    return np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline()
+
+
+def _error(a, b):
+    """Mean squared difference of two uint8 pictures."""
+    return np.mean((a.astype(float) - b.astype(float)) ** 2)
+
+
+def test_it_is_small_and_verified():
+    manifest = open_bundle(DEMO).manifest
+    assert manifest.precision == "fp16"
+    assert {row["stage"] for row in manifest.verification} == set(manifest.stages)
+    assert sum(path.stat().st_size for path in DEMO.iterdir()) <= LIMIT
+
+
+def test_its_picture_is_the_recorded_one(pipeline, lr, golden):
+    """tests/golden/demo_astronaut.png is this call's result on the machine that recorded it."""
+    found = pipeline.upscale(lr[16:80, 32:96], steps=5, order=3, seed=42)
+    recorded = np.asarray(Image.open(golden / "demo_astronaut.png"))
+    assert _error(found, recorded) < 2  # 45 dB: other processors round differently
+
+
+def test_it_keeps_the_picture_and_its_colours(pipeline, lr):
+    """Reduced again, the result is the input, up to the input's noise."""
+    hr = pipeline.upscale(lr, steps=5, order=3, seed=42)
+    reduced = np.asarray(Image.fromarray(hr).resize(lr.shape[1::-1], Image.Resampling.BOX))
+    assert _error(reduced, lr) < 255**2 / 10**2.4  # 24 dB
+    assert np.abs(reduced.mean((0, 1)) - lr.mean((0, 1))).max() < 3
+
+
+def test_steps_and_seeds_matter(pipeline, lr):
+    small = lr[16:48, 32:64]
+    pictures = [
+        pipeline.upscale(small, steps=steps, seed=seed) for steps, seed in ((5, 1), (5, 2), (1, 1))
+    ]
+    again = pipeline.upscale(small, steps=5, seed=1)
+    np.testing.assert_array_equal(pictures[0], again)
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
