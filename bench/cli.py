@@ -1,0 +1,28 @@
+"""``dossr-bench``: measuring. A subcommand is a module; what is heavy is imported when it runs."""
+
+import click
+
+from .. import __version__
+from ..runtime.command import Command
+from .accuracy import accuracy
+from .overhead import overhead
+from .pipeline import pipeline
+from .table1 import table1
+
+
+class Group(Command, click.Group):
+    """Commands under one name, whose errors are one line."""
+
+
+@click.group("dossr-bench", cls=Group)
+@click.version_option(__version__, prog_name="dossr-bench")
+def main() -> None:
+    """Measure DoSSR and its rivals on this machine."""
+
+
+for command in (table1, pipeline, accuracy, overhead):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a picture costs beside its networks: the pipeline with networks that take no time.
+
+The host's share of every run, whatever runs the networks: on a GPU it must stay below the GPU's own
+time, or the GPU waits for Python. Measured on the CPU, where the arrays are NumPy's.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import numpy as np
+
+from ..runtime.bundle import Manifest
+from ..runtime.color import COLOR_FIXES
+from ..runtime.command import Command
+from ..runtime.devices import Host
+from ..runtime.engine import Array, TensorSpec
+from ..runtime.pipeline import SCALE, Pipeline
+from ..runtime.sampling import draw_noise, sample
+from ..solvers import NoiseLevels, dos_sde_weights, released_schedule
+
+_FACTOR, _CHANNELS = 8, 4  # of the released autoencoder
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class InstantEngine:
+    """A network that answers at once, always the same."""
+
+    results: Mapping[str, Array]
+    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+    def run(self, **inputs: Array) -> dict[str, Array]:
+        return dict(self.results)
+
+
+def instant_pipeline(latent: int) -> Pipeline:
+    """The released model's stages for latents of this side, none of which takes time."""
+    rng = np.random.default_rng(0)
+    picture = rng.random((1, 3, latent * _FACTOR, latent * _FACTOR), dtype=np.float32)
+    code = rng.standard_normal((1, _CHANNELS, latent, latent), dtype=np.float32)
+    stages = {
+        "restorer": InstantEngine({"restored": picture}),
+        "encoder": InstantEngine({"mean": code, "std": code * code}),
+        "denoiser": InstantEngine({"eps": code[:, ::-1].copy()}),
+        "decoder": InstantEngine({"image": picture[:, ::-1].copy()}),
+    }
+    return Pipeline(stages, _manifest())
+
+
+def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
+    """What is timed, by name. The first three are the host's cost of sampling, whatever the device."""
+    pipeline = instant_pipeline(latent)
+    side = latent * _FACTOR // SCALE
+    lr = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    shape = pipeline.latent_shape(side, side)
+    levels = NoiseLevels()
+    weights = dos_sde_weights(released_schedule(steps, levels), order)
+    noise = draw_noise(0, steps, shape)
+    denoiser = InstantEngine({"eps": noise[-1]})
+    decoded, restored = np.random.default_rng(2).random((2, 1, 3, side * SCALE, side * SCALE), np.float32)  # fmt: skip
+    device = Host()
+    return {
+        "schedule and weights": lambda: dos_sde_weights(released_schedule(steps, levels), order),
+        "noise": lambda: draw_noise(0, steps, shape),
+        f"{steps} solver steps": lambda: sample(
+            denoiser, device, weights, noise[1], noise[0], noise[0], noise[2:], _unseen
+        ),
+        "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored),
+        "whole picture, no colour fix": lambda: pipeline.upscale(
+            lr, steps=steps, order=order, color_fix="none"
+        ),
+        "whole picture, wavelet": lambda: pipeline.upscale(lr, steps=steps, order=order),
+    }
+
+
+@click.command("overhead", cls=Command)
+@click.option("--latent", type=click.IntRange(8), default=64, show_default=True,
+              help="Side of the latent; the picture is eight times as large. Multiple of 8.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True)
+@click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True)
+@click.option("--repeat", type=click.IntRange(1), default=200, show_default=True,
+              help="Timed runs of each part, after three that are not.")  # fmt: skip
+def overhead(latent: int, steps: int, order: int, repeat: int) -> None:
+    """Time the pipeline's own work on this CPU, with networks that take no time.
+
+    Prints the median and the 90th percentile by the clock and the median of the thread's CPU time,
+    which other processes disturb less, in milliseconds. The first three rows are the cost of
+    sampling; the rest is work on the picture, which is NumPy's here and the GPU's on a GPU.
+    """
+    if latent % 8:
+        raise click.UsageError(f"--latent must be a multiple of 8, got {latent}")
+    click.echo(f"latent {latent} x {latent}, {steps} steps of order {order}, {repeat} runs, NumPy {np.__version__}")  # fmt: skip
+    click.echo(f"{'milliseconds':<32}{'median':>10}{'p90':>10}{'CPU':>10}")
+    sampling: list[tuple[Any, ...]] = []
+    for name, work in parts(latent, steps, order).items():
+        wall, cpu = _times(work, repeat)
+        row = (np.median(wall), np.percentile(wall, 90), np.median(cpu))
+        click.echo(f"{name:<32}" + "".join(f"{value:>10.3f}" for value in row))
+        if len(sampling) < 3:
+            sampling.append(row)
+    wall_sum, _, cpu_sum = np.sum(sampling, axis=0)
+    click.echo(f"{'sampling in all (rows 1 to 3)':<32}{wall_sum:>10.3f}{'':>10}{cpu_sum:>10.3f}")
+
+
+def _times(work: Callable[[], Any], repeat: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each run: by the clock, and of this thread on a CPU."""
+    for _ in range(_WARM_UP):
+        work()
+    wall, cpu = [], []
+    for _ in range(repeat):
+        began, began_cpu = time.perf_counter(), time.thread_time()
+        work()
+        wall.append((time.perf_counter() - began) * 1e3)
+        cpu.append((time.thread_time() - began_cpu) * 1e3)
+    return wall, cpu
+
+
+def _unseen(name: str, array: Array) -> None:
+    """The observer of a run that nobody watches."""
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        toolkit_version="", checkpoint="", checkpoint_sha256="", precision="fp32", opset=0, prompt="",
+        latent_scale=1.0, latent_channels=_CHANNELS, vae_factor=_FACTOR, size_multiple=16,
+        schedule=NoiseLevels(), model={}, stages={}, files={},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    overhead()

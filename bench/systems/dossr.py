@@ -1,0 +1,77 @@
+"""DoSSR as released, with the passes that it makes and throws away."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...export.config import ModelConfig
+from ...export.networks.text import DEFAULT_PROMPT, tokenize
+from ...runtime.pipeline import SCALE
+from ...solvers import dos_sde_weights, predict_x0, released_schedule, step
+from . import sd
+from .gan import PARAMETERS as RRDBNET_PARAMETERS
+from .gan import restorer
+from .post import wavelet
+from .system import Call, Component, Noise, Published, System
+
+ORDER = 3
+_GMAC = {1: 3808.0, 3: 4881.0, 5: 5955.0, 7: 7028.0}
+_PUBLISHED = {5: Published(parameters=1716.6, latency=1.03, maniqa=0.5794)}
+
+
+def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
+    """DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides must be multiples of 16."""
+    config = sd.widths(reduced)
+    side = size * SCALE // config.vae.factor
+    networks = (
+        restorer(config.restorer, size),
+        sd.text_encoder(config, calls=2),
+        sd.vae_encoder("condition", config, size * 4, calls=2),
+        sd.vae_encoder("encoder", config, size * 4, calls=1),
+        sd.control(config, side, calls=steps),
+        sd.unet(config, side, calls=steps),
+        sd.vae_decoder(config, side),
+    )
+    return System(
+        name=f"dossr-{steps}",
+        title=f"DoSSR-{steps}",
+        networks=networks,
+        upscale=partial(upscale, config, steps),
+        components=(
+            *sd.components(config),
+            Component("RRDBNet", networks[0].build, RRDBNET_PARAMETERS),
+        ),
+        published=_PUBLISHED.get(steps, Published(None, None, None)),
+        gmac=_GMAC[steps],
+        note="1716.6 M without text_projection, which is held and never used",
+    )
+
+
+def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Noise) -> Tensor:
+    """The released procedure; noise is drawn in the order posterior, start, one per step."""
+    (restored,) = call("restorer", lr=lr)
+    restored = restored.clamp(0.0, 1.0)
+    image = 2.0 * restored - 1.0
+    hints: list[Tensor] = []
+    contexts: list[Tensor] = []
+    for prompt in (DEFAULT_PROMPT, ""):  # the second pair is for guidance, which is off
+        mean, _ = call("condition", image=image)
+        hints.append(mean * config.latent_scale)
+        tokens = torch.tensor([tokenize(prompt, config.text.positions)], device=lr.device)
+        contexts += call("text", tokens=tokens)
+    hint, context = hints[0], contexts[0]
+    mean, std = call("encoder", image=image)
+    x_lr = (mean + std * noise.normal(*mean.shape)) * config.latent_scale
+    schedule = released_schedule(steps, config.levels)
+    shift, spread = schedule.start
+    x = shift * x_lr + spread * noise.normal(*mean.shape)
+    history: list[Tensor] = []
+    for row in dos_sde_weights(schedule, ORDER):
+        time = torch.full((1,), float(row.time), device=lr.device)
+        controls = call("control", x=x, hint=hint, time=time, context=context)
+        (eps,) = call("unet", x=x, time=time, context=context, **sd.named(controls))
+        history = [predict_x0(row, x, eps), *history[: ORDER - 1]]
+        x = step(row, x, x_lr, history, noise.normal(*x.shape))
+    (decoded,) = call("decoder", latent=x / config.latent_scale)
+    return wavelet((decoded + 1.0) / 2.0, restored).clamp(0.0, 1.0)

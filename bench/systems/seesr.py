@@ -1,0 +1,107 @@
+"""SeeSR: tags name what is in the picture, guidance pushes towards them, 50 DDPM steps."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...solvers import NoiseLevels
+from . import ram, sd
+from . import seesr_networks as networks
+from .diffbir import enlarge
+from .post import adain
+from .samplers import TRAIN_STEPS, SpacedDDPM
+from .system import Call, Component, Noise, Published, System
+
+STEPS = 50
+GUIDANCE = 5.5
+START = TRAIN_STEPS - 1
+TIMES = np.arange(1, TRAIN_STEPS, TRAIN_STEPS // STEPS)
+"""Network times, rising: those of diffusers' DDPMScheduler with SD 2's settings."""
+
+_FIRST, _COMMA, _LAST = 49406, 267, 49407  # CLIP's
+_CLEAN = (3772, _COMMA, 1400, 268, 9977, _COMMA, 279, 330)  # "clean, high-resolution, 8k"
+_TAGS = tuple(token for word in range(1000, 1010) for token in (word, _COMMA))
+_POSITIVE = (*_TAGS, _COMMA, *_CLEAN)
+_NEGATIVE = (2000, _COMMA, 2001, _COMMA, 2002, _COMMA, 2003, _COMMA, 2004)
+
+_UNET = 1126.760324
+_CONTROL = 489.031440
+
+
+def seesr(size: int = 128, reduced: bool = False) -> System:
+    """SeeSR (Wu et al. 2024), test_seesr.py; float16 there, but for RAM, which is float32."""
+    config, ram_config = sd.widths(reduced), ram.widths(reduced)
+    side = size * 4 // sd.VAE_FACTOR
+    text = sd.text_encoder(config, calls=2)
+    control = networks.control(config, ram_config.image, side, calls=STEPS)
+    unet = networks.unet(config, ram_config.image, side, calls=STEPS)
+    return System(
+        name="seesr-50",
+        title="SeeSR-50",
+        networks=(
+            ram.tower(ram_config, calls=2),
+            ram.tag_head(ram_config, calls=1),
+            text,
+            sd.vae_encoder("encoder", config, size * 4, calls=1, batch=networks.BATCH),
+            control,
+            unet,
+            sd.vae_decoder(config, side),
+        ),
+        upscale=_upscale,
+        components=(
+            Component("UNet", unet.build, _UNET),
+            Component("ControlNet", control.build, _CONTROL),
+            sd.vae_component(config),
+            Component("text tower", text.build, sd.TEXT_RUN),
+            *ram.components(ram_config),
+        ),
+        published=Published(parameters=2283.7, latency=7.24, maniqa=0.5588),
+        gmac=84437.0,
+        precision="fp16",
+        note="the networks that the released code runs have 2252.6 M; no path in it has 2283.7 M",
+    )
+
+
+def guided(eps: Tensor) -> Tensor:
+    """Classifier-free guidance; of (2, c, h, w) the first is without the prompt, the second with."""
+    unconditional, conditional = eps.chunk(2)
+    return unconditional + GUIDANCE * (conditional - unconditional)
+
+
+def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
+    """The released procedure, with prompts that do not depend on the tags.
+
+    Weights that are a formula name no meaningful tags, so the prompts are fixed token ids: ten
+    arbitrary words for the tags before the script's own ending, five for its negative words. The
+    latency does not depend on them: every prompt is padded to 77 tokens.
+    """
+    seen = ram.prepare(lr)
+    call("tags", tokens=call("ram", image=seen)[0])
+    (tokens,) = call("ram", image=seen)  # the script computes them anew
+    (positive,) = call("text", tokens=_prompt(_POSITIVE, lr.device))
+    (negative,) = call("text", tokens=_prompt(_NEGATIVE, lr.device))
+    context = {"text": torch.cat([negative, positive]), "image": torch.cat([tokens] * 2)}
+
+    enlarged = enlarge(lr)
+    hint = torch.cat([enlarged] * 2)
+    mean, std = call("encoder", image=2.0 * hint - 1.0)
+    x_lr = (mean + std * noise.normal(*mean.shape))[:1] * sd.LATENT_SCALE
+    alpha_bar = NoiseLevels().alpha_bar()
+    level = float(alpha_bar[START])
+    x = level**0.5 * x_lr + (1.0 - level) ** 0.5 * noise.normal(*x_lr.shape)
+    sampler = SpacedDDPM(TIMES, alpha_bar)
+    for index in reversed(range(STEPS)):
+        time = torch.full((1,), float(TIMES[index]), device=lr.device)
+        both = torch.cat([x] * 2)
+        controls = call("control", x=both, hint=hint, time=time, **context)
+        (eps,) = call("unet", x=both, time=time, **context, **sd.named(controls))
+        x = sampler.step(index, x, guided(eps), noise.normal(*x.shape))
+
+    (decoded,) = call("decoder", latent=x / sd.LATENT_SCALE)
+    return adain(((decoded + 1.0) / 2.0).clamp(0.0, 1.0), enlarged).clamp(0.0, 1.0)
+
+
+def _prompt(words: tuple[int, ...], device: torch.device) -> Tensor:
+    """Token ids (1, 77) with their frame."""
+    ids = [_FIRST, *words, _LAST]
+    return torch.tensor([ids + [0] * (sd.TOKENS - len(ids))], device=device)
