@@ -9,9 +9,9 @@ DEV := .venv-dev
 
 .PHONY: run test full clean
 
-run: $(RUN)/installed out/bundle/manifest.json
-	$(RUN)/bin/dossr-run tests/images/astronaut.png -o out/astronaut_x4.png -b out/bundle --overwrite
-	@echo "the picture is out/astronaut_x4.png (formula weights: see README, State)"
+run: $(RUN)/installed
+	mkdir -p out
+	$(RUN)/bin/dossr-run tests/images/astronaut.png -o out/astronaut_x4.png --overwrite
 
 test: $(DEV)/installed
 	$(DEV)/bin/ruff check .
@@ -24,12 +24,6 @@ full: $(DEV)/installed
 
 clean:
 	rm -rf $(RUN) $(DEV) out build *.egg-info
-
-# Until a trained demo model ships, the photograph goes through the tiny formula checkpoint.
-out/bundle/manifest.json: | $(DEV)/installed
-	mkdir -p out
-	$(DEV)/bin/python -m dossr.export.formula out/tiny.ckpt --layout tests/golden/tiny_layout.json
-	$(DEV)/bin/dossr-export out/tiny.ckpt -o out/bundle --config tests/golden/tiny.yaml --fp16
 
 $(RUN)/installed: pyproject.toml
 	$(PYTHON) -m venv $(RUN)
