@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..runtime.agreement import relative_error
 from ..runtime.devices import load_engine
 from ..runtime.engine import EngineError
 from ..solvers import NoiseLevels, released_schedule
@@ -77,14 +78,6 @@ def compare(
     except EngineError as error:
         raise VerificationError(f"{path.name} does not run: {error}") from error
     return rows
-
-
-def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
-    """||result - expected|| / ||expected||, in float64; NaN where anything is not finite."""
-    if result.shape != expected.shape or not np.isfinite(result).all():
-        return float("nan")
-    exact = expected.astype(np.float64)
-    return float(np.linalg.norm(result - exact) / max(float(np.linalg.norm(exact)), 1e-30))
 
 
 def grid(steps: Sequence[int], levels: NoiseLevels) -> list[int]:

@@ -17,6 +17,7 @@ from .. import __version__
 from .bundle import DEMO, BundleError
 from .command import Command, say
 from .devices import DEVICES
+from .profiles import SETTINGS, parse_options
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -40,6 +41,10 @@ class Job:
               help="Bundle folder that dossr-export made.  [default: the built-in demo model]")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
               help="Where the networks run.")  # fmt: skip
+@click.option("--low-memory", is_flag=True,
+              help="Hold one network at a time; each is loaded anew for every picture.")  # fmt: skip
+@click.option("--engine", "engine", multiple=True, metavar="SETTING",
+              help=f"How TensorRT builds engines: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
               help="Network evaluations: more give more detail, and take longer.")  # fmt: skip
 @click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True,
@@ -60,6 +65,8 @@ def main(
     output: Path,
     bundle: Path | None,
     device: str,
+    low_memory: bool,
+    engine: tuple[str, ...],
     steps: int,
     order: int,
     seed: int,
@@ -82,6 +89,7 @@ def main(
     Examples:
       dossr-run photo.jpg -o photo_x4.png
       dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
+      dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --engine level=5
 
     Exit code: 0 all done, 1 some pictures failed (each is named), 2 wrong use.
     """
@@ -98,7 +106,7 @@ def main(
         raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
     results: list[dict[str, Any]] = []
     if jobs:
-        pipeline = _open(bundle, device)
+        pipeline = _open(bundle, device, low_memory, engine)
         settings: dict[str, Any] = {
             "steps": steps, "order": order, "seed": seed, "color_fix": color_fix
         }  # fmt: skip
@@ -178,10 +186,18 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             raise click.UsageError(f"cannot write to {folder}: {nearest} is no folder of yours")
 
 
-def _open(bundle: Path | None, device: str) -> "Pipeline":
+def _open(
+    bundle: Path | None, device: str, low_memory: bool, settings: Sequence[str]
+) -> "Pipeline":
     from .engine import EngineError
     from .pipeline import load_pipeline
 
+    try:
+        build = parse_options(settings) if settings else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if build and device != "tensorrt":
+        raise click.UsageError(f"--engine is for --device tensorrt, got --device {device}")
     if bundle is None:
         click.echo(
             "no --bundle: the built-in demo model runs; for the real one, "
@@ -189,7 +205,7 @@ def _open(bundle: Path | None, device: str) -> "Pipeline":
             err=True,
         )
     try:
-        return load_pipeline(bundle, device)
+        return load_pipeline(bundle, device, low_memory=low_memory, build=build)
     except (BundleError, EngineError) as error:
         raise click.UsageError(str(error)) from error
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..solvers import StepWeights, predict_x0, step
 from .engine import Array, Engine, EngineError
+from .profiles import BuildOptions
 
 DEVICES = ("cpu", "cuda", "tensorrt")
 
@@ -68,14 +69,16 @@ class Host:
         return x0, step(row, x, x_lr, (x0, *older), z)
 
 
-def load_device(name: str) -> Device:
-    """Make a device ready; ``name`` must be one of DEVICES.
+def load_device(name: str, build: BuildOptions | None = None) -> Device:
+    """Make a device ready; ``name`` must be one of DEVICES, ``build`` is for tensorrt alone.
 
     Raises ModuleNotFoundError where its packages are not installed, and EngineError where they, or
     the machine, cannot run it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
+    if build is not None and name != "tensorrt":
+        raise ValueError(f"engine settings are for the device tensorrt, got '{name}'")
     if name == "cpu":
         return Host()
     try:
@@ -88,10 +91,10 @@ def load_device(name: str) -> Device:
             f"CuPy is installed and cannot be loaded ({reason[-1] if reason else error}); "
             "install one build of it only: pip install 'dossr[cuda]'"
         ) from error
-    return _tensorrt() if name == "tensorrt" else Cuda()
+    return _tensorrt(build) if name == "tensorrt" else Cuda()
 
 
-def _tensorrt() -> Device:
+def _tensorrt(build: BuildOptions | None) -> Device:
     try:
         from .trtdevice import TensorRt
     except ModuleNotFoundError:
@@ -101,7 +104,7 @@ def _tensorrt() -> Device:
             f"TensorRT is installed and cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must be of one version"
         ) from error
-    return TensorRt()
+    return TensorRt(build)
 
 
 def load_engine(path: Path, device: str) -> Engine:

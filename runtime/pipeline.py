@@ -2,42 +2,66 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..solvers import Schedule, StepWeights, dos_sde_weights, released_schedule
-from .bundle import CONDITION, DEMO, BundleError, Manifest, open_bundle
+from .bundle import CONDITION, DEMO, BundleError, Manifest, StageRecord, open_bundle
 from .color import COLOR_FIXES, ColorFix
 from .devices import Device, Host, load_device
 from .engine import Array, Engine, EngineError
+from .onebyone import OneByOne, Visitor
 from .padding import pad_to_multiple
+from .profiles import BuildOptions
 from .sampling import Observe, draw_noise, sample
 
 SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 
 
-def load_pipeline(bundle: str | os.PathLike[str] | None = None, device: str = "cpu") -> "Pipeline":
+def load_pipeline(
+    bundle: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    *,
+    low_memory: bool = False,
+    build: BuildOptions | None = None,
+) -> "Pipeline":
     """Open a bundle for upscaling; without one, the small demo model that is built in.
+
+    ``low_memory`` holds one network at a time, and loads each anew for every picture. ``build``:
+    how TensorRT builds engines, for that device only.
 
     Checks the manifest and the SHA-256 of every file first. Raises BundleError where they do not
     fit, ValueError for an unknown device and EngineError where a network cannot be opened.
     """
     opened = open_bundle(DEMO if bundle is None else Path(bundle))
-    place = load_device(device)
-    stages = {}
+    place = load_device(device, build)
+    one_by_one = OneByOne()
+    stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():
-        engine = place.open(opened.path(name))
-        seams = (*engine.inputs.values(), *engine.outputs.values())
-        if seams != (*record.inputs, *record.outputs):
-            raise BundleError(
-                f"{opened.path(name)} has not the inputs and outputs that the manifest says; "
-                "export the checkpoint again"
+        open_stage = partial(_open_stage, place, opened.path(name), record)
+        if low_memory:
+            inputs, outputs = (
+                {s.name: s for s in specs} for specs in (record.inputs, record.outputs)
             )
-        stages[name] = engine
+            stages[name] = Visitor(one_by_one, open_stage, inputs, outputs)
+        else:
+            stages[name] = open_stage()
     return Pipeline(stages, opened.manifest, place)
+
+
+def _open_stage(place: Device, path: Path, record: StageRecord) -> Engine:
+    engine = place.open(path)
+    seams = (*engine.inputs.values(), *engine.outputs.values())
+    if seams != (*record.inputs, *record.outputs):
+        raise BundleError(
+            f"{path} has not the inputs and outputs that the manifest says; "
+            "export the checkpoint again"
+        )
+    return engine
 
 
 class Pipeline:

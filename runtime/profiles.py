@@ -1,7 +1,9 @@
 """How an engine is built: settings, and the shapes it is built for."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .bundle import Manifest, StageRecord
 from .enginekey import Profile, Shape
@@ -32,6 +34,9 @@ class BuildOptions:
     is_hardware_compatible: bool = False
     """Let any GPU from Ampere on open it; slower, and not on Jetson."""
 
+    is_verified: bool = True
+    """Hold the engine against ONNX Runtime on the CPU before it is used; this takes some memory."""
+
     rebuild: bool = True
     """Build again what does not fit, rather than refuse it."""
 
@@ -49,9 +54,45 @@ class BuildOptions:
             f"hardware-compatible={self.is_hardware_compatible}",
             f"level={self.level}",
             f"stripped={self.is_stripped}",
+            f"verified={self.is_verified}",
             f"version-compatible={self.is_version_compatible}",
             f"workspace={self.workspace}",
         )
+
+
+_SWITCHES = {
+    "stripped": ("is_stripped", True),
+    "version-compatible": ("is_version_compatible", True),
+    "hardware-compatible": ("is_hardware_compatible", True),
+    "unverified": ("is_verified", False),
+    "no-rebuild": ("rebuild", False),
+}
+_VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "level": (r"\d", int),
+    "workspace": (r"\d+(?:\.\d+)?", lambda text: int(float(text) * 2**30)),
+    "sides": (r"\d+:\d+:\d+", lambda text: tuple(map(int, text.split(":")))),
+}
+SETTINGS = ("level=0..5", "workspace=GIB", "sides=MIN:USUAL:MAX", *_SWITCHES)
+"""What ``parse_options`` takes."""
+
+
+def parse_options(settings: Iterable[str]) -> BuildOptions:
+    """Options from words such as ``level=5``, ``sides=64:128:256`` or ``stripped``.
+
+    Raises ValueError, in one line, for one that is none.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        pattern, read = _VALUES.get(name, ("", str))
+        if setting in _SWITCHES:
+            field, value = _SWITCHES[setting]
+            values[field] = value
+        elif pattern and re.fullmatch(pattern, text):
+            values[name] = read(text)
+        else:
+            raise ValueError(f"an engine setting must be {', '.join(SETTINGS)}; got '{setting}'")
+    return BuildOptions(**values)
 
 
 def stage_shapes(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import tensorrt as trt
 
+from .agreement import agreement
 from .buildprogress import BuildProgress, Show, interruptible
 from .bundle import MANIFEST, Manifest, StageRecord, read_manifest
 from .engine import Array, EngineError
@@ -40,6 +41,10 @@ class Memory(Protocol):
     def active(self) -> AbstractContextManager[Any]:
         """A block whose array operations run on that stream."""
         ...
+
+    def upload(self, array: Array) -> Array: ...
+
+    def download(self, array: Array) -> Array: ...
 
     def empty(self, shape: Shape, dtype: str) -> Array: ...
 
@@ -76,8 +81,8 @@ class Scratch:
 class TrtEngine:
     """A network of a bundle as a TensorRT engine, built for the sizes that it is run with.
 
-    An engine for a new size is built on the first run, which takes minutes, and kept in the
-    bundle's ``engines`` folder. One size is loaded at a time. ``show_for`` makes the progress
+    An engine for a new size is built on the first run, which takes minutes, held against ONNX
+    Runtime, and kept in the bundle's ``engines`` folder. One size is loaded at a time. ``show_for`` makes the progress
     display of a build of some name, ``tell`` hears one line about each. Raises EngineError.
     """
 
@@ -118,7 +123,9 @@ class TrtEngine:
     def _open(self, shapes: Mapping[str, Shape]) -> "_Loaded":
         plan, profile = self._obtain(shapes)
         log = Log()
-        engine = open_plan(plan, self._path, self._options, log)
+        return self._load(open_plan(plan, self._path, self._options, log), profile, log)
+
+    def _load(self, engine: Any, profile: Profile, log: "Log") -> "_Loaded":
         return _Loaded(engine, profile, self.inputs, self.outputs, self._memory, self._scratch, log)
 
     def _obtain(self, shapes: Mapping[str, Shape]) -> tuple[Path, Profile]:
@@ -134,10 +141,36 @@ class TrtEngine:
             notes = inspect(data, self._path, profile, self._options)
             if self._manifest.precision == "fp16":
                 check_half(self._stage, notes["half_share"])
-            return data, {"seconds": round(time.perf_counter() - began, 1), **notes}
+            seconds = round(time.perf_counter() - began, 1)
+            errors = self._verify(data, profile) if self._options.is_verified else None
+            return data, {"seconds": seconds, "errors": errors, **notes}
 
         obtain(plan, key, build, rebuild=self._options.rebuild, tell=self._tell)
         return plan, profile
+
+    def _verify(self, data: Any, profile: Profile) -> dict[str, float]:
+        """The built engine's errors against ONNX Runtime on the CPU. Raises EngineError."""
+        try:
+            from .ort import OrtEngine
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                "an engine is verified with ONNX Runtime, which is not installed: "
+                "pip install onnxruntime, or pass --engine unverified"
+            ) from error
+        log = Log()
+        shapes = {name: usual for name, (_, usual, _) in profile.items()}
+        loaded = self._load(_deserialize(data, self._path, self._options, log), profile, log)
+        memory = self._memory
+
+        def run(**inputs: Array) -> dict[str, Array]:
+            with memory.active():
+                arrays = {name: memory.upload(array) for name, array in inputs.items()}
+                found = loaded.run(arrays, shapes)
+                return {name: memory.download(array) for name, array in found.items()}
+
+        if self._tell:
+            self._tell(f"verifying {self._stage} against ONNX Runtime on the CPU")
+        return agreement(self._manifest, self._stage, shapes, run, OrtEngine(self._path).run)
 
 
 class Log(trt.ILogger):  # type: ignore[misc]  # untyped

@@ -155,6 +155,9 @@ def test_a_broken_off_run_goes_on(run, photo, tmp_path):
         (["--scale", "nan"], "--scale must be between 1 and 4, got nan"),
         (["--color-fix", "sepia"], "'sepia' is not one of"),
         (["--device", "tpu"], "'tpu' is not"),
+        (["--device", "tensorrt", "--engine", "level=9"], "level must be 0 to 5, got 9"),
+        (["--device", "tensorrt", "--engine", "fast"], "level=0..5"),
+        (["--engine", "level=5"], "--engine is for --device tensorrt, got --device cpu"),
         (["--overwrite", "--skip-existing"], "contradict each other"),
     ],
 )

@@ -1,9 +1,13 @@
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dossr.runtime import EngineError, Pipeline, load_pipeline
+from dossr.runtime.devices import Host
+from dossr.runtime.profiles import BuildOptions
 from dossr.runtime.sampling import draw_noise
 
 
@@ -34,6 +38,35 @@ def test_every_intermediate_is_observed_in_order(pipeline):
     assert arrays["image"].shape == (1, 3, 80, 64)
     assert all(array.dtype == np.float32 for array in arrays.values())
     np.testing.assert_array_equal(hr, np.rint(arrays["image"][0].transpose(1, 2, 0) * 255))
+
+
+def test_low_memory_is_the_same_picture_with_one_network_at_a_time(
+    pipeline, toy_bundle, monkeypatch
+):
+    held, most, order = weakref.WeakSet(), [], []
+
+    def opening(host, path, original=Host.open):
+        engine = original(host, path)
+        held.add(engine)
+        most.append(len(held))
+        order.append(path.stem)
+        return engine
+
+    monkeypatch.setattr(Host, "open", opening)
+    sparing = load_pipeline(toy_bundle, low_memory=True)
+    assert order == []
+    photo = _photo(20, 16)
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            sparing.upscale(photo, steps=3), pipeline.upscale(photo, steps=3)
+        )
+    assert order == ["restorer", "encoder", "denoiser", "decoder"] * 2
+    assert set(most) == {1}
+
+
+def test_engine_settings_are_for_tensorrt(toy_bundle):
+    with pytest.raises(ValueError, match="for the device tensorrt, got 'cpu'"):
+        load_pipeline(toy_bundle, build=BuildOptions())
 
 
 def test_a_seed_means_a_picture(pipeline):

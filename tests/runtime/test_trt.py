@@ -4,6 +4,7 @@ No test here computes anything with TensorRT: that needs a GPU.
 """
 
 import ast
+import ctypes
 import importlib
 import json
 import os
@@ -231,6 +232,7 @@ class World:
 
     def __init__(self, version):
         self.api, self.calls = RECORDED[version], []
+        self.shapes, self.addresses = {}, {}
         self.answers = {
             "create_network": lambda flags: Fake("INetworkDefinition", self),
             "create_builder_config": lambda: Fake("IBuilderConfig", self),
@@ -246,10 +248,12 @@ class World:
             "build_serialized_network": lambda network, config: b"plan",
             "serialize": b"timings", "parse_from_file": True, "add_optimization_profile": 0,
             "set_timing_cache": True, "refit_from_file": True, "refit_cuda_engine": True,
-            "set_input_shape": True, "set_tensor_address": True, "execute_async_v3": True,
+            "set_input_shape": lambda name, shape: bool(self.shapes.update({name: shape}) or True),
+            "set_tensor_address": lambda name, at: bool(self.addresses.update({name: at}) or True),
+            "execute_async_v3": lambda stream: self.enlarge(),
             "num_layers": 1, "num_errors": 0, "num_io_tensors": 2, "device_memory_size_v2": 4096,
             "get_tensor_name": ("lr", "restored").__getitem__, "get_tensor_dtype": lambda name: "FLOAT",
-            "get_tensor_shape": lambda name: (1, 3, 64, 64),
+            "get_tensor_shape": lambda name: self.enlarged(),
         }  # fmt: skip
         self.module = ModuleType("tensorrt")
         self.module.__version__ = version
@@ -273,6 +277,19 @@ class World:
     def opened(self, data):
         return Fake("ICudaEngine", self) if data == b"plan" else None
 
+    def enlarged(self):
+        return (1, 3, *(4 * side for side in self.shapes["lr"][2:]))
+
+    def enlarge(self):
+        """What the toy bundle's restorer computes, at the addresses that were given."""
+        lr = self.at("lr", self.shapes["lr"])
+        self.at("restored", self.enlarged())[...] = lr.repeat(4, 2).repeat(4, 3)
+        return True
+
+    def at(self, name, shape):
+        memory = (ctypes.c_float * int(np.prod(shape))).from_address(self.addresses[name])
+        return np.ctypeslib.as_array(memory).reshape(shape)
+
     def order(self):
         return [name for name, _ in self.calls]
 
@@ -287,6 +304,12 @@ class Arrays:
 
     def active(self):
         return nullcontext()
+
+    def upload(self, array):
+        return array
+
+    def download(self, array):
+        return array
 
     def empty(self, shape, dtype):
         return np.empty(shape, dtype)
@@ -335,7 +358,10 @@ def test_an_engine_is_built_on_the_first_run_and_kept(world, fresh_bundle):
     plan = fresh_bundle / "engines" / "restorer-1x3x16x16.engine"
     assert plan.read_bytes() == b"plan"
     assert (fresh_bundle / "engines" / "timing.cache").read_bytes() == b"timings"
-    assert told == [f"building {plan.name}: not built yet"]
+    assert told == [
+        f"building {plan.name}: not built yet",
+        "verifying restorer against ONNX Runtime on the CPU",
+    ]
     order = world.order()
     build = [name for name in order if name.startswith(("Builder", "OnnxParser", "IBuilderConfig"))]
     assert build == [
@@ -358,7 +384,8 @@ def test_an_engine_is_built_on_the_first_run_and_kept(world, fresh_bundle):
     assert ("IBuilderConfig.clear_flag", ("TF32",)) in world.calls  # the toy bundle is fp32
     assert ("Builder.create_network", (1,)) in world.calls  # 1 << STRONGLY_TYPED of the fake
     assert ("IOptimizationProfile.set_shape", ("lr", *[(1, 3, 16, 16)] * 3)) in world.calls
-    run = order[order.index("IExecutionContext.set_device_memory") :]
+    last = len(order) - order[::-1].index("IExecutionContext.set_device_memory")
+    run = order[last - 1 :]
     assert run == [
         "IExecutionContext.set_device_memory",
         "IExecutionContext.set_input_shape",
@@ -372,7 +399,7 @@ def test_an_engine_is_built_on_the_first_run_and_kept(world, fresh_bundle):
     world.calls.clear()
     engine.run(lr=LR)
     assert world.order() == ["IExecutionContext.execute_async_v3"]
-    assert memory.launches == 2
+    assert memory.launches == 3  # the verification's among them
     world.calls.clear()
     again, _ = _engine(world, fresh_bundle)
     again.run(lr=LR)
@@ -496,6 +523,28 @@ def test_a_failure_is_one_line_that_says_what_it_means(
 def _talking(log, said):
     log.errors += [said] if said else []
     return log
+
+
+def test_an_engine_that_computes_something_else_is_not_kept(world, fresh_bundle):
+    def a_little_off(stream):
+        world.enlarge()
+        world.at("restored", world.enlarged())[...] *= 1.01
+        return True
+
+    honest = world.answers["execute_async_v3"]
+    world.answers["execute_async_v3"] = a_little_off
+    with pytest.raises(
+        EngineError, match=r"restorer differs from ONNX Runtime by 1\.0e-02"
+    ) as raised:
+        _engine(world, fresh_bundle)[0].run(lr=LR)
+    assert "\n" not in str(raised.value)
+    assert not list((fresh_bundle / "engines").glob("*.engine"))
+    _engine(world, fresh_bundle, BuildOptions(is_verified=False))[0].run(lr=LR)
+    world.answers["execute_async_v3"] = honest
+    _engine(world, fresh_bundle)[0].run(lr=LR)  # built again: nobody vouches for the one there
+    record = json.loads((fresh_bundle / "engines" / "restorer-1x3x16x16.json").read_text())
+    assert record["notes"]["errors"] == {"restored": 0.0}
+    assert "verified=True" in record["key"]["flags"]
 
 
 def test_ctrl_c_is_not_kept_as_an_engine(world, fresh_bundle):

@@ -1,14 +1,21 @@
-"""The exported graphs hold only what TensorRT's ONNX parser documents (trt_operators.json).
-
-The formula checkpoint is small; its graphs have the operators of the full size.
-"""
+"""The exported graphs hold only what TensorRT's ONNX parser documents (trt_operators.json)."""
 
 import json
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import pytest
+import torch
 from onnx import TensorProto, helper
+
+from dossr.export.chain import example
+from dossr.export.checkpoint import Checkpoint
+from dossr.export.config import OFFICIAL
+from dossr.export.half import to_half
+from dossr.export.layout import layout
+from dossr.export.stages import stages
+from dossr.export.trace import trace
 
 TABLE = json.loads((Path(__file__).parent / "trt_operators.json").read_text())
 TYPES = {
@@ -87,6 +94,40 @@ def _restrictions(name, node, ranks, known):
         and attributes.get("keep_aspect_ratio_policy", b"stretch") == b"stretch"
     ):
         yield "Resize in another mode"
+
+
+def _full_size_graph(stage, opset):
+    """The fp16 graph of a network of the official sizes. Its weights are one zero, never copied."""
+    zero = torch.zeros(())
+    tensors = {name: zero.expand(shape) for name, shape in layout(OFFICIAL).items()}
+    checkpoint = Checkpoint(Path(), "", OFFICIAL, False, tensors)
+    prompt = torch.zeros(1, OFFICIAL.text.positions, OFFICIAL.text.width)
+    model = trace(stage, stage.build(checkpoint, prompt), example(stage, OFFICIAL), opset)
+    to_half(model)
+    weights = 0
+    for value in model.graph.initializers.values():
+        if value.const_value.size > 1024:  # more than settings: the type and the shape are enough
+            weights += value.const_value.size
+            value.const_value = ir.ExternalTensor(
+                "none", 0, 0, value.dtype, shape=value.const_value.shape, name=value.name
+            )
+    return ir.to_proto(model), weights
+
+
+@pytest.mark.parametrize(
+    ("name", "opset", "least"),
+    [("restorer", 23, 16), ("encoder", 23, 34), ("denoiser", 23, 1100), ("decoder", 23, 49),
+     ("denoiser", 18, 1100)],
+)  # fmt: skip
+def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, opset, least):
+    """``least``: millions of weights, so that it is the full size that was looked at."""
+    (stage,) = (stage for stage in stages(shares_encoder=True) if stage.name == name)
+    model, weights = _full_size_graph(stage, opset)
+    assert weights > least * 1e6
+    halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
+    assert len(halves) > 10
+    for version in ("9.2", "10.15") if opset == 18 else ("10.15",):
+        assert offences(model, version) == []
 
 
 @pytest.mark.parametrize(("opset", "version"), [(23, "10.15"), (18, "9.2"), (18, "10.15")])
