@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ...runtime.bundle import open_bundle
 from ...runtime.command import Command
 from ..cli import Terminal
 
@@ -15,8 +16,12 @@ from ..cli import Terminal
               help="Procedural pictures to make and train on.")  # fmt: skip
 @click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Divides the numbers of training steps: 0.1 trains ten times as long.")  # fmt: skip
+@click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Bundle of a demo model: keep its restorer and autoencoder, train its denoiser further.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def main(folder: Path, device: str, pictures: int, speed: float, seed: int) -> None:
+def main(
+    folder: Path, device: str, pictures: int, speed: float, start: Path | None, seed: int
+) -> None:
     """Train the demo model in FOLDER, without any data set: demo.ckpt and demo.yaml.
 
     Restorer, autoencoder and denoiser one after the other. A run that was broken off goes on where
@@ -24,7 +29,11 @@ def main(folder: Path, device: str, pictures: int, speed: float, seed: int) -> N
     """
     from .run import train_demo
 
-    train_demo(folder, device, pictures, speed, seed, Terminal())
+    try:
+        bundle = open_bundle(start) if start else None
+        train_demo(folder, device, pictures, speed, seed, Terminal(), bundle)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     click.echo(f"{folder / 'demo.ckpt'}\n{folder / 'demo.yaml'}")
 
 

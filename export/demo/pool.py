@@ -47,7 +47,7 @@ def photographic(pictures: Pictures, random: np.random.Generator, size: int) -> 
     """A piece of each picture, as soft and as flat as photographs are: uint8 (batch, size, size, 3).
 
     Procedural pictures have edges one pixel wide and all contrasts large. Here a window is enlarged
-    up to ZOOM times, its contrast reduced to no less than CONTRAST of what it was, and most pieces
+    up to ZOOM times, its contrast reduced to no less than CONTRAST of what it was, and some pieces
     are given a faint texture, without which whatever is fine would be taken for noise.
     """
     pieces = []

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...runtime.bundle import Bundle
 from ..config import ModelConfig
 from ..exporter import Progress
 from ..networks.autoencoder import Encoder, autoencoder
@@ -15,6 +16,7 @@ from ..networks.denoiser import new_denoiser
 from ..networks.restorer import RRDBNet
 from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
+from .bundled import bundle_config, bundle_states
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
 from .pool import Pictures, pictures
 from .recipe import DEMO, ENCODED, LOG_VARIANCE, TRAININGS, Training
@@ -25,16 +27,29 @@ State = dict[str, Tensor]
 
 
 def train_demo(
-    folder: Path, device: str, count: int, speed: float, seed: int, progress: Progress
+    folder: Path,
+    device: str,
+    count: int,
+    speed: float,
+    seed: int,
+    progress: Progress,
+    start: Bundle | None = None,
 ) -> None:
-    """Train every network in ``folder`` and write demo.ckpt, demo.yaml and losses.png there."""
+    """Train every network in ``folder`` and write demo.ckpt, demo.yaml and losses.png there.
+
+    ``start``: keep this bundle's restorer and autoencoder, and train its denoiser further.
+    """
+    before = bundle_states(start, _prompt(bundle_config(start))) if start else None
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making pictures", count) as advance:
         pool = pictures(folder / f"pictures-{seed}.npy", count, seed, advance)
     run = _Run(folder, torch.device(device), speed, seed, progress)
-    restorer, vae = run.restorer(pool), run.autoencoder(pool)
-    config, latents = run.encode(restorer, vae, pool[:ENCODED])
-    denoiser = run.denoiser(config, latents)
+    restorer = before["restorer"] if before else run.restorer(pool)
+    vae = before["vae"] if before else run.autoencoder(pool)
+    raw = run.encode(restorer, vae, pool[:ENCODED])
+    config = bundle_config(start) if start else replace(DEMO, latent_scale=_unit_scale(raw))
+    latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
+    denoiser = run.denoiser(config, latents, before["denoiser"] if before else None)
     states = {
         "restorer": restorer,
         "vae": vae,
@@ -50,8 +65,10 @@ def plot_losses(folder: Path) -> None:
     """The loss curves of a training folder as losses.png."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(TRAININGS), figsize=(12, 3.2), layout="constrained")
-    for axis, name in zip(axes, TRAININGS, strict=True):
+    trained = [name for name in TRAININGS if (folder / f"{name}.csv").is_file()]
+    size = (4 * len(trained), 3.2)
+    figure, axes = plt.subplots(1, len(trained), figsize=size, layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], trained, strict=True):
         steps, losses, _ = np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2).T
         axis.plot(steps, losses)
         axis.set(title=name, xlabel="step", ylabel="loss", yscale="log")
@@ -88,8 +105,8 @@ class _Run:
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def encode(self, restorer: State, vae: State, pool: Pictures) -> tuple[ModelConfig, Latents]:
-        """The demo's configuration with its measured latent scale, and the pool's latents."""
+    def encode(self, restorer: State, vae: State, pool: Pictures) -> Latents:
+        """The pool's latents, not scaled."""
         network, whole = _new_restorer(), autoencoder(DEMO)
         network.load_state_dict(restorer)
         whole.load_state_dict(vae)
@@ -104,20 +121,18 @@ class _Run:
             temporary = path.with_suffix(".tmp")
             torch.save((raw.x0, raw.mean, raw.std), temporary)
             temporary.replace(path)
-        scale = round(1.0 / float(raw.x0.float().std()), 6)
-        latents = Latents(*(value * scale for value in (raw.x0, raw.mean, raw.std)))
-        return replace(DEMO, latent_scale=scale), latents
+        return raw
 
-    def denoiser(self, config: ModelConfig, latents: Latents) -> State:
-        prompt = embed_prompt(
-            text_state(config), config.text, tokenize(DEFAULT_PROMPT, config.text.positions)
-        )
+    def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:
         torch.manual_seed(self.seed)
         network = new_denoiser(config)
-        start_denoiser(network)
+        if before:
+            network.load_state_dict(before)
+        else:
+            start_denoiser(network)
         network.to(self.device)
         training = self._training("denoiser")
-        prompt = prompt.to(self.device)
+        prompt = _prompt(config).to(self.device)
         loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
         return self._train("denoiser", network, loss, training)
 
@@ -129,6 +144,17 @@ class _Run:
         with self.progress.phase(f"training the {name}", training.steps) as advance:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return train(name, network, loss, training, self.folder, self.seed, advance)
+
+
+def _prompt(config: ModelConfig) -> Tensor:
+    """What the denoiser is shown of the text, always."""
+    tokens = tokenize(DEFAULT_PROMPT, config.text.positions)
+    return embed_prompt(text_state(config), config.text, tokens)
+
+
+def _unit_scale(latents: Latents) -> float:
+    """What gives the sharp pictures' latents a deviation of 1."""
+    return round(1.0 / float(latents.x0.float().std()), 6)
 
 
 def _new_restorer() -> RRDBNet:

@@ -1,15 +1,18 @@
 """The demo recipe: its data, its training loop, and the checkpoint that comes out."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from dossr.export.checkpoint import read_checkpoint
 from dossr.export.config import CONTROL, RESTORER, UNET, VAE
-from dossr.export.demo.assemble import official_state, write_yaml
+from dossr.export.demo.__main__ import main
+from dossr.export.demo.assemble import official_state, text_state, write_yaml
+from dossr.export.demo.bundled import bundle_config, bundle_states
 from dossr.export.demo.degrade import Degradation
 from dossr.export.demo.images import procedural_picture
 from dossr.export.demo.losses import Latents, autoencoder_loss, denoiser_loss, restorer_loss
@@ -25,10 +28,13 @@ from dossr.export.demo.start import (
 )
 from dossr.export.demo.train import train
 from dossr.export.exporter import Silent
-from dossr.export.networks.autoencoder import autoencoder, vae_state
-from dossr.export.networks.denoiser import denoiser, new_denoiser
+from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
+from dossr.export.networks.denoiser import denoiser, load_denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
-from dossr.export.networks.text import embed_prompt, tokenize
+from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from dossr.runtime.bundle import DEMO as BUILT_IN
+from dossr.runtime.bundle import open_bundle
+from dossr.runtime.devices import load_engine
 
 CPU = torch.device("cpu")
 
@@ -121,6 +127,7 @@ def test_pieces_are_softer_and_flatter_than_the_pictures(pool, monkeypatch):
 
 
 def test_a_texture_adds_fine_detail_and_leaves_the_contrast(pool, monkeypatch):
+    monkeypatch.setattr("dossr.export.demo.pool.TEXTURED", 1.0)
     textured = _pieces(pool)
     np.testing.assert_array_equal(textured, _pieces(pool))
     monkeypatch.setattr("dossr.export.demo.pool.TEXTURE", _NO_TEXTURE)
@@ -280,3 +287,67 @@ def test_the_whole_recipe_ends_in_an_official_checkpoint(tmp_path):
     assert first.config == replace(DEMO, latent_scale=first.config.latent_scale)
     assert all(torch.equal(tensor, again.tensors[n]) for n, tensor in first.tensors.items())
     assert (tmp_path / "losses.png").stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    """The shipped bundle, and its weights as torch has them."""
+    bundle = open_bundle(BUILT_IN)
+    config = bundle_config(bundle)
+    text = embed_prompt(
+        text_state(config), config.text, tokenize(DEFAULT_PROMPT, config.text.positions)
+    )
+    return bundle, config, text, bundle_states(bundle, text)
+
+
+def test_a_bundle_gives_back_the_weights_that_it_was_made_of(built_in, photograph):
+    """Rebuilt from it, every network computes what the bundle computes."""
+    bundle, config, text, states = built_in
+    vae, network = autoencoder(config), new_denoiser(config)
+    restorer = RRDBNet(*astuple(config.restorer))
+    for module, name in ((restorer, "restorer"), (vae, "vae"), (network, "denoiser")):
+        module.load_state_dict(states[name])
+        module.eval()
+    hint = torch.randn(1, config.vae.latent_channels, 16, 16)
+    x, time = torch.randn_like(hint), torch.tensor([200.0])
+    encode = Encoder(vae, config.latent_scale)
+    cases = {
+        "restorer": ({"lr": photograph}, lambda lr: [restorer(lr).clamp(0.0, 1.0)]),
+        "encoder": ({"restored": photograph}, encode),
+        "decoder": ({"x": x}, lambda x: [Decoder(vae, config.latent_scale)(x)]),
+        "denoiser": (
+            {"x": x, "hint": hint, "time": time},
+            lambda x, hint, time: [network(x, hint, time, text)],
+        ),
+    }
+    for stage, (inputs, rebuilt) in cases.items():
+        engine = load_engine(bundle.path(stage), "cpu")
+        expected = engine.run(**{name: tensor.numpy() for name, tensor in inputs.items()})
+        with torch.no_grad():
+            found = rebuilt(**inputs)
+        for tensor, array in zip(found, expected.values(), strict=True):
+            error = np.linalg.norm(tensor.numpy() - array) / np.linalg.norm(array)
+            assert error < 1e-3, stage
+
+
+def test_training_on_from_a_bundle_changes_its_denoiser_alone(tmp_path, built_in):
+    bundle, config, _, states = built_in
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle)
+    checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
+    assert checkpoint.config == config
+    for name, tensor in checkpoint.part(RESTORER).items():
+        assert torch.equal(tensor, states["restorer"][name.removeprefix(RESTORER)])
+    kept = vae_state(checkpoint.part(VAE), autoencoder(config))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in states["vae"].items())
+    network = load_denoiser(config, checkpoint.part(UNET, CONTROL)).state_dict()
+    moved = [float((network[n] - t).norm() / t.norm()) for n, t in states["denoiser"].items()]
+    assert 0.0 < np.median(moved) < 0.1
+    assert not (tmp_path / "restorer.csv").exists()
+
+
+def test_a_bundle_of_other_networks_is_not_trained_further(toy_bundle, tmp_path):
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), "--start", str(toy_bundle)])
+    assert done.exit_code == 2
+    assert "must hold networks of the recipe's sizes" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
