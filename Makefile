@@ -17,7 +17,7 @@ test: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
-	$(DEV)/bin/pytest
+	$(DEV)/bin/pytest -n 2 --dist loadfile
 
 full: $(DEV)/installed
 	$(DEV)/bin/pytest -m full -s

@@ -1,11 +1,17 @@
-"""Fixtures: golden data, formula checkpoints, exported bundles, and a bundle of toy networks."""
+"""Fixtures: golden data, formula checkpoints, exported bundles, and a bundle of toy networks.
+
+Tests may run in several processes (pytest -n 2). Each is then given a core of its own, since torch
+and ONNX Runtime would otherwise use all of them in each, and what takes long to make is shared.
+"""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
 from onnx import TensorProto, helper
 
 from dossr.runtime import load_pipeline
@@ -14,6 +20,22 @@ from dossr.runtime.engine import TensorSpec
 from dossr.solvers import NoiseLevels
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config):
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory):
+    """A folder that all processes of a test run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -31,33 +53,36 @@ def tiny_state():
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory, tiny_state):
+def checkpoints(common, tiny_state):
     """Files with the tiny model's weights: separate encoders (bare), shared ones (state_dict)."""
     import torch
 
     from dossr.export.formula import formula_state
 
-    folder = tmp_path_factory.mktemp("checkpoints")
-    torch.save(tiny_state, folder / "separate.ckpt")
-    shapes = {name: tensor.shape for name, tensor in tiny_state.items()}
-    shared = {f"module.{n}": t for n, t in formula_state(shapes, shared_encoder=True).items()}
-    torch.save({"state_dict": shared, "epoch": 3}, folder / "shared.ckpt")
+    folder = common / "checkpoints"
+    with FileLock(common / "checkpoints.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            torch.save(tiny_state, folder / "separate.ckpt")
+            shapes = {name: tensor.shape for name, tensor in tiny_state.items()}
+            shared = formula_state(shapes, shared_encoder=True)
+            renamed = {f"module.{name}": tensor for name, tensor in shared.items()}
+            torch.save({"state_dict": renamed, "epoch": 3}, folder / "shared.ckpt")
     return folder
 
 
 @pytest.fixture(scope="session")
-def bundles(checkpoints, tmp_path_factory):
-    """Exports a tiny checkpoint once a session: bundles(name, fp16=..., opset=...) is its folder."""
+def bundles(checkpoints, common):
+    """Exports a tiny checkpoint once a test run: bundles(name, fp16=..., opset=...) is its folder."""
     from dossr.export import export_bundle
 
-    folder = tmp_path_factory.mktemp("bundles")
-
     def export(name, fp16=False, opset=23):
-        out = folder / f"{name}-{'fp16' if fp16 else 'fp32'}-{opset}"
-        if not out.exists():
-            checkpoint = checkpoints / f"{name}.ckpt"
-            config = GOLDEN / "tiny.yaml"
-            export_bundle(checkpoint, out, config=config, fp16=fp16, opset=opset)
+        out = common / f"{name}-{'fp16' if fp16 else 'fp32'}-{opset}"
+        with FileLock(f"{out}.lock"):
+            if not out.exists():
+                checkpoint = checkpoints / f"{name}.ckpt"
+                config = GOLDEN / "tiny.yaml"
+                export_bundle(checkpoint, out, config=config, fp16=fp16, opset=opset)
         return out
 
     return export
