@@ -38,6 +38,11 @@ def procedural_picture(random: np.random.Generator, size: int) -> Picture:
     return _light(random, picture)
 
 
+def numbered_picture(seed: int, size: int, number: int) -> Picture:
+    """Picture ``number`` of a seed, the same in whatever order and process it is made."""
+    return procedural_picture(np.random.default_rng([seed, number]), size)
+
+
 def _radii(random: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
     """Radii in pixels from the power-law, by inversion of its distribution function."""
     low, high = _SMALLEST ** (1 - _EXPONENT), (_LARGEST * size) ** (1 - _EXPONENT)

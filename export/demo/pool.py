@@ -1,6 +1,10 @@
 """The training pictures: made once, kept in a file, cropped at random."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from .degrade import Degradation
-from .images import procedural_picture
+from .images import numbered_picture
 from .recipe import CONTRAST, PICTURE, TEXTURE, TEXTURED, ZOOM
 
 Pictures = NDArray[np.uint8]  # (count, side, side, 3)
+
+_WORTH_A_PROCESS = 64  # pictures
 
 
 def pictures(path: Path, count: int, seed: int, advance: Callable[[int], None]) -> Pictures:
@@ -24,13 +30,24 @@ def pictures(path: Path, count: int, seed: int, advance: Callable[[int], None]) 
         if len(kept) == count:
             return kept
     made = np.empty((count, PICTURE, PICTURE, 3), np.uint8)
-    for i in range(count):
-        made[i] = procedural_picture(np.random.default_rng([seed, i]), PICTURE)
+    for i, picture in enumerate(_pictures(count, seed)):
+        made[i] = picture
         advance(1)
     temporary = path.with_suffix(".tmp.npy")
     np.save(temporary, made)
     temporary.replace(path)
     return made
+
+
+def _pictures(count: int, seed: int) -> Iterator[Pictures]:
+    """Made in as many processes as there are processors, where that is worth their start."""
+    make = partial(numbered_picture, seed, PICTURE)
+    processes = min(os.cpu_count() or 1, count // _WORTH_A_PROCESS)
+    if processes < 2:
+        yield from map(make, range(count))
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+        yield from executor.map(make, range(count), chunksize=4)
 
 
 def sharp_batch(pool: Pictures, random: np.random.Generator, batch: int, crop: int) -> Pictures:

@@ -65,6 +65,12 @@ def test_pictures_have_the_edges_of_photographs():
     assert np.median(kurtosis) > 8
 
 
+def test_the_pool_does_not_depend_on_the_processes_that_make_it(tmp_path, pool, monkeypatch):
+    monkeypatch.setattr("dossr.export.demo.pool._WORTH_A_PROCESS", 2)
+    monkeypatch.setattr("dossr.export.demo.pool.os.cpu_count", lambda: 2)
+    np.testing.assert_array_equal(pictures(tmp_path / "p.npy", 4, 0, _nothing), pool)
+
+
 def test_the_pool_is_made_once_and_is_the_same_when_made_again(tmp_path, pool):
     made = []
     first = pictures(tmp_path / "p.npy", 4, 0, made.append)
