@@ -315,7 +315,8 @@ def test_every_option_but_rebuild_and_sides_is_in_the_key():
     """rebuild does not change the engine, and sides are in its profile."""
     plain = BuildOptions()
     changed = {"level": 5, "workspace": 1, "is_stripped": True, "is_version_compatible": True,
-               "is_hardware_compatible": True, "rebuild": False, "sides": (1, 2, 3)}  # fmt: skip
+               "is_hardware_compatible": True, "is_verified": False, "rebuild": False,
+               "sides": (1, 2, 3)}  # fmt: skip
     assert changed.keys() == {field.name for field in dataclasses.fields(BuildOptions)}
     same = [n for n, v in changed.items() if BuildOptions(**{n: v}).flags() == plain.flags()]
     assert same == ["rebuild", "sides"]
