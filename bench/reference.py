@@ -9,7 +9,7 @@ from ..export.checkpoint import Checkpoint
 from ..export.config import CONDITION, CONTROL, RESTORER, TEXT, UNET, VAE
 from ..export.networks.autoencoder import autoencoder, vae_state
 from ..export.networks.denoiser import load_denoiser
-from ..export.networks.restorer import RRDBNet
+from ..export.networks.restorer import new_restorer
 from ..export.networks.text import load_text_tower
 from ..runtime.engine import Array
 from .systems.dossr import upscale
@@ -22,7 +22,7 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         config = checkpoint.config
-        restorer = RRDBNet(config.restorer.features, config.restorer.blocks, config.restorer.growth)
+        restorer = new_restorer(config.restorer)
         restorer.load_state_dict(
             {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()}
         )

@@ -12,7 +12,7 @@ from .checkpoint import Checkpoint
 from .config import CONDITION, CONTROL, RESTORER, UNET, VAE
 from .networks.autoencoder import Condition, Decoder, Encoder, autoencoder, vae_state
 from .networks.denoiser import denoiser
-from .networks.restorer import Restorer, RRDBNet
+from .networks.restorer import Restorer, new_restorer
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -44,8 +44,7 @@ def stages(shares_encoder: bool) -> tuple[Stage, ...]:
 
 
 def _restorer(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
-    config = checkpoint.config.restorer
-    network = RRDBNet(config.features, config.blocks, config.growth)
+    network = new_restorer(checkpoint.config.restorer)
     state = {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()}
     network.load_state_dict(state)
     return Restorer(network).eval()

@@ -1,11 +1,12 @@
 """BSRGAN, Real-ESRGAN and LDL: one RRDBNet each, one call, no noise."""
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from ...export.config import RestorerConfig
-from ...export.networks.restorer import RRDBNet
+from ...export.networks.restorer import new_restorer
 from .sd import widths
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
@@ -17,7 +18,7 @@ def restorer(config: RestorerConfig, size: int) -> Network:
     """RRDBNet x4 on a square LR image in [0, 1]; its output is not clamped."""
     return Network(
         "restorer",
-        lambda: RRDBNet(config.features, config.blocks, config.growth),
+        partial(new_restorer, config),
         (Input("lr", (1, 3, size, size)),),
         ("restored",),
         1,

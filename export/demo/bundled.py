@@ -17,7 +17,7 @@ from ...runtime.bundle import Bundle
 from ..config import ModelConfig
 from ..networks.autoencoder import autoencoder
 from ..networks.denoiser import new_denoiser
-from ..networks.restorer import RRDBNet
+from ..networks.restorer import new_restorer
 from .recipe import DEMO
 
 State = dict[str, Tensor]
@@ -42,6 +42,11 @@ def bundle_config(bundle: Bundle) -> ModelConfig:
     return config
 
 
+def below(state: State, prefix: str) -> State:
+    """What lies below a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
 def bundle_states(bundle: Bundle, prompt: Tensor) -> dict[str, State]:
     """States of ``restorer``, ``vae`` and ``denoiser``, float32, rounded as the bundle has them.
 
@@ -49,17 +54,15 @@ def bundle_states(bundle: Bundle, prompt: Tensor) -> dict[str, State]:
     to be found.
     """
     config = bundle_config(bundle)
-    widths = config.restorer
     with torch.device("meta"):
         wanted = {
-            "restorer": RRDBNet(widths.features, widths.blocks, widths.growth).state_dict(),
+            "restorer": new_restorer(config.restorer).state_dict(),
             "vae": autoencoder(config).state_dict(),
             "denoiser": new_denoiser(config).state_dict(),
         }
-    vae = _weights(bundle.path("encoder")) | _weights(bundle.path("decoder"))
     found = {
-        "restorer": _without_prefix(_weights(bundle.path("restorer")), "network."),
-        "vae": vae,
+        "restorer": below(_weights(bundle.path("restorer")), "network."),
+        "vae": _weights(bundle.path("encoder")) | _weights(bundle.path("decoder")),
         "denoiser": _unfolded(_weights(bundle.path("denoiser")), prompt[0]),
     }
     return {name: _chosen(found[name], wanted[name], bundle) for name in wanted}
@@ -120,7 +123,3 @@ def _torch_name(value: ir.Value) -> str:
 def _tensor(value: ir.Value) -> Tensor:
     assert value.const_value is not None
     return torch.from_numpy(value.const_value.numpy().copy()).float()
-
-
-def _without_prefix(state: State, prefix: str) -> State:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}

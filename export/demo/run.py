@@ -13,17 +13,15 @@ from ..config import ModelConfig
 from ..exporter import Progress
 from ..networks.autoencoder import Encoder, autoencoder
 from ..networks.denoiser import new_denoiser
-from ..networks.restorer import RRDBNet
+from ..networks.restorer import new_restorer
 from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
-from .bundled import bundle_config, bundle_states
+from .bundled import State, below, bundle_config, bundle_states
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
 from .pool import Pictures, pictures
 from .recipe import DEMO, ENCODED, LOG_VARIANCE, TRAININGS, Training
 from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
-
-State = dict[str, Tensor]
 
 
 def train_demo(
@@ -53,8 +51,8 @@ def train_demo(
     states = {
         "restorer": restorer,
         "vae": vae,
-        "unet": _below(denoiser, "unet."),
-        "control": _below(denoiser, "control."),
+        "unet": below(denoiser, "unet."),
+        "control": below(denoiser, "control."),
     }
     torch.save(official_state(config, states), folder / "demo.ckpt")
     write_yaml(config, folder / "demo.yaml")
@@ -89,7 +87,7 @@ class _Run:
 
     def restorer(self, pool: Pictures) -> State:
         torch.manual_seed(self.seed)
-        network = _new_restorer()
+        network = new_restorer(DEMO.restorer)
         start_restorer(network)
         network.to(self.device)
         training = self._training("restorer")
@@ -107,7 +105,7 @@ class _Run:
 
     def encode(self, restorer: State, vae: State, pool: Pictures) -> Latents:
         """The pool's latents, not scaled."""
-        network, whole = _new_restorer(), autoencoder(DEMO)
+        network, whole = new_restorer(DEMO.restorer), autoencoder(DEMO)
         network.load_state_dict(restorer)
         whole.load_state_dict(vae)
         network.to(self.device).eval()
@@ -158,11 +156,6 @@ def _unit_scale(latents: Latents) -> float:
     return round(1.0 / float(latents.x0.float().std()), 6)
 
 
-def _new_restorer() -> RRDBNet:
-    widths = DEMO.restorer
-    return RRDBNet(widths.features, widths.blocks, widths.growth)
-
-
 def _digest(*states: State) -> str:
     """What tells latents of other weights apart."""
     digest = hashlib.sha256()
@@ -170,7 +163,3 @@ def _digest(*states: State) -> str:
         for tensor in state.values():
             digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _below(state: State, prefix: str) -> State:
-    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}

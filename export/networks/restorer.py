@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config import RestorerConfig
+
 _SLOPE = 0.2  # of every LeakyReLU
 _RESIDUAL = 0.2  # share of a dense block's, and of an RRDB's, output that is added to its input
 
@@ -63,6 +65,11 @@ class RRDBNet(nn.Module):
             x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2.0, mode="nearest")), _SLOPE)
         out: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(x), _SLOPE))
         return out
+
+
+def new_restorer(widths: RestorerConfig) -> RRDBNet:
+    """The network with fresh weights, on torch's default device."""
+    return RRDBNet(widths.features, widths.blocks, widths.growth)
 
 
 class Restorer(nn.Module):
