@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from threading import Thread
 from typing import IO, Any
@@ -56,36 +56,31 @@ class JobError(RuntimeError):
 def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
     """What the job returns. ``tick(1)`` is called for every call of a network that is done.
 
-    Raises JobError. The process and all that it started are gone when this returns or is broken off.
+    For the main thread. Raises JobError. The process and all that it started are gone when this returns or is broken off.
     """
     free = free_memory()
     if free is not None and job.need > free:
         raise JobError(f"lack of memory: {_needs(job, free)}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dossr.bench.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us to handle
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
     said: list[str] = []
-    reader = Thread(target=_follow, args=(process.stderr, tick, said), daemon=True)
-    reader.start()
-    try:
+    with ExitStack() as stack:
+        with _deferred_signals():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dossr.bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for us to handle
+            )
+            reader = Thread(target=_follow, args=(process.stderr, tick, said), daemon=True)
+            stack.callback(_end, process, reader)
+            reader.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
             json.dump(asdict(job), process.stdin)
-        with process.stdout:
-            answer = process.stdout.read()
+        answer = process.stdout.read()
         code = process.wait()
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        reader.join(timeout=5)
     if not answer:
         raise JobError(_reason(job, code, said, free))
     document = json.loads(answer)
@@ -94,7 +89,32 @@ def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
     return document["result"]
 
 
-def _follow(stderr: IO[str], tick: Callable[[int], None], said: list[str]) -> None:
+@contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are heeded at the end, when what was begun can be undone."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for received in came:
+            signal.raise_signal(received)
+
+
+def _end(process: subprocess.Popen[str], reader: Thread) -> None:
+    with process:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        reader.join(timeout=5)
+
+
+def _follow(stderr: IO[str] | None, tick: Callable[[int], None], said: list[str]) -> None:
+    assert stderr is not None
     with stderr:
         for line in stderr:
             if line.strip() == TICK:

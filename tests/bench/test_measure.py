@@ -5,6 +5,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -100,6 +101,32 @@ def test_a_killed_process_is_reported_as_lack_of_memory():
 
     with pytest.raises(JobError, match=r"^killed; likely out of memory \(about 3\.0 GiB needed"):
         run(replace(NETWORK, need=3 * 2**30, repetitions=10_000), kill)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_process_starts_leaves_none(number, monkeypatch):
+    class Broken(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Broken
+
+    started = []
+
+    def start(*arguments, **options):
+        started.append(Popen(*arguments, **options))
+        signal.raise_signal(number)
+        return started[0]
+
+    before = signal.signal(number, handler)
+    monkeypatch.setattr("dossr.bench.child.subprocess.Popen", start)
+    try:
+        with pytest.raises(Broken):
+            run(NETWORK)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert started[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak in /proc")
