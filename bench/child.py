@@ -56,7 +56,8 @@ class JobError(RuntimeError):
 def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
     """What the job returns. ``tick(1)`` is called for every call of a network that is done.
 
-    For the main thread. Raises JobError. The process and all that it started are gone when this returns or is broken off.
+    For the main thread. Raises JobError. The process and all that it started are gone when this
+    returns or is broken off.
     """
     free = free_memory()
     if free is not None and job.need > free:

@@ -7,6 +7,7 @@ import click
 from ...runtime.bundle import open_bundle
 from ...runtime.command import Command
 from ..cli import Terminal
+from .recipe import TRAININGS
 
 
 @click.command("dossr.export.demo", cls=Command)
@@ -17,10 +18,18 @@ from ..cli import Terminal
 @click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Divides the numbers of training steps: 0.1 trains ten times as long.")  # fmt: skip
 @click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Bundle of a demo model: keep its restorer and autoencoder, train its denoiser further.")  # fmt: skip
+              help="Bundle of a demo model whose networks to train further.")  # fmt: skip
+@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
+              help="Network to train, can be repeated; the other ones are kept from --start.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def main(
-    folder: Path, device: str, pictures: int, speed: float, start: Path | None, seed: int
+    folder: Path,
+    device: str,
+    pictures: int,
+    speed: float,
+    start: Path | None,
+    networks: tuple[str, ...],
+    seed: int,
 ) -> None:
     """Train the demo model in FOLDER, without any data set: demo.ckpt and demo.yaml.
 
@@ -31,7 +40,7 @@ def main(
 
     try:
         bundle = open_bundle(start) if start else None
-        train_demo(folder, device, pictures, speed, seed, Terminal(), bundle)
+        train_demo(folder, device, pictures, speed, seed, Terminal(), bundle, networks)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(f"{folder / 'demo.ckpt'}\n{folder / 'demo.yaml'}")

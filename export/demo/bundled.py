@@ -87,6 +87,12 @@ def _weights(path: Path) -> State:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         if weight is not None and weight.is_initializer():
             found[_linear_name(node, seen)] = _tensor(weight).T.contiguous()
+        if node.op_type == "Conv" and len(node.inputs) == 3:
+            _, kernel, bias = node.inputs
+            assert kernel is not None
+            assert bias is not None
+            # biases of the same sum are trained alike, and equal ones are stored once
+            found.setdefault(_torch_name(kernel).removesuffix("weight") + "bias", _tensor(bias))
     return found
 
 

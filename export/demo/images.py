@@ -12,29 +12,36 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Picture = NDArray[np.uint8]  # (size, size, 3), sRGB
+Palette = NDArray[np.float64]  # (count, 3) in [0, 255]
 
-_OVERSAMPLING = 2  # drawn larger and reduced, for smooth edges
-_SMALLEST, _LARGEST = 2.0, 0.45  # radius in pixels, and as a share of the side
+_OVERSAMPLING = 3  # drawn larger and reduced, for smooth edges
+_LENS = 0.45  # deviation of a lens's blur, in pixels; without it edges are stairs when enlarged
+_SMALLEST, _LARGEST = 2.5, 0.45  # radius in pixels, and as a share of the side
 _EXPONENT = 3.0  # density of radii ~ r**-3: every scale covers the same area
-_TEXTURED = 14.0  # radius in pixels from which a shape is filled with a texture
+_PLAIN = 6.0  # radius in pixels below which a shape is of one colour
+_CLUSTERED = 0.8  # share of the small shapes that lie in clusters, as detail does in photographs
 
 
 def procedural_picture(random: np.random.Generator, size: int) -> Picture:
     """One picture, uint8 (size, size, 3), from the state of ``random`` alone."""
     side = size * _OVERSAMPLING
     palette = _palette(random)
-    canvas = Image.fromarray(_texture(random, side, palette))
-    draw = ImageDraw.Draw(canvas)
-    radii = np.concatenate([_radii(random, 900, size), _even_radii(random, 120, size)])
+    canvas = Image.fromarray(_surface(random, side, side, _color(random, palette)))
+    radii = np.concatenate([_radii(random, 300, size), _even_radii(random, 80, size)])
     radii = np.sort(radii[random.random(radii.size) < _density(random)])[::-1] * _OVERSAMPLING
     random.shuffle(radii[: radii.size // 2])  # small shapes mostly lie on top, not always
+    clusters = random.uniform(0, side, (int(random.integers(1, 5)), 2))
     for radius in radii:
-        _leaf(random, canvas, draw, float(radius), palette)
-    for _ in range(random.poisson(3)):
+        _leaf(random, canvas, float(radius), clusters, palette)
+    draw = ImageDraw.Draw(canvas)
+    for _ in range(random.poisson(1.0)):
+        _strands(random, draw, side, palette)
+    for _ in range(random.poisson(2.0)):
         _line(random, draw, side, palette)
-    for _ in range(random.poisson(1.5)):
+    for _ in range(random.poisson(0.8)):
         _lettering(random, draw, side, palette)
-    picture = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32)
+    seen = canvas.filter(ImageFilter.GaussianBlur(_LENS * _OVERSAMPLING))
+    picture = np.asarray(seen.resize((size, size), Image.Resampling.BOX), np.float32)
     return _light(random, picture)
 
 
@@ -59,116 +66,164 @@ def _density(random: np.random.Generator) -> float:
     return float(random.choice([0.08, 0.3, 0.6, 1.0]))
 
 
-def _palette(random: np.random.Generator) -> NDArray[np.float64]:
-    """Colours of one picture, (16, 3) in [0, 255]: wide in brightness, narrow in chroma."""
+def _palette(random: np.random.Generator) -> Palette:
+    """Colours of one picture, (16, 3): wide in brightness, narrow in chroma, mostly warm or cold."""
     brightness = random.beta(1.1, 1.2, (16, 1)) * 255.0
-    tint = random.normal(0.0, 12.0, (1, 2))
-    chroma = tint + random.laplace(0.0, random.uniform(4.0, 26.0), (16, 2))
+    chroma = random.normal(0.0, 5.0, (1, 2)) + random.laplace(0.0, 4.0, (16, 2))
+    warmth = random.normal(4.0, 8.0) + random.laplace(0.0, random.uniform(4.0, 22.0), (16, 1))
+    chroma += warmth * np.array([[-0.9, 0.6]])
     blue, red = chroma[:, :1], chroma[:, 1:]
     green = brightness - 0.344 * blue - 0.714 * red
     rgb = np.concatenate([brightness + 1.402 * red, green, brightness + 1.772 * blue], axis=1)
     return np.asarray(np.clip(rgb, 0.0, 255.0))
 
 
-def _color(random: np.random.Generator, palette: NDArray[np.float64]) -> tuple[int, int, int]:
+def _color(random: np.random.Generator, palette: Palette) -> NDArray[np.float64]:
+    """A colour of the palette, (3,) in [0, 255]."""
     color = palette[random.integers(len(palette))] + random.normal(0.0, 8.0, 3)
-    red, green, blue = np.clip(color, 0.0, 255.0).astype(int)
-    return int(red), int(green), int(blue)
+    return np.asarray(np.clip(color, 0.0, 255.0))
 
 
 def _leaf(
     random: np.random.Generator,
     canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
     radius: float,
-    palette: NDArray[np.float64],
+    clusters: NDArray[np.float64],
+    palette: Palette,
 ) -> None:
-    """One shape, flat or textured."""
-    x, y = random.uniform(0, canvas.width, 2)
-    outline = _outline(random, radius) + np.array([x, y])
-    points = [(float(px), float(py)) for px, py in outline]
-    if radius < _TEXTURED * _OVERSAMPLING or random.random() < 0.35:
-        draw.polygon(points, fill=_color(random, palette))
+    """One shape: small ones of one colour, larger ones shaded, some with a texture, some out of focus."""
+    side = canvas.width
+    small = radius < _PLAIN * _OVERSAMPLING
+    place = random.uniform(0, side, 2)
+    if small and random.random() < _CLUSTERED:
+        place = random.normal(clusters[random.integers(len(clusters))], side / 10)
+    outline = _outline(random, radius) + place
+    color = _color(random, palette)
+    x, y = np.clip(place, 0, side - 1).astype(int)
+    beneath = np.asarray(canvas.getpixel((int(x), int(y))), np.float64)
+    color = beneath + random.uniform(0.1, 1.0) * (color - beneath)  # most contrasts are small
+    if small:
+        ImageDraw.Draw(canvas).polygon(_points(outline), fill=_fill(color))
         return
-    left, top = np.floor(outline.min(0)).astype(int)
-    width, height = np.ceil(outline.max(0)).astype(int) - (left, top) + 1
-    mask = Image.new("L", (int(width), int(height)))
-    ImageDraw.Draw(mask).polygon([(px - left, py - top) for px, py in points], fill=255)
-    if random.random() < 0.2:  # out of focus
-        mask = mask.filter(ImageFilter.GaussianBlur(random.uniform(1.0, 8.0)))
-    fill = Image.fromarray(_texture(random, int(max(width, height)), palette))
-    canvas.paste(fill.crop((0, 0, int(width), int(height))), (int(left), int(top)), mask)
+    blur = 0.0
+    if random.random() < 0.4:
+        blur = min(radius / 3, _OVERSAMPLING * float(np.exp(random.uniform(*np.log((0.5, 8.0))))))
+    corner = np.floor(outline.min(0) - 2 * blur).astype(int)
+    width, height = (int(n) for n in np.ceil(outline.max(0) + 2 * blur).astype(int) - corner + 1)
+    mask = Image.new("L", (width, height))
+    ImageDraw.Draw(mask).polygon(_points(outline - corner), fill=255)
+    if blur:
+        mask = mask.filter(ImageFilter.GaussianBlur(blur))
+    surface = Image.fromarray(_surface(random, width, height, color))
+    canvas.paste(surface, (int(corner[0]), int(corner[1])), mask)
+
+
+def _points(outline: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in outline]
+
+
+def _fill(color: NDArray[np.float64]) -> tuple[int, int, int]:
+    red, green, blue = np.clip(color, 0.0, 255.0).astype(int)
+    return int(red), int(green), int(blue)
 
 
 def _outline(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
-    """Points of an ellipse or of a polygon around 0, turned and stretched."""
-    corners = 40 if random.random() < 0.45 else int(random.integers(3, 8))
-    angle = (
-        np.sort(random.uniform(0, 2 * np.pi, corners))
-        if corners < 40
-        else np.linspace(0, 2 * np.pi, 40)
-    )
-    circle = np.stack([np.cos(angle), random.uniform(0.25, 1.0) * np.sin(angle)], axis=1)
+    """Points around 0, (count, 2): a smooth closed curve, an ellipse or a polygon, turned and stretched."""
+    kind = random.random()
+    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    reach = np.ones_like(angle)
+    if kind < 0.55:
+        for wave in range(2, 7):
+            reach += random.normal(0.0, 0.35 / wave) * np.cos(
+                wave * angle + random.uniform(0, 2 * np.pi)
+            )
+        reach = np.maximum(reach, 0.15)
+    elif kind < 0.8:
+        angle = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 8))))
+        reach = np.ones_like(angle)
+    stretch = random.uniform(0.2, 1.0)
+    circle = np.stack([np.cos(angle), stretch * np.sin(angle)], axis=1) * reach[:, None]
     turn = random.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return np.asarray(radius * circle @ rotation)
 
 
-def _texture(
-    random: np.random.Generator, side: int, palette: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """A filled square: a gradient of two colours plus grating, checks or 1/f noise."""
-    first, second = (np.array(_color(random, palette), np.float64) for _ in range(2))
-    y, x = np.mgrid[0 : 1 : side * 1j, 0 : 1 : side * 1j]
+def _surface(
+    random: np.random.Generator, width: int, height: int, color: NDArray[np.float64]
+) -> Picture:
+    """A filled rectangle, uint8 (height, width, 3): shaded as if flat or round, half of them with a
+    grating, checks, grain or fibres."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     turn = random.uniform(0, 2 * np.pi)
-    ramp = np.clip(0.5 + (x - 0.5) * np.cos(turn) + (y - 0.5) * np.sin(turn), 0.0, 1.0)
-    waves = side / (_OVERSAMPLING * random.uniform(3.0, 24.0))
-    phase = 2 * np.pi * waves * (x * np.cos(turn * 3) + y * np.sin(turn * 3))
-    kind = random.integers(5)
-    if kind == 0:
-        pattern = np.sin(phase)
-    elif kind == 1:
-        across = 2 * np.pi * waves * (y * np.cos(turn * 3) - x * np.sin(turn * 3))
-        pattern = np.sign(np.sin(phase) * np.sin(across))
-    elif kind == 2:
-        pattern = np.zeros_like(x)
+    tilt, bulge = random.normal(0.0, 22.0), abs(random.normal(0.0, 22.0))
+    shade = tilt * (x * np.cos(turn) + y * np.sin(turn)) - bulge * (x * x + y * y - 0.5)
+    tint = random.normal(1.0, 0.15, 3)
+    kind = random.random()
+    if kind < 0.5:
+        return _uint8(color + shade[..., None] * tint)
+    if kind < 0.65:
+        waves = np.pi * max(width, height) / (_OVERSAMPLING * random.uniform(3.0, 24.0))
+        turn = random.uniform(0, 2 * np.pi)
+        pattern = np.sin(waves * (x * np.cos(turn) + y * np.sin(turn)))
+        if kind < 0.57:
+            pattern = np.sign(pattern * np.sin(waves * (y * np.cos(turn) - x * np.sin(turn))))
     else:
-        pattern = _noise(random, side, random.uniform(0.6, 1.8))
-    strength = random.uniform(2.0, 30.0)
-    color = first + (second - first) * ramp[..., None] * random.uniform(0.1, 1.0)
-    return _uint8(color + strength * pattern[..., None])
+        stretch = 1.0 if kind < 0.8 else float(np.exp(random.uniform(*np.log((2.0, 16.0)))))
+        pattern = texture(random, max(width, height), random.uniform(0.8, 1.8), stretch)
+    strength = float(np.exp(random.uniform(*np.log((1.5, 24.0)))))
+    return _uint8(color + (shade + strength * pattern[:height, :width])[..., None] * tint)
 
 
-def _noise(random: np.random.Generator, side: int, slope: float) -> NDArray[np.float64]:
-    """Noise whose amplitude falls as frequency**-slope, of unit variance."""
-    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
-    frequency = np.hypot(fy, fx)
-    frequency[0, 0] = np.inf
-    shape = (side, frequency.shape[1])
-    spectrum = random.normal(size=shape) + 1j * random.normal(size=shape)
-    noise = np.fft.irfft2(spectrum * frequency**-slope, (side, side))
-    return np.asarray(noise / max(float(noise.std()), 1e-9))
+def texture(
+    random: np.random.Generator, side: int, slope: float, stretch: float
+) -> NDArray[np.float64]:
+    """Noise whose amplitude falls as frequency**-slope, ``stretch`` times as long as wide in a random
+    direction: (side, side), mean 0, deviation 1."""
+    angle = random.uniform(0.0, np.pi)
+    fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
+    along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
+    fall = np.maximum(np.hypot(along * stretch, across), 1.0 / side) ** -slope
+    noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((side, side))) * fall, (side, side))
+    return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-9))
+
+
+def _strands(
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
+) -> None:
+    """A bundle of thin curves side by side: hair, grass, fur."""
+    color, other = _color(random, palette), _color(random, palette)
+    count, spread = int(random.integers(15, 90)), random.uniform(0.02, 0.2) * side
+    turn, bend = random.uniform(0, 2 * np.pi), random.normal(0.0, 1.2)
+    length = random.uniform(0.1, 0.6) * side
+    start = random.uniform(0, side, 2)
+    for _ in range(count):
+        heading = turn + random.normal(0.0, 0.08) + bend * np.linspace(0.0, 1.0, 12)
+        steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * length / 12
+        points = start + random.normal(0.0, spread, 2) + np.cumsum(steps, axis=0)
+        mix = random.uniform(0.0, 1.0) ** 2
+        width = int(random.integers(1, 2 * _OVERSAMPLING + 1))
+        draw.line(_points(points), _fill(color + mix * (other - color)), width, "curve")
 
 
 def _line(
-    random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: NDArray[np.float64]
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
 ) -> None:
     """A thin curve across a part of the picture: a branch, a wire, a hair."""
-    points = np.cumsum(random.normal(0.0, side / 14, (12, 2)), axis=0) * 0.5
+    points = np.cumsum(random.normal(0.0, side / 40, (12, 2)), axis=0)
     heading = random.normal(0.0, side / 16, 2)
     points += random.uniform(0, side, 2) + np.arange(12)[:, None] * heading
     width = int(random.integers(1, 4)) * _OVERSAMPLING
-    draw.line([(float(x), float(y)) for x, y in points], _color(random, palette), width, "curve")
+    draw.line(_points(points), _fill(_color(random, palette)), width, "curve")
 
 
 def _lettering(
-    random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: NDArray[np.float64]
+    random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
 ) -> None:
     """A few letters in Pillow's own font."""
     text = "".join(random.choice(list(string.ascii_letters + string.digits + "  ."), 8))
     font = ImageFont.load_default(float(random.uniform(9, 40)) * _OVERSAMPLING)
     x, y = random.uniform(0, side * 0.8, 2)
-    draw.text((float(x), float(y)), text, _color(random, palette), font)
+    draw.text((float(x), float(y)), text, _fill(_color(random, palette)), font)
 
 
 def _light(random: np.random.Generator, picture: NDArray[np.float32]) -> Picture:

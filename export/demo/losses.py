@@ -13,7 +13,7 @@ from ...solvers import NoiseLevels, released_shift
 from ..networks.autoencoder import Encoder
 from ..networks.denoiser import Denoiser
 from .pool import Pictures, as_tensor, degraded, photographic, sharp_batch
-from .recipe import KL_WEIGHT, PICTURE, Training
+from .recipe import KL_WEIGHT, PICTURE, VIEWS, Training
 from .train import Loss
 
 
@@ -78,11 +78,11 @@ def encode_pool(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Latents:
-    """Degrade, restore and encode every picture of the pool once."""
+    """Degrade, restore and encode VIEWS pieces of every picture of the pool."""
     rows: tuple[list[Tensor], ...] = ([], [], [])
-    for i in range(len(pool)):
+    for i in range(len(pool) * VIEWS):
         random = np.random.default_rng([seed, i, 1])
-        hr = photographic(pool[i : i + 1], random, PICTURE)
+        hr = photographic(pool[i // VIEWS][None], random, PICTURE)
         lr = as_tensor(degraded(hr, random)).to(device)
         with _half(device):
             restored = restorer(lr).float().clamp(0.0, 1.0)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .degrade import Degradation
-from .images import numbered_picture
+from .images import numbered_picture, texture
 from .recipe import CONTRAST, PICTURE, TEXTURE, TEXTURED, ZOOM
 
 Pictures = NDArray[np.uint8]  # (count, side, side, 3)
@@ -78,20 +78,13 @@ def photographic(pictures: Pictures, random: np.random.Generator, size: int) -> 
         piece = level + (piece - piece.mean((0, 1))) * random.uniform(CONTRAST, 1.0)
         if random.random() < TEXTURED:
             amplitude = float(np.exp(random.uniform(*np.log(TEXTURE))))
-            piece += amplitude * _texture(random, size)[..., None]
+            slope, stretch = (
+                random.uniform(0.4, 1.4),
+                float(np.exp(random.uniform(0.0, np.log(6.0)))),
+            )
+            piece += amplitude * texture(random, size, slope, stretch)[..., None]
         pieces.append(np.rint(np.clip(piece, 0.0, 255.0)).astype(np.uint8))
     return np.stack(pieces)
-
-
-def _texture(random: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """Noise with a falling spectrum, up to six times as long as wide: (size, size), deviation 1."""
-    angle, stretch = random.uniform(0.0, np.pi), float(np.exp(random.uniform(0.0, np.log(6.0))))
-    fy, fx = np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")
-    along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
-    frequency = np.hypot(along * stretch, across)
-    fall = np.maximum(frequency, 1.0 / size) ** -random.uniform(0.4, 1.4)
-    noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((size, size))) * fall, (size, size))
-    return np.asarray((noise - noise.mean()) / noise.std())
 
 
 def degraded(hr: Pictures, random: np.random.Generator) -> Pictures:

@@ -25,10 +25,14 @@ DEMO = ModelConfig(
 PICTURE = 256
 """Side of a training picture, in pixels."""
 
-ENCODED = 600
-"""How many of the pictures the denoiser is trained on, as latents."""
+VIEWS = 2
+"""Pieces of every picture that the denoiser is trained on, as latents."""
 
-ZOOM = 3.0
+DEVIATION = 2.5
+"""Deviation of the latents, beside noise of deviation 1. At 1 the noise hides whatever the sampler has
+found so far, and a network of this size takes it for edges; so more of each step is carried on."""
+
+ZOOM = 2.0
 """How far training pictures are enlarged at most, to be as soft as photographs."""
 
 CONTRAST = 0.3
@@ -56,7 +60,7 @@ class Training:
 TRAININGS = {
     "restorer": Training(steps=4500, batch=8, crop=64, rate=1e-3),
     "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
-    "denoiser": Training(steps=7000, batch=4, crop=64, rate=1e-3),
+    "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
 }
 KL_WEIGHT = 1e-7
 LOG_VARIANCE = -8.0

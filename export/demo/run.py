@@ -1,6 +1,7 @@
 """The whole recipe: pictures, restorer, autoencoder, denoiser, checkpoint."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .assemble import official_state, text_state, write_yaml
 from .bundled import State, below, bundle_config, bundle_states
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
 from .pool import Pictures, pictures
-from .recipe import DEMO, ENCODED, LOG_VARIANCE, TRAININGS, Training
+from .recipe import DEMO, DEVIATION, LOG_VARIANCE, TRAININGS, VIEWS, Training
 from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
 
@@ -32,22 +33,31 @@ def train_demo(
     seed: int,
     progress: Progress,
     start: Bundle | None = None,
+    networks: Collection[str] = tuple(TRAININGS),
 ) -> None:
-    """Train every network in ``folder`` and write demo.ckpt, demo.yaml and losses.png there.
+    """Train networks in ``folder`` and write demo.ckpt, demo.yaml and losses.png there.
 
-    ``start``: keep this bundle's restorer and autoencoder, and train its denoiser further.
+    ``start``: train this bundle's ``networks`` further, and keep its other ones. Raises ValueError
+    where there is no bundle to keep them from.
     """
-    before = bundle_states(start, _prompt(bundle_config(start))) if start else None
+    if not start and set(networks) != set(TRAININGS):
+        raise ValueError("networks must come from --start where they are not trained; give it")
+    before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making pictures", count) as advance:
         pool = pictures(folder / f"pictures-{seed}.npy", count, seed, advance)
     run = _Run(folder, torch.device(device), speed, seed, progress)
-    restorer = before["restorer"] if before else run.restorer(pool)
-    vae = before["vae"] if before else run.autoencoder(pool)
-    raw = run.encode(restorer, vae, pool[:ENCODED])
-    config = bundle_config(start) if start else replace(DEMO, latent_scale=_unit_scale(raw))
+    restorer, vae = before.get("restorer"), before.get("vae")
+    if "restorer" in networks or restorer is None:
+        restorer = run.restorer(pool, restorer)
+    if "autoencoder" in networks or vae is None:
+        vae = run.autoencoder(pool, vae)
+    raw = run.encode(restorer, vae, pool)
+    config = replace(bundle_config(start) if start else DEMO, latent_scale=_scale(raw))
     latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
-    denoiser = run.denoiser(config, latents, before["denoiser"] if before else None)
+    denoiser = before.get("denoiser")
+    if "denoiser" in networks or denoiser is None:
+        denoiser = run.denoiser(config, latents, denoiser)
     states = {
         "restorer": restorer,
         "vae": vae,
@@ -85,19 +95,25 @@ class _Run:
     seed: int
     progress: Progress
 
-    def restorer(self, pool: Pictures) -> State:
+    def restorer(self, pool: Pictures, before: State | None) -> State:
         torch.manual_seed(self.seed)
         network = new_restorer(DEMO.restorer)
-        start_restorer(network)
+        if before:
+            network.load_state_dict(before)
+        else:
+            start_restorer(network)
         network.to(self.device)
         training = self._training("restorer")
         loss = restorer_loss(network, pool, training, self.device)
         return self._train("restorer", network, loss, training)
 
-    def autoencoder(self, pool: Pictures) -> State:
+    def autoencoder(self, pool: Pictures, before: State | None) -> State:
         torch.manual_seed(self.seed)
         vae = autoencoder(DEMO)
-        start_autoencoder(vae, LOG_VARIANCE)
+        if before:
+            vae.load_state_dict(before)
+        else:
+            start_autoencoder(vae, LOG_VARIANCE)
         vae.to(self.device)
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
@@ -110,11 +126,11 @@ class _Run:
         whole.load_state_dict(vae)
         network.to(self.device).eval()
         encoder = Encoder(whole, 1.0).to(self.device).eval()
-        path = self.folder / f"latents-{len(pool)}-{_digest(restorer, vae)}.pt"
+        path = self.folder / f"latents-{len(pool) * VIEWS}-{_digest(restorer, vae)}.pt"
         if path.is_file():
             raw = Latents(*torch.load(path, weights_only=True))
         else:
-            with self.progress.phase("encoding pictures", len(pool)) as advance:
+            with self.progress.phase("encoding pictures", len(pool) * VIEWS) as advance:
                 raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
             temporary = path.with_suffix(".tmp")
             torch.save((raw.x0, raw.mean, raw.std), temporary)
@@ -151,9 +167,9 @@ def _prompt(config: ModelConfig) -> Tensor:
     return embed_prompt(text_state(config), config.text, tokens)
 
 
-def _unit_scale(latents: Latents) -> float:
-    """What gives the sharp pictures' latents a deviation of 1."""
-    return round(1.0 / float(latents.x0.float().std()), 6)
+def _scale(latents: Latents) -> float:
+    """What gives the sharp pictures' latents the recipe's deviation."""
+    return round(DEVIATION / float(latents.x0.float().std()), 6)
 
 
 def _digest(*states: State) -> str:

@@ -14,10 +14,10 @@ from dossr.export.demo.__main__ import main
 from dossr.export.demo.assemble import official_state, text_state, write_yaml
 from dossr.export.demo.bundled import bundle_config, bundle_states
 from dossr.export.demo.degrade import Degradation
-from dossr.export.demo.images import procedural_picture
+from dossr.export.demo.images import procedural_picture, texture
 from dossr.export.demo.losses import Latents, autoencoder_loss, denoiser_loss, restorer_loss
 from dossr.export.demo.pool import as_tensor, photographic, pictures, sharp_batch
-from dossr.export.demo.recipe import DEMO, Training
+from dossr.export.demo.recipe import DEMO, DEVIATION, Training
 from dossr.export.demo.run import train_demo
 from dossr.export.demo.start import (
     HINT_GAIN,
@@ -63,6 +63,20 @@ def test_pictures_have_the_edges_of_photographs():
         gradient = np.diff(grey, axis=1).ravel()
         kurtosis.append(np.mean(gradient**4) / np.mean(gradient**2) ** 2)
     assert np.median(kurtosis) > 8
+
+
+def _elongation(pattern):
+    """Deviation of the gradient across a pattern's structure over that along it."""
+    gy, gx = (g.ravel() for g in np.gradient(pattern))
+    low, high = np.linalg.eigvalsh(np.array([[gy @ gy, gx @ gy], [gx @ gy, gx @ gx]]))
+    return np.sqrt(high / low)
+
+
+def test_a_stretched_texture_has_a_direction():
+    for seed in range(8):
+        even, long = (texture(np.random.default_rng(seed), 128, 1.0, s) for s in (1.0, 8.0))
+        assert _elongation(even) < 1.05
+        assert _elongation(long) > 1.8
 
 
 def test_the_pool_does_not_depend_on_the_processes_that_make_it(tmp_path, pool, monkeypatch):
@@ -336,19 +350,46 @@ def test_a_bundle_gives_back_the_weights_that_it_was_made_of(built_in, photograp
             assert error < 1e-3, stage
 
 
-def test_training_on_from_a_bundle_changes_its_denoiser_alone(tmp_path, built_in):
+def _moved(found, before):
+    """Median relative change of a network's tensors."""
+    changes = [float((found[n] - t).norm() / t.norm()) for n, t in before.items() if t.norm() > 0]
+    return np.median(changes)
+
+
+@pytest.mark.parametrize("network", ["restorer", "denoiser"])
+def test_training_on_from_a_bundle_changes_what_is_asked_for(tmp_path, built_in, network):
     bundle, config, _, states = built_in
-    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle)
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, [network])
     checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
-    assert checkpoint.config == config
-    for name, tensor in checkpoint.part(RESTORER).items():
-        assert torch.equal(tensor, states["restorer"][name.removeprefix(RESTORER)])
-    kept = vae_state(checkpoint.part(VAE), autoencoder(config))
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in states["vae"].items())
-    network = load_denoiser(config, checkpoint.part(UNET, CONTROL)).state_dict()
-    moved = [float((network[n] - t).norm() / t.norm()) for n, t in states["denoiser"].items()]
-    assert 0.0 < np.median(moved) < 0.1
-    assert not (tmp_path / "restorer.csv").exists()
+    assert checkpoint.config == replace(config, latent_scale=checkpoint.config.latent_scale)
+    found = {
+        "restorer": {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()},
+        "vae": vae_state(checkpoint.part(VAE), autoencoder(config)),
+        "denoiser": load_denoiser(config, checkpoint.part(UNET, CONTROL)).state_dict(),
+    }
+    for name, before in states.items():
+        if name == network:
+            assert 0.0 < _moved(found[name], before) < 0.1
+        else:
+            for key, tensor in before.items():  # solved for where the prompt was folded in
+                torch.testing.assert_close(found[name][key], tensor, rtol=0, atol=1e-5)
+    assert [path.stem for path in tmp_path.glob("*.csv")] == [network]
+
+
+def test_latents_have_the_deviation_of_the_recipe(tmp_path, built_in):
+    """The scale is measured on the pictures, whatever the bundle's was."""
+    bundle, *_ = built_in
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, ["denoiser"])
+    scale = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml").config.latent_scale
+    x0, _, _ = torch.load(next(tmp_path.glob("latents-*.pt")), weights_only=True)
+    assert float(x0.float().std()) * scale == pytest.approx(DEVIATION, rel=1e-4)
+
+
+def test_networks_are_not_kept_from_nowhere(tmp_path):
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), "--network", "denoiser"])
+    assert done.exit_code == 2
+    assert "networks must come from --start" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_of_other_networks_is_not_trained_further(toy_bundle, tmp_path):
