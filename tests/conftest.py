@@ -6,6 +6,7 @@ and ONNX Runtime would otherwise use all of them in each, and what takes long to
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,11 @@ def _graph(nodes, inputs, outputs, weights):
         ]
 
     return helper.make_graph(nodes, "toy", values(inputs), values(outputs), weights)
+
+
+@pytest.fixture
+def heeding():
+    """Processes heed Ctrl-C, even where the tests run in the background and inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -195,14 +195,6 @@ def test_wrong_use_is_one_line(table1, arguments, message):
     assert stdout == ""
 
 
-@pytest.fixture
-def heeding():
-    """Processes heed Ctrl-C, even where the tests run in the background and inherit that it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_being_stopped_keeps_finished_rows_and_leaves_no_process(tmp_path, number, heeding):

@@ -248,7 +248,7 @@ def test_a_cancelled_build_stops_at_its_next_step():
     assert not progress.step("build", 1)
 
 
-def test_ctrl_c_ends_work_that_lets_no_signal_through():
+def test_ctrl_c_ends_work_that_lets_no_signal_through(heeding):
     """The work waits in one call, as in a library; the signal is heard, the work is told, and ends."""
     program = (
         "import threading\n"
@@ -264,10 +264,10 @@ def test_ctrl_c_ends_work_that_lets_no_signal_through():
         "    print('stopped')\n"
     )
     command = [sys.executable, "-c", program]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "working\n"
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30)[0] == "told True\nstopped\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=90)[0] == "told True\nstopped\n"
 
 
 def test_the_work_gives_its_result_or_its_error():
