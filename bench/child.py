@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from threading import Thread
 from typing import IO, Any
 
+from ..runtime.buildprogress import interruptible
 from .provenance import free_memory
 
 TICK = "dossr-bench tick"
@@ -56,26 +58,15 @@ class JobError(RuntimeError):
 def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
     """What the job returns. ``tick(1)`` is called for every call of a network that is done.
 
-    For the main thread. Raises JobError. The process and all that it started are gone when this
-    returns or is broken off.
+    Raises JobError. The process and all that it started are gone when this returns or is broken off.
     """
     free = free_memory()
     if free is not None and job.need > free:
         raise JobError(f"lack of memory: {_needs(job, free)}")
     said: list[str] = []
     with ExitStack() as stack:
-        with _deferred_signals():
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dossr.bench.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # Ctrl-C is for us to handle
-            )
-            reader = Thread(target=_follow, args=(process.stderr, tick, said), daemon=True)
-            stack.callback(_end, process, reader)
-            reader.start()
+        # Ctrl-C while it starts would leave a process of which nobody knows
+        process = interruptible(partial(_start, stack, tick, said), lambda: None)
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
@@ -90,21 +81,21 @@ def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
     return document["result"]
 
 
-@contextmanager
-def _deferred_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are heeded at the end, when what was begun can be undone."""
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for received in came:
-            signal.raise_signal(received)
+def _start(stack: ExitStack, tick: Callable[[int], None], said: list[str]) -> subprocess.Popen[str]:
+    """A worker, which the stack will end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dossr.bench.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us to handle
+    )
+    assert process.stderr is not None
+    reader = Thread(target=_follow, args=(process.stderr, tick, said), daemon=True)
+    stack.callback(_end, process, reader)
+    reader.start()
+    return process
 
 
 def _end(process: subprocess.Popen[str], reader: Thread) -> None:
@@ -114,8 +105,7 @@ def _end(process: subprocess.Popen[str], reader: Thread) -> None:
         reader.join(timeout=5)
 
 
-def _follow(stderr: IO[str] | None, tick: Callable[[int], None], said: list[str]) -> None:
-    assert stderr is not None
+def _follow(stderr: IO[str], tick: Callable[[int], None], said: list[str]) -> None:
     with stderr:
         for line in stderr:
             if line.strip() == TICK:

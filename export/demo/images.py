@@ -50,6 +50,11 @@ def numbered_picture(seed: int, size: int, number: int) -> Picture:
     return procedural_picture(np.random.default_rng([seed, number]), size)
 
 
+def log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+    """A number whose logarithm is uniform."""
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
+
+
 def _radii(random: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
     """Radii in pixels from the power-law, by inversion of its distribution function."""
     low, high = _SMALLEST ** (1 - _EXPONENT), (_LARGEST * size) ** (1 - _EXPONENT)
@@ -107,7 +112,7 @@ def _leaf(
         return
     blur = 0.0
     if random.random() < 0.4:
-        blur = min(radius / 3, _OVERSAMPLING * float(np.exp(random.uniform(*np.log((0.5, 8.0))))))
+        blur = min(radius / 3, _OVERSAMPLING * log_uniform(random, 0.5, 8.0))
     corner = np.floor(outline.min(0) - 2 * blur).astype(int)
     width, height = (int(n) for n in np.ceil(outline.max(0) + 2 * blur).astype(int) - corner + 1)
     mask = Image.new("L", (width, height))
@@ -130,7 +135,10 @@ def _fill(color: NDArray[np.float64]) -> tuple[int, int, int]:
 def _outline(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
     """Points around 0, (count, 2): a smooth closed curve, an ellipse or a polygon, turned and stretched."""
     kind = random.random()
-    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    if 0.55 <= kind < 0.8:
+        angle = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 8))))
+    else:
+        angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     reach = np.ones_like(angle)
     if kind < 0.55:
         for wave in range(2, 7):
@@ -138,9 +146,6 @@ def _outline(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
                 wave * angle + random.uniform(0, 2 * np.pi)
             )
         reach = np.maximum(reach, 0.15)
-    elif kind < 0.8:
-        angle = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 8))))
-        reach = np.ones_like(angle)
     stretch = random.uniform(0.2, 1.0)
     circle = np.stack([np.cos(angle), stretch * np.sin(angle)], axis=1) * reach[:, None]
     turn = random.uniform(0, 2 * np.pi)
@@ -168,9 +173,9 @@ def _surface(
         if kind < 0.57:
             pattern = np.sign(pattern * np.sin(waves * (y * np.cos(turn) - x * np.sin(turn))))
     else:
-        stretch = 1.0 if kind < 0.8 else float(np.exp(random.uniform(*np.log((2.0, 16.0)))))
+        stretch = 1.0 if kind < 0.8 else log_uniform(random, 2.0, 16.0)
         pattern = texture(random, max(width, height), random.uniform(0.8, 1.8), stretch)
-    strength = float(np.exp(random.uniform(*np.log((1.5, 24.0)))))
+    strength = log_uniform(random, 1.5, 24.0)
     return _uint8(color + (shade + strength * pattern[:height, :width])[..., None] * tint)
 
 

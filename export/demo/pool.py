@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .degrade import Degradation
-from .images import numbered_picture, texture
+from .images import log_uniform, numbered_picture, texture
 from .recipe import CONTRAST, PICTURE, TEXTURE, TEXTURED, ZOOM
 
 Pictures = NDArray[np.uint8]  # (count, side, side, 3)
@@ -69,7 +69,7 @@ def photographic(pictures: Pictures, random: np.random.Generator, size: int) -> 
     """
     pieces = []
     for picture in pictures:
-        side = max(8, round(size / float(np.exp(random.uniform(0.0, np.log(ZOOM))))))
+        side = max(8, round(size / log_uniform(random, 1.0, ZOOM)))
         y, x = random.integers(PICTURE - side + 1, size=2)
         window = np.rot90(picture[y : y + side, x : x + side], int(random.integers(4)))
         image = Image.fromarray(np.ascontiguousarray(window))
@@ -77,10 +77,10 @@ def photographic(pictures: Pictures, random: np.random.Generator, size: int) -> 
         level = piece.mean((0, 1)) + random.uniform(-20.0, 20.0)
         piece = level + (piece - piece.mean((0, 1))) * random.uniform(CONTRAST, 1.0)
         if random.random() < TEXTURED:
-            amplitude = float(np.exp(random.uniform(*np.log(TEXTURE))))
+            amplitude = log_uniform(random, *TEXTURE)
             slope, stretch = (
                 random.uniform(0.4, 1.4),
-                float(np.exp(random.uniform(0.0, np.log(6.0)))),
+                log_uniform(random, 1.0, 6.0),
             )
             piece += amplitude * texture(random, size, slope, stretch)[..., None]
         pieces.append(np.rint(np.clip(piece, 0.0, 255.0)).astype(np.uint8))

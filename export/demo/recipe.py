@@ -29,8 +29,8 @@ VIEWS = 2
 """Pieces of every picture that the denoiser is trained on, as latents."""
 
 DEVIATION = 2.5
-"""Deviation of the latents, beside noise of deviation 1. At 1 the noise hides whatever the sampler has
-found so far, and a network of this size takes it for edges; so more of each step is carried on."""
+"""Deviation of the latents, beside noise of deviation 1: the larger, the less the noise hides of what
+the sampler has found so far."""
 
 ZOOM = 2.0
 """How far training pictures are enlarged at most, to be as soft as photographs."""

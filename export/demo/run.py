@@ -1,9 +1,11 @@
 """The whole recipe: pictures, restorer, autoencoder, denoiser, checkpoint."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from .pool import Pictures, pictures
 from .recipe import DEMO, DEVIATION, LOG_VARIANCE, TRAININGS, VIEWS, Training
 from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def train_demo(
@@ -47,16 +51,15 @@ def train_demo(
     with progress.phase("making pictures", count) as advance:
         pool = pictures(folder / f"pictures-{seed}.npy", count, seed, advance)
     run = _Run(folder, torch.device(device), speed, seed, progress)
-    restorer, vae = before.get("restorer"), before.get("vae")
-    if "restorer" in networks or restorer is None:
+    restorer, vae, denoiser = (before.get(name) for name in ("restorer", "vae", "denoiser"))
+    if restorer is None or "restorer" in networks:
         restorer = run.restorer(pool, restorer)
-    if "autoencoder" in networks or vae is None:
+    if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
     raw = run.encode(restorer, vae, pool)
     config = replace(bundle_config(start) if start else DEMO, latent_scale=_scale(raw))
     latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
-    denoiser = before.get("denoiser")
-    if "denoiser" in networks or denoiser is None:
+    if denoiser is None or "denoiser" in networks:
         denoiser = run.denoiser(config, latents, denoiser)
     states = {
         "restorer": restorer,
@@ -96,25 +99,14 @@ class _Run:
     progress: Progress
 
     def restorer(self, pool: Pictures, before: State | None) -> State:
-        torch.manual_seed(self.seed)
-        network = new_restorer(DEMO.restorer)
-        if before:
-            network.load_state_dict(before)
-        else:
-            start_restorer(network)
-        network.to(self.device)
+        network = self._begun(partial(new_restorer, DEMO.restorer), before, start_restorer)
         training = self._training("restorer")
         loss = restorer_loss(network, pool, training, self.device)
         return self._train("restorer", network, loss, training)
 
     def autoencoder(self, pool: Pictures, before: State | None) -> State:
-        torch.manual_seed(self.seed)
-        vae = autoencoder(DEMO)
-        if before:
-            vae.load_state_dict(before)
-        else:
-            start_autoencoder(vae, LOG_VARIANCE)
-        vae.to(self.device)
+        start = partial(start_autoencoder, log_variance=LOG_VARIANCE)
+        vae = self._begun(partial(autoencoder, DEMO), before, start)
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
@@ -138,17 +130,27 @@ class _Run:
         return raw
 
     def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:
-        torch.manual_seed(self.seed)
-        network = new_denoiser(config)
-        if before:
-            network.load_state_dict(before)
-        else:
-            start_denoiser(network)
-        network.to(self.device)
+        network = self._begun(partial(new_denoiser, config), before, start_denoiser)
         training = self._training("denoiser")
         prompt = _prompt(config).to(self.device)
         loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
         return self._train("denoiser", network, loss, training)
+
+    def _begun(
+        self,
+        make: Callable[[], _Network],
+        before: State | None,
+        start: Callable[[_Network], None],
+    ) -> _Network:
+        """A network with the weights of before, or else as the recipe starts it."""
+        torch.manual_seed(self.seed)
+        network = make()
+        if before:
+            network.load_state_dict(before)
+        else:
+            start(network)
+        network.to(self.device)
+        return network
 
     def _training(self, name: str) -> Training:
         training = TRAININGS[name]

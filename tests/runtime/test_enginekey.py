@@ -267,7 +267,7 @@ def test_ctrl_c_ends_work_that_lets_no_signal_through(heeding):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "working\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=90)[0] == "told True\nstopped\n"
+        assert process.communicate(timeout=30)[0] == "told True\nstopped\n"
 
 
 def test_the_work_gives_its_result_or_its_error():
