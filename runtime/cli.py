@@ -18,6 +18,7 @@ from .bundle import DEMO, BundleError
 from .command import Command, say
 from .devices import DEVICES
 from .profiles import SETTINGS, parse_options
+from .tiles import TILE, Tiling
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -55,6 +56,14 @@ class Job:
               help="Size of the result. The network gives 4; less is reduced from that.")  # fmt: skip
 @click.option("--color-fix", type=click.Choice(["wavelet", "adain", "none"]), default="wavelet",
               show_default=True, help="How the colours of the input are brought back.")  # fmt: skip
+@click.option("--tile", type=click.IntRange(0), default=TILE, show_default=True,
+              help="Side of the tiles that larger pictures are cut into, in pixels of the input: smaller "
+              "ones take less memory. 0: not cut; memory then grows with the square of the area.")  # fmt: skip
+@click.option("--overlap", type=click.IntRange(0),
+              help="How far the sampler's tiles overlap, in pixels of the input; less is faster.  "
+              "[default: half a tile]")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True,
+              help="Tiles that are sampled at once: more may be faster on a GPU, and take more memory.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--skip-existing", is_flag=True,
               help="Leave out pictures whose output exists: goes on with a broken-off run.")  # fmt: skip
@@ -72,6 +81,9 @@ def main(
     seed: int,
     scale: float,
     color_fix: str,
+    tile: int,
+    overlap: int | None,
+    batch: int,
     overwrite: bool,
     skip_existing: bool,
     as_json: bool,
@@ -83,7 +95,8 @@ def main(
 
     INPUT is a picture file or a folder, which is searched with its subfolders. Transparency, grey,
     the colour profile and the orientation are kept. Results in a folder are PNG files under the
-    names of their sources.
+    names of their sources. Pictures of any size: what is larger than a tile is sampled in tiles
+    that overlap and are blended at every step.
 
     \b
     Examples:
@@ -105,11 +118,14 @@ def main(
     except OSError as error:
         raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
     results: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {"steps": steps, "order": order, "seed": seed, "color_fix": color_fix,
+                                "tile": tile, "overlap": overlap, "batch": batch}  # fmt: skip
     if jobs:
         pipeline = _open(bundle, device, low_memory, engine)
-        settings: dict[str, Any] = {
-            "steps": steps, "order": order, "seed": seed, "color_fix": color_fix
-        }  # fmt: skip
+        try:
+            Tiling(tile, overlap, batch).check(pipeline.manifest.size_multiple)
+        except ValueError as error:
+            raise click.UsageError(f"--{error}") from error
         for number, job in enumerate(jobs, 1):
             label = f"[{number}/{len(jobs)}] {job.source.name}"
             result = _upscale(pipeline, job, scale, settings, label)
@@ -121,8 +137,8 @@ def main(
                     f"{job.target}  {result['width']} x {result['height']}  {result['seconds']:.1f} s"
                 )
     if as_json:
-        run = {"bundle": str(bundle or DEMO), "device": device, "steps": steps, "order": order,
-               "seed": seed, "scale": scale, "color_fix": color_fix, "results": results}  # fmt: skip
+        run = {"bundle": str(bundle or DEMO), "device": device, "scale": scale, **settings,
+               "results": results}  # fmt: skip
         click.echo(json.dumps(run, indent=1))
     elif not jobs:
         click.echo("nothing to do: every output exists", err=True)
@@ -225,29 +241,34 @@ def _upscale(
     try:
         picture = read_picture(job.source)
         check_writable(job.target, picture)
-        with _progress(label, settings["steps"]) as observe:
-            pixels = pipeline.upscale(picture.pixels, observe=observe, **settings)
+        with _progress(label) as progress:
+            pixels = pipeline.upscale(picture.pixels, progress=progress, **settings)
         width, height = write_picture(job.target, pixels, picture, scale)
     except PictureError as error:
         return {"input": str(job.source), "error": str(error)}
     except EngineError as error:
         return {"input": str(job.source), "error": f"{job.source}: {error}"}
     except MemoryError:
-        return {"input": str(job.source), "error": f"{job.source}: not enough memory for this size"}
+        return {"input": str(job.source),
+                "error": f"{job.source}: not enough memory for this size; pass a smaller --tile"}  # fmt: skip
     seconds = round(time.perf_counter() - began, 3)
     return {"input": str(job.source), "output": str(job.target),
             "width": width, "height": height, "seconds": seconds}  # fmt: skip
 
 
 @contextmanager
-def _progress(label: str, steps: int) -> Iterator[Callable[[str, Any], None] | None]:
-    """An observer that moves a bar on stderr; None where nobody watches."""
+def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Moves a bar on stderr with every run of a network; None where nobody watches."""
     if not sys.stderr.isatty():
         yield None
         return
-    moves = ("restored", "x_lr", "eps", "decoded")
-    with click.progressbar(length=steps + 3, label=label, file=sys.stderr) as bar:
-        yield lambda name, array: bar.update(1) if name in moves else None
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield move
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """From a picture to a picture four times as large."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from .onebyone import OneByOne, Visitor
 from .padding import pad_to_multiple
 from .profiles import BuildOptions
 from .sampling import Observe, draw_noise, sample
+from .tiles import TILE, TiledEngine, Tiling
 
 SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
+Progress = Callable[[int, int], None]
+"""Told how many runs of a network are done, and of how many; a tile is a run."""
 
 
 def load_pipeline(
@@ -82,9 +86,13 @@ class Pipeline:
         order: int = 3,
         seed: int = 42,
         color_fix: str = "wavelet",
+        tile: int = TILE,
+        overlap: int | None = None,
+        batch: int = 1,
         schedule: Schedule | None = None,
         noise: Sequence[Array] | None = None,
         observe: Observe | None = None,
+        progress: Progress | None = None,
     ) -> Image:
         """The picture four times as large: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sRGB.
 
@@ -94,11 +102,18 @@ class Pipeline:
         width are those of the latent of the padded picture (see ``latent_shape``). ``schedule``
         takes the place of the released one; it must have as many steps.
 
+        A picture with a side above ``tile`` LR pixels is cut into tiles of that size, each network
+        runs on one after the other, and memory grows with the tile, not with the picture. The
+        denoiser's tiles overlap by ``overlap`` LR pixels, half a tile unless told, and their
+        predictions are blended at every step (Mixture of Diffusers, Barbero Jimenez 2023); it gets
+        ``batch`` tiles at once. ``tile`` and ``overlap`` are multiples of the manifest's size multiple;
+        with ``tile`` 0 nothing is cut. The noise is that of the whole picture, tiles or not.
+
         ``observe(name, array)`` sees every intermediate, float32: of the padded picture
         ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
         ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
         and the crop, in [0, 1]. The arrays are those of the device: on a GPU they are CuPy's, and
-        nothing is copied for an observer.
+        nothing is copied for an observer. ``progress(done, of)`` is called after each run of a network.
 
         Raises ValueError for a wrong argument and EngineError where a network fails.
         """
@@ -109,23 +124,51 @@ class Pipeline:
         if schedule.steps != steps:
             raise ValueError(f"the schedule must have {steps} steps, got {schedule.steps}")
         weights = dos_sde_weights(schedule, order)
+        tiling = Tiling(tile, overlap, batch)
+        tiling.check(self.manifest.size_multiple)
         shape = self.latent_shape(lr.shape[0], lr.shape[1])
         drawn = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
         with self._device.active():
+            stages = self._tiled(lr.shape[0], lr.shape[1], tiling, steps, progress or _ignore)
             return self._upscale(
-                lr, schedule, weights, drawn, COLOR_FIXES[color_fix], observe or _ignore
+                stages, lr, schedule, weights, drawn, COLOR_FIXES[color_fix], observe or _ignore
             )
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The shape of each noise array for an LR picture of this size."""
-        multiple, factor = self.manifest.size_multiple, self.manifest.vae_factor
-        rows, columns = (
-            -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
-        )
+        factor = self.manifest.vae_factor
+        rows, columns = (side * SCALE // factor for side in self._padded(height, width))
         return 1, self.manifest.latent_channels, rows, columns
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        multiple = self.manifest.size_multiple
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+    def _tiled(
+        self, height: int, width: int, tiling: Tiling, steps: int, progress: Progress
+    ) -> dict[str, Engine]:
+        """The stages for one picture of this size, each with the tiles that it is run on."""
+        size = *self._padded(height, width), self.manifest.size_multiple
+        grids = {name: tiling.for_others(*size) for name in self._stages}
+        grids["denoiser"] = tiling.for_denoiser(*size)
+        total = sum(map(len, grids.values())) + (steps - 1) * len(grids["denoiser"])
+        done = 0
+
+        def tick(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        return {
+            name: TiledEngine(
+                stage, grids[name], self._device, tick, tiling.batch if name == "denoiser" else 1
+            )
+            for name, stage in self._stages.items()
+        }
 
     def _upscale(
         self,
+        stages: Mapping[str, Engine],
         lr: Image,
         schedule: Schedule,
         weights: Sequence[StepWeights],
@@ -137,15 +180,14 @@ class Pipeline:
         noise = self._device.upload(drawn)
         image = self._device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
         image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
-        restored = self._stages["restorer"].run(lr=image)["restored"]
+        restored = stages["restorer"].run(lr=image)["restored"]
         observe("restored", restored)
-        x_lr, hint = self._encode(restored, noise[0], observe)
+        x_lr, hint = _encode(stages, restored, noise[0], observe)
         x_lr_weight, noise_weight = schedule.start
         x = x_lr * x_lr_weight + noise[1] * noise_weight
-        denoiser = self._stages["denoiser"]
-        x = sample(denoiser, self._device, weights, x, x_lr, hint, noise[2:], observe)
+        x = sample(stages["denoiser"], self._device, weights, x, x_lr, hint, noise[2:], observe)
         observe("latent", x)
-        decoded = self._stages["decoder"].run(x=x)["image"]
+        decoded = stages["decoder"].run(x=x)["image"]
         observe("decoded", decoded)
         fixed = color_fix(decoded, restored)
         if not self._device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
@@ -157,20 +199,23 @@ class Pipeline:
         pixels = np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0).copy()
         return self._device.download(pixels)
 
-    def _encode(self, restored: Array, noise: Array, observe: Observe) -> tuple[Array, Array]:
-        """x_lr, a sample of the posterior, and the ControlNet's hint, its mode."""
-        posterior = self._stages["encoder"].run(restored=restored)
-        hint = posterior["mean"]
-        if CONDITION in self._stages:
-            hint = self._stages[CONDITION].run(restored=restored)["hint"]
-        observe("hint", hint)
-        x_lr = posterior["mean"] + posterior["std"] * noise
-        observe("x_lr", x_lr)
-        return x_lr, hint
+
+def _encode(
+    stages: Mapping[str, Engine], restored: Array, noise: Array, observe: Observe
+) -> tuple[Array, Array]:
+    """x_lr, a sample of the posterior, and the ControlNet's hint, its mode."""
+    posterior = stages["encoder"].run(restored=restored)
+    hint = posterior["mean"]
+    if CONDITION in stages:
+        hint = stages[CONDITION].run(restored=restored)["hint"]
+    observe("hint", hint)
+    x_lr = posterior["mean"] + posterior["std"] * noise
+    observe("x_lr", x_lr)
+    return x_lr, hint
 
 
-def _ignore(name: str, array: Array) -> None:
-    """The observer of a run that nobody watches."""
+def _ignore(*seen: Any) -> None:
+    """Who watches a run that nobody watches."""
 
 
 def _check_image(lr: Image) -> None:
