@@ -17,7 +17,8 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(int64)": "int64",
 }
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _NOTHING = 3, 4  # what a session prints by itself
+_NO_MEMORY = "Failed to allocate memory"
 _FAILURES = (
     ort_errors.EPFail,
     ort_errors.Fail,
@@ -52,6 +53,7 @@ class OrtEngine:
         self._session = _open(path, CPU, {})
         self.inputs, self.outputs = seams(self._session)
         self._options = ort.RunOptions()
+        self._options.log_severity_level = _NOTHING  # what fails is raised
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, **inputs: Array) -> dict[str, Array]:
@@ -172,6 +174,7 @@ def _open(path: Path, provider: str, options: Mapping[str, str]) -> ort.Inferenc
 def run_options(graph: int) -> ort.RunOptions:
     """Options of a run that records or replays a CUDA graph of that number, and does not wait."""
     options = ort.RunOptions()
+    options.log_severity_level = _NOTHING
     options.add_run_config_entry("gpu_graph_id", str(graph))
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options
@@ -189,7 +192,12 @@ def running(name: str) -> Iterator[None]:
     try:
         yield
     except (*_FAILURES, RuntimeError, MemoryError) as error:  # RuntimeError: of bound memory
-        raise EngineError(f"{name} failed: {_first_line(error)}") from error
+        reason = _first_line(error)
+        if isinstance(error, MemoryError) or _NO_MEMORY in reason:
+            raise EngineError(
+                f"{name} has not enough memory for this size; a smaller tile takes less"
+            ) from error
+        raise EngineError(f"{name} failed: {reason}") from error
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:

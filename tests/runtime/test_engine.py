@@ -1,5 +1,7 @@
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
 from dossr.runtime.devices import load_engine
@@ -39,3 +41,22 @@ def test_a_network_that_fails_is_told_in_one_line(toy_bundle):
     x, hint = np.zeros((1, 4, 8, 8), np.float32), np.zeros((1, 4, 7, 8), np.float32)
     with pytest.raises(EngineError, match=r"^denoiser\.onnx failed: [^\n]+$"):
         engine.run(x=x, hint=hint, time=np.zeros(1, np.float32))
+
+
+def test_a_picture_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd):
+    """More bytes than there are addresses. ONNX Runtime prints nothing of its own beside it."""
+    network = helper.make_graph(
+        [helper.make_node("Expand", ["x", "size"], ["y"])],
+        "huge",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2**46])],
+        [helper.make_tensor("size", TensorProto.INT64, [1], [2**46])],
+    )
+    model = helper.make_model(network, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "huge.onnx")
+    engine = load_engine(tmp_path / "huge.onnx", "cpu")
+    with pytest.raises(
+        EngineError, match=r"^huge\.onnx has not enough memory for this size; [^\n]+$"
+    ):
+        engine.run(x=np.ones(1, np.float32))
+    assert capfd.readouterr() == ("", "")
