@@ -132,6 +132,17 @@ def test_the_picture_and_the_noise_go_up_once_and_the_result_comes_down_once(far
     assert device.blocks == 1
 
 
+def test_tiles_stay_on_the_device(far, toy_bundle):
+    """What goes up more are the windows of each output's rows and columns, once for all steps."""
+    device, pipeline = far
+    photo = _photo(96, 70)
+    here = load_pipeline(toy_bundle).upscale(photo, tile=64, batch=2)
+    np.testing.assert_array_equal(pipeline.upscale(photo, tile=64, batch=2), here)
+    windows = [shape for _, shape in device.up[2:]]
+    assert windows == [(2, 256)] * 2 + [(2, 32)] * 2 * 3 + [(2, 256)] * 2
+    assert len(device.down) == 2
+
+
 def test_an_observer_costs_no_copy_and_sees_the_devices_arrays(far):
     device, pipeline = far
     seen = []
