@@ -5,20 +5,20 @@ import torch
 from .backends import PRECISIONS, allow_tf32
 from .marks import between, mark
 
-_SIDES = {"cpu": (512, 1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
+_SIDES = {"cpu": (512, 2048, 4096), "cuda": (4096, 8192, 16384)}
 _LAUNCHES = {"cpu": 1, "cuda": 10}  # between two marks: a GPU's queue never runs dry
-_PATIENCE = 0.2  # seconds; no larger product after one that takes this long
+_LONGEST = 1.0  # seconds; no product that would take longer
 
 
 def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> float:
     """1e12 multiply-accumulates per second of the best of a few square matrix products."""
     allow_tf32(precision == "tf32")
-    best = 0.0
+    best, done, seconds = 0.0, 1, 0.0
     for side in _SIDES[device.type]:
-        seconds = _product(side, device, PRECISIONS[precision], repetitions)
-        best = max(best, side**3 / seconds / 1e12)
-        if seconds > _PATIENCE:
+        if seconds * (side / done) ** 3 > _LONGEST:
             break
+        seconds = _product(side, device, PRECISIONS[precision], repetitions)
+        best, done = max(best, side**3 / seconds / 1e12), side
     return best
 
 

@@ -1,4 +1,4 @@
-"""What is timed, in the process that runs it: a network, a whole image, the loop alone, the machine.
+"""What is timed, in the process that runs it: a network, a whole image, the loop alone, files.
 
 Times are wall-clock seconds. The first call after loading is cold; then come warm-up calls, which
 are dropped, and the repetitions. Formula weights and random inputs: latency depends on neither.

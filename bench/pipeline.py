@@ -17,6 +17,7 @@ from ..runtime.command import Command
 from ..runtime.devices import DEVICES
 from .child import Job, JobError, run
 from .comparison import Comparison, Side
+from .folders import make_folders
 from .metrics import psnr
 from .variants import VARIANTS
 
@@ -126,6 +127,7 @@ def pipeline(
 
     names = tuple(dict.fromkeys((_REFERENCE, *variants)))
     _check_torch(names, device)
+    make_folders(file and file.parent)
     try:
         manifests = {path: open_bundle(path).manifest for path in bundles}
         source = read_checkpoint(checkpoint, config)

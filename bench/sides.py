@@ -134,17 +134,23 @@ def _summed(parts: Iterable[tuple[str, float]]) -> Stages:
     return dict(sums)
 
 
-def _device_memory(device: str) -> int:
-    """Bytes in use on the GPU, by whomever, once this process has its CUDA context; 0 on the CPU."""
-    if device == "cpu":
-        return 0
+def _device_memory(device: str) -> int | None:
+    """Bytes in use on the GPU, by whomever, once this process has its CUDA context.
+
+    None on the CPU, and where torch was built without CUDA.
+    """
+    if device == "cpu" or not torch.cuda.is_available():
+        return None
     free, total = torch.cuda.mem_get_info()
     return total - free
 
 
-def _held(device: str, before: int) -> int | None:
+def _held(device: str, before: int | None) -> int | None:
     """Bytes that a side took: the process's peak on the CPU, what the driver counts on a GPU.
 
     There torch, CuPy, ONNX Runtime and TensorRT keep what they once took, so it is their peak.
     """
-    return process_peak() if device == "cpu" else _device_memory(device) - before
+    if device == "cpu":
+        return process_peak()
+    after = _device_memory(device)
+    return None if before is None or after is None else after - before
