@@ -19,7 +19,7 @@ from .variants import Variant
 from .weights import fill
 
 Runner = Callable[..., tuple[Tensor, ...]]
-"""One loaded network: tensors in by name, out in order, float32 or int64 at the seam."""
+"""One loaded network: tensors in, out in order, float32 or int64 at the seam."""
 
 _OPSET = 23
 
@@ -46,12 +46,22 @@ class Backend(Protocol):
         ...
 
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether products and convolutions of float32 may round their inputs to 10 bits on a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """torch in eager mode, or compiled; float32 is float32 on a GPU too, without TF32."""
+    """torch in eager mode, or compiled; float32 is float32 on a GPU too, unless it is ``tf32``."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: str = "fp32"
@@ -63,25 +73,33 @@ class TorchBackend:
 
     @contextmanager
     def open(self, network: Network) -> Iterator[Runner]:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        module: nn.Module = built(network).to(self.device, PRECISIONS[self.precision])
+        run = self.load(built(network))
         names = [spec.name for spec in network.inputs]
+        yield lambda **inputs: run(*(inputs[name] for name in names))
+
+    def load(self, network: nn.Module) -> Runner:
+        """Move a network to the device in the precision; its inputs go in by place, not by name."""
+        allow_tf32(self.precision == "tf32")
+        module: nn.Module = network.to(self.device, PRECISIONS[self.precision])
         run: Any = torch.compile(module) if self.compiled else module
 
         @torch.inference_mode()
-        def call(**inputs: Tensor) -> tuple[Tensor, ...]:
-            found = run(*(self._inside(inputs[name]) for name in names))
+        def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+            found = run(*map(self._inside, inputs))
             outputs = (found,) if isinstance(found, Tensor) else found
             return tuple(tensor.float() for tensor in outputs)
 
-        yield call
+        return call
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def _inside(self, tensor: Tensor) -> Tensor:
-        return tensor.to(PRECISIONS[self.precision]) if tensor.is_floating_point() else tensor
+        """In the precision, where it is an activation: token ids are whole numbers, and bfloat16 has
+        no 499, which is a time."""
+        is_activation = tensor.is_floating_point() and tensor.ndim > 1
+        return tensor.to(PRECISIONS[self.precision]) if is_activation else tensor
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,11 @@ def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Ba
     """The backend of a variant on a device, where it is not missing; ``files`` are for onnx."""
     if variant.backend == "onnx":
         return OnnxBackend(device, files)
+    return torch_backend(variant, device)
+
+
+def torch_backend(variant: Variant, device: str) -> TorchBackend:
+    """The same of a variant that torch runs."""
     compiled = variant.backend == "torch-compile"
     return TorchBackend(torch.device(device), variant.precision, compiled)
 
@@ -143,6 +166,8 @@ def missing(variant: Variant, device: str) -> str:
     """Why torch cannot run a variant on a device here; an empty string where nothing is known."""
     if variant.backend == "onnx":
         return ""
+    if device == "cpu" and variant.precision == "tf32":
+        return "TF32 must run on a GPU, got the CPU, which has none; leave torch-tf32 out"
     if device == "cuda" and not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA device"
     return "" if device in ("cpu", "cuda") else f"torch has no device {device}"

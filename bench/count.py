@@ -1,5 +1,6 @@
 """Parameters and multiply-accumulates, counted on the meta device: seconds, and no weights in memory."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,11 @@ def count_network(network: Network) -> Count:
     outputs = (found,) if isinstance(found, Tensor) else found
     shapes = tuple(tuple(tensor.shape) for tensor in outputs)
     return Count(parameters(module), counter.get_total_flops() / 2e9, shapes)
+
+
+def count_image(networks: Iterable[Network]) -> float:
+    """1e9 multiply-accumulates of an image: every network as often as it is called."""
+    return sum(network.calls * count_network(network).gmac for network in networks)
 
 
 def count_components(system: System) -> dict[str, int]:

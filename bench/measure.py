@@ -1,4 +1,4 @@
-"""What is timed, in the process that runs it: a network, a whole image, the loop alone, the machine.
+"""What is timed, in the process that runs it: a network, a whole image, the loop alone, files.
 
 Times are wall-clock seconds. The first call after loading is cold; then come warm-up calls, which
 are dropped, and the repetitions. Formula weights and random inputs: latency depends on neither.
@@ -20,16 +20,12 @@ from torch import Tensor
 
 from ..runtime.files import read_picture, write_picture
 from ..runtime.pipeline import SCALE
-from .backends import PRECISIONS, Backend
+from .backends import Backend
+from .marks import MarkedCalls
 from .systems.system import Input, Network, Noise, System
 
 Tick = Callable[[], None]
 """Called when a call of a network is done."""
-
-Mark = float | torch.cuda.Event
-
-_MATRIX_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
-_MATRIX_PATIENCE = 0.2  # seconds; no larger product after one that takes this long
 
 
 @dataclass(frozen=True)
@@ -97,23 +93,18 @@ def time_image(
             runners[network.name] = stack.enter_context(backend.open(network))
             backend.synchronize()
             loads[network.name] = time.perf_counter() - began
-        marks: list[tuple[str, Mark, Mark]] = []
 
         def call(network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
-            before = _mark(backend)
             found = runners[network](**inputs)
-            marks.append((network, before, _mark(backend)))
             tick()
             return found
 
         def once() -> tuple[float, list[tuple[str, float]]]:
-            marks.clear()
-            noise = Noise(0, backend.device)
+            calls, noise = MarkedCalls(call, backend.device), Noise(0, backend.device)
             began = time.perf_counter()
-            system.upscale(call, lr, noise)
+            system.upscale(calls, lr, noise)
             backend.synchronize()
-            seconds = time.perf_counter() - began
-            return seconds, [(name, _between(a, b)) for name, a, b in marks]
+            return time.perf_counter() - began, calls.seconds()
 
         cold, cold_calls = once()
         images = [once() for _ in range(warmup + repetitions)][warmup:]
@@ -175,21 +166,6 @@ def time_files(size: int, repetitions: int = 5) -> float:
     return statistics.median(seconds[1:])
 
 
-def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> float:
-    """1e12 multiply-accumulates per second of the best of a few square matrix products."""
-    best = 0.0
-    for side in _MATRIX_SIDES[device.type]:
-        a, b = (torch.randn(side, side, device=device).to(PRECISIONS[precision]) for _ in range(2))
-        for _ in range(1 + repetitions):
-            began = time.perf_counter()
-            (a @ b)[0, 0].item()  # which waits for the device
-            seconds = time.perf_counter() - began
-            best = max(best, side**3 / seconds / 1e12)
-        if seconds > _MATRIX_PATIENCE:
-            break
-    return best
-
-
 def peak_memory(backend: Backend) -> int | None:
     """Most bytes held so far: by this process on the CPU, by torch on a GPU, else unknown."""
     if backend.device.type == "cuda":
@@ -204,21 +180,6 @@ def process_peak() -> int | None:
     except OSError:
         return None
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def _mark(backend: Backend) -> Mark:
-    if backend.device.type != "cuda":
-        return time.perf_counter()
-    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    event.record()
-    return event
-
-
-def _between(before: Mark, after: Mark) -> float:
-    """Seconds. The device must have come past both."""
-    if isinstance(before, float) and isinstance(after, float):
-        return after - before
-    return float(before.elapsed_time(after)) / 1e3  # type: ignore[union-attr, arg-type]
 
 
 def _random(spec: Input) -> Tensor:

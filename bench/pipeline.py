@@ -1,178 +1,176 @@
-"""``dossr-bench pipeline``: DoSSR as released, in torch, against its exported bundle."""
+"""``dossr-bench pipeline``: DoSSR as released, in torch, against its exported bundles."""
 
 import json
-import math
+import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from ..export.cli import Terminal
-from ..runtime.bundle import BundleError, Manifest, open_bundle
+from ..runtime.bundle import CONDITION, BundleError, Manifest, open_bundle
 from ..runtime.command import Command
+from ..runtime.devices import DEVICES
 from .child import Job, JobError, run
+from .comparison import Comparison, Side
+from .folders import make_folders
 from .metrics import psnr
+from .variants import VARIANTS
 
-_GIB = 2**30
+if TYPE_CHECKING:
+    from ..export.checkpoint import Checkpoint
 
+_REFERENCE = "torch"
+_TORCH = tuple(name for name, variant in VARIANTS.items() if variant.backend != "onnx")
+_COUNTS = {"cpu": (1, 3), "gpu": (5, 50)}
+"""Pictures of the warm-up and counted ones. On a GPU the second of a size records CUDA graphs, and
+those after it replay them."""
 
-@dataclass(frozen=True)
-class Side:
-    """One of the two that are compared."""
-
-    load_s: float
-    """Reading and hashing the weights, building or opening the networks."""
-
-    first_s: float
-    """The first picture."""
-
-    seconds: tuple[float, ...]
-    """The pictures after the warm-up."""
-
-    peak_bytes: int | None
-    """Of its process; None where the system does not say."""
-
-    @property
-    def median_s(self) -> float:
-        """Of ``seconds``."""
-        return float(np.median(self.seconds))
+Plan = Sequence[tuple[Side, Job]]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Same weights, same noise, same machine, one run."""
+def compare(plan: Plan, progress: Terminal) -> Iterator[Side]:
+    """Each side in a process of its own, one after the other; one that fails has its reason in it.
 
-    size: int
-    steps: int
-    reference: Side
-    bundle: Side
-    precision: str
-    """Of the bundle; the reference is fp32."""
+    The pictures are held against that of the first side that runs.
+    """
+    from .backends import missing
 
-    psnr: float
-    """dB, of the two 8-bit pictures."""
-
-    largest: int
-    """Largest difference of a value, of 255."""
-
-
-def compare(
-    checkpoint: Path,
-    config: Path | None,
-    bundle: Path,
-    manifest: Manifest,
-    size: int,
-    steps: int,
-    warmup: int,
-    repetitions: int,
-) -> Comparison:
-    """Run both in a process of their own, one after the other. Raises JobError where one fails."""
-    progress = Terminal()
+    base = None
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
-        sides, pictures = {}, {}
-        for kind in ("reference", "bundle"):
-            picture = Path(folder) / f"{kind}.npy"
-            job = Job(
-                kind=kind,
-                size=size,
-                warmup=warmup,
-                repetitions=repetitions,
-                files={
-                    "checkpoint": str(checkpoint),
-                    "config": str(config or ""),
-                    "bundle": str(bundle),
-                    "picture": str(picture),
-                },
-                steps=steps,
-                need=checkpoint.stat().st_size if kind == "reference" else _size(manifest),
-            )
-            with progress.phase(kind, 2 + warmup + repetitions) as advance:
-                sides[kind] = Side(**run(job, advance))
-            pictures[kind] = np.load(picture).astype(np.int64)
-    return Comparison(
-        size,
-        steps,
-        sides["reference"],
-        sides["bundle"],
-        manifest.precision,
-        psnr(pictures["bundle"], pictures["reference"]),
-        int(np.abs(pictures["bundle"] - pictures["reference"]).max()),
-    )
+        picture = Path(folder) / "picture.npy"
+        for side, job in plan:
+            try:
+                if reason := missing(VARIANTS[job.variant], job.device):
+                    raise JobError(reason)
+                job = replace(job, files={**job.files, "picture": str(picture)})
+                with progress.phase(side.name, 2 + job.warmup + 2 * job.repetitions) as advance:
+                    side = replace(side, **run(job, advance))
+            except JobError as error:
+                yield replace(side, failed=str(error))
+                continue
+            pixels = np.load(picture).astype(np.int64)
+            if base is None:
+                base = pixels
+                yield side
+                continue
+            largest = int(np.abs(pixels - base).max())
+            yield replace(side, largest=largest, psnr=psnr(pixels, base) if largest else None)
 
 
-def table(found: Comparison) -> str:
-    """Markdown."""
-    sides = (found.reference, found.bundle)
-    rows = [
-        ("", "reference, torch fp32", f"bundle, {found.precision}", "ratio"),
-        _row("picture, median (s)", [side.median_s for side in sides], ".2f"),
-        _row("first picture (s)", [side.first_s for side in sides], ".2f"),
-        _row("loading (s)", [side.load_s for side in sides], ".2f"),
-        _row("peak memory (GiB)", [(side.peak_bytes or math.nan) / _GIB for side in sides], ".2f"),
-    ]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(
-        [
-            lines[0],
-            "|---|---|---|---|",
-            *lines[1:],
-            "",
-            f"{found.size} x {found.size} pixels, {found.steps} steps; the pictures differ by at most "
-            f"{found.largest} of 255, PSNR {found.psnr:.1f} dB",
-        ]
-    )
-
-
-def _row(name: str, values: list[float], form: str) -> tuple[str, str, str, str]:
-    reference, bundle = values
-    return name, format(reference, form), format(bundle, form), f"{reference / bundle:.2f}x"
+def matrix_products(device: str, precisions: set[str], progress: Terminal) -> dict[str, float]:
+    """1e12 multiply-accumulates per second by precision; empty, with a note, where this fails."""
+    job = Job("machine", device=device, precisions=tuple(sorted(precisions)))
+    try:
+        with progress.phase("matrix products", len(precisions)) as advance:
+            return dict(run(job, advance)["tmac_s"])
+    except JobError as error:
+        progress.note(f"no matrix products: {error}")
+        return {}
 
 
 @click.command("pipeline", cls=Command)
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-b", "--bundle", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Bundle that dossr-export made of CHECKPOINT.")  # fmt: skip
+@click.option("-b", "--bundle", "bundles", required=True, multiple=True,
+              type=click.Path(exists=True, path_type=Path),
+              help="Bundle that dossr-export made of CHECKPOINT; may be repeated.")  # fmt: skip
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
+              help="Where the bundles run; torch runs on cuda unless this is cpu.")  # fmt: skip
+@click.option("--torch", "variants", type=click.Choice(_TORCH), multiple=True, default=(_REFERENCE,),
+              show_default=True, help=f"How the released procedure runs; may be repeated. {_REFERENCE} "
+              "(eager, fp32, TF32 off) always does, as the first.")  # fmt: skip
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="YAML",
               help="The model's official YAML file, as it was given to dossr-export.")  # fmt: skip
 @click.option("--size", type=click.IntRange(16), default=128, show_default=True,
               help="Side of the LR picture; a multiple of the model's size multiple.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True)
-@click.option("--warmup", type=click.IntRange(0), default=1, show_default=True,
-              help="Pictures that are not counted.")  # fmt: skip
-@click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True,
-              help="Pictures that are; the median is shown.")  # fmt: skip
+@click.option("--warmup", type=click.IntRange(0),
+              help="Pictures after the first that are not counted; at least 3 on a GPU, where the second "
+              "records CUDA graphs.  [default: 1; on a GPU 5]")  # fmt: skip
+@click.option("--repetitions", type=click.IntRange(1),
+              help="Pictures that are, and as many more that are timed by stage.  "
+              "[default: 3; on a GPU 50]")  # fmt: skip
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write the figures and where they come from to this file.")  # fmt: skip
 def pipeline(
     checkpoint: Path,
-    bundle: Path,
+    bundles: tuple[Path, ...],
+    device: str,
+    variants: tuple[str, ...],
     config: Path | None,
     size: int,
     steps: int,
-    warmup: int,
-    repetitions: int,
+    warmup: int | None,
+    repetitions: int | None,
     file: Path | None,
 ) -> None:
-    """Compare DoSSR as released (torch eager, fp32, every pass that the script makes and throws away)
-    with its exported bundle: same weights, same noise, one run.
+    """Compare DoSSR as released (torch, every pass that the script makes and throws away) with its
+    exported bundles: same weights, same noise, one run. Prints latency, whole and by stage, memory,
+    arithmetic and how far the pictures are apart.
 
     \b
-    Example:
+    Examples:
       python -m dossr.export.formula full.ckpt
       dossr-export full.ckpt -o bundle
       dossr-bench pipeline full.ckpt -b bundle
+      dossr-bench pipeline full.ckpt -b bundle -b bundle16 --device tensorrt --torch torch-fp16
+
+    Exit code: 0 done, 1 some sides failed (each says why), 2 wrong use.
     """
     from ..export.checkpoint import read_checkpoint
     from ..export.errors import CheckpointError
+    from .report.sides import sides_text
 
+    names = tuple(dict.fromkeys((_REFERENCE, *variants)))
+    _check_torch(names, device)
+    make_folders(file and file.parent)
     try:
-        manifest = open_bundle(bundle).manifest
+        manifests = {path: open_bundle(path).manifest for path in bundles}
         source = read_checkpoint(checkpoint, config)
     except (BundleError, CheckpointError) as error:
         raise click.UsageError(str(error)) from error
+    for path, manifest in manifests.items():
+        _check_bundle(path, manifest, source, size)
+    usual = _COUNTS["cpu" if device == "cpu" else "gpu"]
+    job = Job(
+        "reference",
+        size=size,
+        steps=steps,
+        warmup=usual[0] if warmup is None else warmup,
+        repetitions=usual[1] if repetitions is None else repetitions,
+        device=device,
+        files={"checkpoint": str(checkpoint), "config": str(config or "")},
+    )
+    progress = Terminal()
+    with progress.phase("counting"):
+        plan = [*_torch_sides(names, source, job), *_bundle_sides(manifests, source, job)]
+    rates = matrix_products(device, {side.precision for side, _ in plan}, progress)
+    sides = tuple(compare(plan, progress))
+    found = Comparison(size, steps, job.warmup, job.repetitions, sides, rates)
+    click.echo(sides_text(found))
+    if file is not None:
+        from .provenance import provenance
+
+        document = {"provenance": provenance(), **found.as_dict()}
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if any(side.failed for side in sides):
+        sys.exit(1)
+
+
+def _check_torch(names: Sequence[str], device: str) -> None:
+    """Raise UsageError for a precision that the device never has."""
+    from .backends import missing
+
+    for name in names if device == "cpu" else ():
+        if reason := missing(VARIANTS[name], device):
+            raise click.UsageError(reason)
+
+
+def _check_bundle(path: Path, manifest: Manifest, source: "Checkpoint", size: int) -> None:
     if size % manifest.size_multiple:
         raise click.UsageError(
             f"--size must be a multiple of {manifest.size_multiple}, which the released script needs, "
@@ -180,20 +178,34 @@ def pipeline(
         )
     if source.sha256 != manifest.checkpoint_sha256:
         raise click.UsageError(
-            f"{bundle} must be the export of {checkpoint}, and it is of another file "
+            f"{path} must be the export of {source.path}, and it is of another file "
             f"({manifest.checkpoint}); export the checkpoint again"
         )
-    try:
-        found = compare(checkpoint, config, bundle, manifest, size, steps, warmup, repetitions)
-    except JobError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(table(found))
-    if file is not None:
-        from .provenance import provenance
-
-        document: dict[str, Any] = {"provenance": provenance(), **asdict(found)}
-        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def _size(manifest: Manifest) -> int:
-    return sum(record.size for record in manifest.files.values())
+def _torch_sides(
+    names: Sequence[str], source: "Checkpoint", job: Job
+) -> Iterator[tuple[Side, Job]]:
+    from .count import count_image
+    from .systems.dossr import networks
+
+    device = "cpu" if job.device == "cpu" else "cuda"
+    gmac = count_image(networks(source.config, job.steps, job.size))
+    need = source.path.stat().st_size
+    for name in names:
+        side = Side(name, "torch", device, VARIANTS[name].precision, gmac)
+        yield side, replace(job, device=device, variant=name, need=need)
+
+
+def _bundle_sides(
+    manifests: dict[Path, Manifest], source: "Checkpoint", job: Job
+) -> Iterator[tuple[Side, Job]]:
+    from .count import count_image
+    from .systems.dossr import bundled_networks
+
+    has_condition = any(CONDITION in manifest.stages for manifest in manifests.values())
+    gmac = count_image(bundled_networks(source.config, job.steps, job.size, has_condition))
+    for path, manifest in manifests.items():
+        side = Side(str(path), "bundle", job.device, manifest.precision, gmac)
+        files, need = {"bundle": str(path)}, sum(file.size for file in manifest.files.values())
+        yield side, replace(job, kind="bundle", variant="onnx", files=files, need=need)

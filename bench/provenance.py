@@ -22,6 +22,8 @@ _PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "tensorrt",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
     "onnx",
     "onnxscript",
     "diffusers",

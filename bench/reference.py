@@ -1,6 +1,4 @@
-"""The released procedure on a checkpoint's own weights, in torch eager and float32."""
-
-from collections.abc import Iterable
+"""The released procedure on a checkpoint's own weights, in torch."""
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +10,17 @@ from ..export.networks.denoiser import load_denoiser
 from ..export.networks.restorer import new_restorer
 from ..export.networks.text import load_text_tower
 from ..runtime.engine import Array
+from ..runtime.pipeline import Image
+from .backends import TorchBackend
 from .systems.dossr import upscale
 from .systems.sd import Control, TextEncoder, Unet, VaeDecoder, VaeEncoder
-from .systems.system import Noise
+from .systems.system import Call, Noise
 
 
 class Reference:
     """Every network of a checkpoint, as the released script holds them: all at once, nothing shared."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, backend: TorchBackend) -> None:
         config = checkpoint.config
         restorer = new_restorer(config.restorer)
         restorer.load_state_dict(
@@ -31,7 +31,7 @@ class Reference:
         vae.load_state_dict(vae_state(checkpoint.part(VAE), vae))
         denoiser = load_denoiser(config, checkpoint.part(UNET, CONTROL))
         text = TextEncoder(load_text_tower(checkpoint.part(TEXT), config.text))
-        self._config, self._device = config, device
+        self._config, self._device = config, backend.device
         networks: dict[str, nn.Module] = {
             "restorer": restorer,
             "text": text,
@@ -42,33 +42,37 @@ class Reference:
             "decoder": VaeDecoder(vae),
         }
         self._networks = {
-            name: network.eval().requires_grad_(False).to(device)
+            name: backend.load(network.eval().requires_grad_(False))
             for name, network in networks.items()
         }
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, steps: int, noise: Iterable[Array]) -> Tensor:
-        """LR (1, 3, h, w) in [0, 1] -> (1, 3, 4h, 4w) in [0, 1] on the CPU; order 3, wavelet.
+    def upscale(self, lr: Image, steps: int, noise: Array, call: Call | None = None) -> Image:
+        """A picture four times as large; order 3, wavelet. On a GPU the picture and the noise go up
+        once and the result comes down once.
 
-        ``noise``: posterior, start, one per step, as Pipeline.upscale takes it. The sides of ``lr``
-        must be multiples of the model's size multiple.
+        ``noise``: posterior, start, one per step, as draw_noise makes it. The sides of ``lr`` must
+        be multiples of the model's size multiple. ``call`` runs the networks in place of ``self.call``.
         """
-        draws = _Given(noise, self._device)
-        return upscale(self._config, steps, self._call, lr.to(self._device), draws).cpu()
+        draws = _Given(torch.from_numpy(noise).to(self._device))
+        image = torch.from_numpy(lr).to(self._device).permute(2, 0, 1)[None].contiguous() / 255.0
+        hr = upscale(self._config, steps, call or self.call, image, draws)
+        pixels = (hr[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        return pixels.cpu().numpy()
 
-    def _call(self, network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
-        found = self._networks[network](*inputs.values())
-        return (found,) if isinstance(found, Tensor) else found
+    def call(self, network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run one network."""
+        return self._networks[network](*inputs.values())
 
 
 class _Given(Noise):
     """Noise that was drawn beforehand."""
 
-    def __init__(self, arrays: Iterable[Array], device: torch.device) -> None:
-        self._arrays, self._where = list(arrays), device
+    def __init__(self, draws: Tensor) -> None:
+        self._draws = iter(draws)
 
     def normal(self, *shape: int) -> Tensor:
-        array = self._arrays.pop(0)
-        if array.shape != shape:
-            raise ValueError(f"noise must be of shape {shape}, got {array.shape}")
-        return torch.from_numpy(array).to(self._where)
+        draw: Tensor = next(self._draws)
+        if draw.shape != shape:
+            raise ValueError(f"noise must be of shape {shape}, got {tuple(draw.shape)}")
+        return draw

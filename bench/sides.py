@@ -1,7 +1,10 @@
-"""The two sides of ``dossr-bench pipeline``, each in a process of its own."""
+"""The sides of ``dossr-bench pipeline``, each in a process of its own."""
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +14,97 @@ import torch
 from ..export.checkpoint import read_checkpoint
 from ..runtime.pipeline import Image, load_pipeline
 from ..runtime.sampling import draw_noise
+from .backends import torch_backend
 from .child import Job
+from .marks import MarkedCalls, between, mark
 from .measure import Tick, pixels, process_peak
 from .reference import Reference
+from .variants import VARIANTS
 
 _SEED = 0
 
+Stages = dict[str, float]
+"""Seconds of one picture, by stage."""
+
+NETWORKS = {
+    "restorer": "restorer",
+    "text": "text",
+    "condition": "encoder",
+    "encoder": "encoder",
+    "control": "denoiser",
+    "unet": "denoiser",
+    "decoder": "decoder",
+}
+"""Which stage a network of the released procedure belongs to."""
+
+SPANS = {
+    "lr": "upload",
+    "restored": "restorer",
+    "hint": "encoder",
+    "x_lr": "solver",
+    "x": "solver",
+    "eps": "denoiser",
+    "x0": "solver",
+    "latent": "solver",
+    "decoded": "decoder",
+    "image": "colour fix",
+    "": "download",
+}
+"""Which stage of a bundle ends with an array that its observer sees; the last with the picture."""
+
 
 def reference_side(job: Job, tick: Tick) -> dict[str, Any]:
-    """The released procedure in torch eager, float32, from the checkpoint's tensors."""
+    """The released procedure in torch, from the checkpoint's tensors."""
+    before = _device_memory(job.device)
     began = time.perf_counter()
     config = Path(job.files["config"]) if job.files["config"] else None
     checkpoint = read_checkpoint(Path(job.files["checkpoint"]), config)
-    network = Reference(checkpoint, torch.device("cpu"))
+    backend = torch_backend(VARIANTS[job.variant], job.device)
+    network = Reference(checkpoint, backend)
+    backend.synchronize()
     loaded = time.perf_counter() - began
     model = checkpoint.config
     side = job.size * 4 // model.vae.factor
+    lr = pixels(job.size)
     noise = draw_noise(_SEED, job.steps, (1, model.vae.latent_channels, side, side))
-    lr = torch.from_numpy(pixels(job.size)).permute(2, 0, 1)[None].float() / 255.0
 
-    def upscale() -> Image:
-        image = network.upscale(lr, job.steps, noise)[0].permute(1, 2, 0)
-        return np.asarray((image * 255.0).round().to(torch.uint8).numpy())
+    def stages() -> Stages:
+        calls = MarkedCalls(network.call, backend.device)
+        start = mark(backend.device)
+        network.upscale(lr, job.steps, noise, calls)
+        end = mark(backend.device)
+        backend.synchronize()
+        found = _summed((NETWORKS[name], seconds) for name, seconds in calls.seconds())
+        return {**found, "rest": between(start, end) - sum(found.values())}
 
-    return _timed(upscale, loaded, job, tick)
+    found = _timed(lambda: network.upscale(lr, job.steps, noise), stages, job, tick)
+    return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}
 
 
 def bundle_side(job: Job, tick: Tick) -> dict[str, Any]:
     """The bundle in the runtime."""
+    before = _device_memory(job.device)
     began = time.perf_counter()
-    pipeline = load_pipeline(job.files["bundle"])
+    pipeline = load_pipeline(job.files["bundle"], job.device)
     loaded = time.perf_counter() - began
-    lr = pixels(job.size)
-    noise = draw_noise(_SEED, job.steps, pipeline.latent_shape(job.size, job.size))
-    return _timed(
-        lambda: pipeline.upscale(lr, steps=job.steps, noise=list(noise)), loaded, job, tick
-    )
+    lr, device = pixels(job.size), pipeline.device
+    noise = list(draw_noise(_SEED, job.steps, pipeline.latent_shape(job.size, job.size)))
+    upscale = partial(pipeline.upscale, lr, steps=job.steps, noise=noise, tile=0)  # as the released
+
+    def stages() -> Stages:
+        marks = [("", device.mark())]
+        upscale(observe=lambda name, array: marks.append((name, device.mark())))
+        marks.append(("", device.mark()))
+        return _summed((SPANS[name], device.seconds(a, b)) for (_, a), (name, b) in pairwise(marks))
+
+    found = _timed(upscale, stages, job, tick)
+    return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}
 
 
-def _timed(upscale: Callable[[], Image], loaded: float, job: Job, tick: Tick) -> dict[str, Any]:
+def _timed(
+    upscale: Callable[[], Image], stages: Callable[[], Stages], job: Job, tick: Tick
+) -> dict[str, Any]:
+    """Pictures without marks, then as many with them; ``upscale`` waits for its result."""
     seconds = []
     tick()
     for _ in range(1 + job.warmup + job.repetitions):
@@ -57,10 +112,42 @@ def _timed(upscale: Callable[[], Image], loaded: float, job: Job, tick: Tick) ->
         image = upscale()
         seconds.append(time.perf_counter() - began)
         tick()
+    marked = []
+    for _ in range(job.repetitions):
+        marked.append(stages())
+        tick()
     np.save(job.files["picture"], image)
     return {
-        "load_s": loaded,
         "first_s": seconds[0],
         "seconds": seconds[1 + job.warmup :],
-        "peak_bytes": process_peak(),
+        "stages": marked,
     }
+
+
+def _summed(parts: Iterable[tuple[str, float]]) -> Stages:
+    sums: defaultdict[str, float] = defaultdict(float)
+    for name, seconds in parts:
+        sums[name] += seconds
+    return dict(sums)
+
+
+def _device_memory(device: str) -> int | None:
+    """Bytes in use on the GPU, by whomever, once this process has its CUDA context.
+
+    None on the CPU, and where torch was built without CUDA.
+    """
+    if device == "cpu" or not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def _held(device: str, before: int | None) -> int | None:
+    """Bytes that a side took: the process's peak on the CPU, what the driver counts on a GPU.
+
+    There torch, CuPy, ONNX Runtime and TensorRT keep what they once took, so it is their peak.
+    """
+    if device == "cpu":
+        return process_peak()
+    after = _device_memory(device)
+    return None if before is None or after is None else after - before

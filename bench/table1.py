@@ -1,6 +1,5 @@
 """``dossr-bench table1``: the systems of the paper's Table 1, counted or timed on this machine."""
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from ..export.cli import Terminal
 from ..runtime.command import Command
 from ..runtime.devices import DEVICES
+from .folders import make_folders
 from .variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def table1(
     """
     if size % _SIDE:
         raise click.UsageError(f"--size must be a multiple of {_SIDE}, got {size}")
-    _check_paths(file, out)
+    make_folders(file and file.parent, out)
 
     from .rows import COUNTED, Session, Settings
 
@@ -107,17 +107,6 @@ def _load(names: tuple[str, ...], settings: "Settings") -> "list[System]":
         return [load_system(n, settings.size, settings.reduced) for n in dict.fromkeys(wanted)]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _check_paths(file: Path | None, out: Path | None) -> None:
-    """Make the folders. Raises UsageError before any work where nothing could be written."""
-    for folder in {path for path in (file and file.parent, out) if path}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise click.UsageError(f"cannot write to {folder}: {error.strerror}") from error
-        if not os.access(folder, os.W_OK):
-            raise click.UsageError(f"cannot write to {folder}: it is no folder of yours")
 
 
 def _open(file: Path | None) -> "Results":

@@ -13,6 +13,7 @@ class Variant:
 
 VARIANTS = {
     "torch": Variant("torch", "fp32"),
+    "torch-tf32": Variant("torch", "tf32"),
     "torch-fp16": Variant("torch", "fp16"),
     "torch-bf16": Variant("torch", "bf16"),
     "torch-compile": Variant("torch-compile", "fp32"),

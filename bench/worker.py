@@ -15,7 +15,8 @@ import torch
 from ..runtime.devices import load_device
 from .backends import Backend, open_backend, write_onnx
 from .child import TICK, Job
-from .measure import time_files, time_image, time_loop, time_matmul, time_network
+from .matmul import time_matmul
+from .measure import time_files, time_image, time_loop, time_network
 from .systems.system import System
 from .variants import VARIANTS
 

@@ -65,6 +65,15 @@ class Cuda:
         )
         return x0, following
 
+    def mark(self) -> Any:
+        event = cupy.cuda.Event()
+        event.record(self._stream)
+        return event
+
+    def seconds(self, before: Any, after: Any) -> float:
+        after.synchronize()
+        return float(cupy.cuda.get_elapsed_time(before, after)) / 1e3
+
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         array: Array = cupy.empty(shape, dtype)
         return array

@@ -4,6 +4,7 @@ The pipeline is written once, on NumPy's functions. NumPy hands them on to the a
 (NEP 13 and 18), so CuPy arrays stay on the GPU; what differs between devices is in ``Device``.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -44,6 +45,14 @@ class Device(Protocol):
         """
         ...
 
+    def mark(self) -> Any:
+        """The moment at which all that was written so far is done; does not wait for it."""
+        ...
+
+    def seconds(self, before: Any, after: Any) -> float:
+        """What lies between two marks; waits for the second."""
+        ...
+
 
 class Host:
     """The CPU: NumPy and ONNX Runtime."""
@@ -67,6 +76,12 @@ class Host:
     ) -> tuple[Array, Array]:
         x0: Array = predict_x0(row, x, eps)
         return x0, step(row, x, x_lr, (x0, *older), z)
+
+    def mark(self) -> Any:
+        return time.perf_counter()
+
+    def seconds(self, before: Any, after: Any) -> float:
+        return float(after - before)
 
 
 def load_device(name: str, build: BuildOptions | None = None) -> Device:

@@ -75,8 +75,8 @@ class Pipeline:
         self, stages: Mapping[str, Engine], manifest: Manifest, device: Device | None = None
     ) -> None:
         self.manifest = manifest
+        self.device = device or Host()
         self._stages = stages
-        self._device = device or Host()
 
     def upscale(
         self,
@@ -109,7 +109,7 @@ class Pipeline:
         ``batch`` tiles at once. ``tile`` and ``overlap`` are multiples of the manifest's size multiple;
         with ``tile`` 0 nothing is cut. The noise is that of the whole picture, tiles or not.
 
-        ``observe(name, array)`` sees every intermediate, float32: of the padded picture
+        ``observe(name, array)`` sees every intermediate, float32: of the padded picture ``lr``,
         ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
         ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
         and the crop, in [0, 1]. The arrays are those of the device: on a GPU they are CuPy's, and
@@ -128,7 +128,7 @@ class Pipeline:
         tiling.check(self.manifest.size_multiple)
         shape = self.latent_shape(lr.shape[0], lr.shape[1])
         drawn = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
-        with self._device.active():
+        with self.device.active():
             stages = self._tiled(lr.shape[0], lr.shape[1], tiling, steps, progress or _ignore)
             return self._upscale(
                 stages, lr, schedule, weights, drawn, COLOR_FIXES[color_fix], observe or _ignore
@@ -161,7 +161,7 @@ class Pipeline:
 
         return {
             name: TiledEngine(
-                stage, grids[name], self._device, tick, tiling.batch if name == "denoiser" else 1
+                stage, grids[name], self.device, tick, tiling.batch if name == "denoiser" else 1
             )
             for name, stage in self._stages.items()
         }
@@ -177,27 +177,28 @@ class Pipeline:
         observe: Observe,
     ) -> Image:
         """What ``upscale`` promises: the picture and the noise go up once, the result comes down."""
-        noise = self._device.upload(drawn)
-        image = self._device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
+        noise = self.device.upload(drawn)
+        image = self.device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
         image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
+        observe("lr", image)
         restored = stages["restorer"].run(lr=image)["restored"]
         observe("restored", restored)
         x_lr, hint = _encode(stages, restored, noise[0], observe)
         x_lr_weight, noise_weight = schedule.start
         x = x_lr * x_lr_weight + noise[1] * noise_weight
-        x = sample(stages["denoiser"], self._device, weights, x, x_lr, hint, noise[2:], observe)
+        x = sample(stages["denoiser"], self.device, weights, x, x_lr, hint, noise[2:], observe)
         observe("latent", x)
         decoded = stages["decoder"].run(x=x)["image"]
         observe("decoded", decoded)
         fixed = color_fix(decoded, restored)
-        if not self._device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
+        if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
             raise EngineError(
                 "the networks gave numbers that are not finite; export the checkpoint without --fp16"
             )
         hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
         observe("image", hr)
         pixels = np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0).copy()
-        return self._device.download(pixels)
+        return self.device.download(pixels)
 
 
 def _encode(

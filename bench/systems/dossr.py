@@ -3,9 +3,10 @@
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...export.config import ModelConfig
+from ...export.networks.denoiser import fold_prompt, new_denoiser
 from ...export.networks.text import DEFAULT_PROMPT, tokenize
 from ...runtime.pipeline import SCALE
 from ...solvers import dos_sde_weights, predict_x0, released_schedule, step
@@ -13,7 +14,7 @@ from . import sd
 from .gan import PARAMETERS as RRDBNET_PARAMETERS
 from .gan import restorer
 from .post import wavelet
-from .system import Call, Component, Noise, Published, System
+from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
 ORDER = 3
 _GMAC = {1: 3808.0, 3: 4881.0, 5: 5955.0, 7: 7028.0}
@@ -23,29 +24,59 @@ _PUBLISHED = {5: Published(parameters=1716.6, latency=1.03, maniqa=0.5794)}
 def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
     """DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides must be multiples of 16."""
     config = sd.widths(reduced)
-    side = size * SCALE // config.vae.factor
-    networks = (
-        restorer(config.restorer, size),
-        sd.text_encoder(config, calls=2),
-        sd.vae_encoder("condition", config, size * 4, calls=2),
-        sd.vae_encoder("encoder", config, size * 4, calls=1),
-        sd.control(config, side, calls=steps),
-        sd.unet(config, side, calls=steps),
-        sd.vae_decoder(config, side),
-    )
+    found = networks(config, steps, size)
     return System(
         name=f"dossr-{steps}",
         title=f"DoSSR-{steps}",
-        networks=networks,
+        networks=found,
         upscale=partial(upscale, config, steps),
         components=(
             *sd.components(config),
-            Component("RRDBNet", networks[0].build, RRDBNET_PARAMETERS),
+            Component("RRDBNet", found[0].build, RRDBNET_PARAMETERS),
         ),
         published=_PUBLISHED.get(steps, Published(None, None, None)),
         gmac=_GMAC[steps],
         note="1716.6 M without text_projection, which is held and never used",
     )
+
+
+def networks(config: ModelConfig, steps: int, size: int) -> tuple[Network, ...]:
+    """What the released script runs."""
+    side = size * SCALE // config.vae.factor
+    return (
+        restorer(config.restorer, size),
+        sd.text_encoder(config, calls=2),
+        sd.vae_encoder("condition", config, size * SCALE, calls=2),
+        sd.vae_encoder("encoder", config, size * SCALE, calls=1),
+        sd.control(config, side, calls=steps),
+        sd.unet(config, side, calls=steps),
+        sd.vae_decoder(config, side),
+    )
+
+
+def bundled_networks(
+    config: ModelConfig, steps: int, size: int, has_condition: bool
+) -> tuple[Network, ...]:
+    """What a bundle runs: nothing twice, and no text. ``has_condition``: as a stage of its own."""
+    side = size * SCALE // config.vae.factor
+    inputs = (
+        sd.latent_input("x", config, side),
+        sd.latent_input("hint", config, side),
+        Input("time", (1,)),
+    )
+    return (
+        restorer(config.restorer, size),
+        sd.vae_encoder("encoder", config, size * SCALE, calls=2 if has_condition else 1),
+        Network("denoiser", partial(_folded, config), inputs, ("eps",), steps, Figures()),
+        sd.vae_decoder(config, side),
+    )
+
+
+def _folded(config: ModelConfig) -> nn.Module:
+    """ControlNet and UNet with a prompt of zeros folded in."""
+    network = new_denoiser(config)
+    fold_prompt(network, torch.zeros(1, sd.TOKENS, config.unet.context))
+    return network
 
 
 def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Noise) -> Tensor:

@@ -89,7 +89,7 @@ def new_control(config: ModelConfig) -> ControlNetModel:
 def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
     """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
     network = load_denoiser(config, tensors)
-    _fold_prompt(network, prompt)
+    fold_prompt(network, prompt)
     return network
 
 
@@ -132,7 +132,8 @@ def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _fold_prompt(network: nn.Module, prompt: Tensor) -> None:
+def fold_prompt(network: nn.Module, prompt: Tensor) -> None:
+    """Compute what the network's transformers make of a prompt (1, positions, width), for good."""
     for block in network.modules():
         if isinstance(block, BasicTransformerBlock):
             for name in ("to_k", "to_v"):

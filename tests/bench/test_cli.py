@@ -148,6 +148,15 @@ def test_a_backend_that_is_not_there_fails_its_rows_with_a_reason(table1, tmp_pa
         assert row["failed"] in stdout
 
 
+def test_tf32_on_a_cpu_fails_its_row_with_a_reason(table1, tmp_path):
+    file = tmp_path / "results.json"
+    code, _, _ = table1(*SMALL, "bsrgan", "--backend", "torch-tf32", "--json", file)
+    assert code == 1
+    (row,) = _rows(file)
+    assert row["precision"] == "tf32"
+    assert row["failed"].startswith("TF32 must run on a GPU")
+
+
 @pytest.mark.parametrize("name", ["machine", "cpu", "gpu", "sources", "versions"])
 def test_a_file_of_another_origin_is_refused_and_left_alone(table1, composed, tmp_path, name):
     document = json.loads(composed.read_text())

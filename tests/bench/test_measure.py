@@ -11,7 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dossr.bench.backends import OnnxBackend, TorchBackend, write_onnx  # noqa: E402
+from torch import nn  # noqa: E402
+
+from dossr.bench.backends import OnnxBackend, TorchBackend, allow_tf32, write_onnx  # noqa: E402
 from dossr.bench.child import Job, JobError, run  # noqa: E402
 from dossr.bench.identity import count_and_identify  # noqa: E402
 from dossr.bench.measure import time_files, time_image, time_loop, time_network  # noqa: E402
@@ -40,6 +42,29 @@ def test_an_exported_file_is_loaded_and_not_made_again(bsrgan, tmp_path):
     found = time_network(network, backend, 0, 1, lambda: None)
     assert found.seconds > 0
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.iterdir()) == before
+
+
+class Echo(nn.Module):
+    """Gives what it is shown."""
+
+    def forward(self, x, time):
+        return x, time
+
+
+def test_half_precision_rounds_activations_and_leaves_the_time():
+    """bfloat16 has 8 bits: it has no 499."""
+    values = torch.full((1, 1), 499.0), torch.full((1,), 499.0)
+    x, time = TorchBackend(precision="bf16").load(Echo())(*values)
+    assert (x.dtype, time.dtype) == (torch.float32, torch.float32)
+    assert (float(x), float(time)) == (500.0, 499.0)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("fp32", False)])
+def test_tf32_is_allowed_where_it_is_asked_for_and_nowhere_else(precision, allowed):
+    TorchBackend(precision=precision).load(Echo())
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    allow_tf32(False)
+    assert flags == (allowed, allowed)
 
 
 def test_an_image_is_its_networks_and_its_loop():

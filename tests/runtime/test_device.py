@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
+import time
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -174,6 +176,19 @@ def test_the_host_step_is_the_solvers_step():
     x0, following = Host().step(row, x, eps, x_lr, (old,), z)
     np.testing.assert_array_equal(x0, predict_x0(row, x, eps))
     np.testing.assert_array_equal(following, step(row, x, x_lr, (x0, old), z))
+
+
+def test_marks_divide_a_run_into_its_parts(far):
+    """Set by an observer, which waits for nothing; the parts add up to the whole."""
+    device, pipeline = far
+    marks = [device.mark()]
+    pipeline.upscale(_photo(16, 16), observe=lambda name, array: marks.append(device.mark()))
+    marks.append(device.mark())
+    parts = [device.seconds(*pair) for pair in pairwise(marks)]
+    assert len(parts) == 1 + 3 + 5 * 3 + 4
+    assert min(parts) >= 0
+    assert sum(parts) == pytest.approx(device.seconds(marks[0], marks[-1]))
+    assert len(device.down) == 2
 
 
 class HostMemory:
@@ -373,6 +388,21 @@ def test_the_fused_kernel_on_a_gpu():
     expected = Host().step(row, *arrays[:3], tuple(arrays[4:]), arrays[3])
     for result, wanted in zip(results, expected, strict=True):
         np.testing.assert_allclose(device.download(result), wanted, atol=2e-6)
+
+
+@gpu
+def test_marks_on_a_gpu_see_its_work_and_do_not_wait_for_it():
+    device = load_device("cuda")
+    x = device.upload(np.ones((4096, 4096), np.float32))
+    for _ in range(2):  # the first product loads its library
+        with device.active():
+            before, began = device.mark(), time.perf_counter()
+            for _ in range(50):
+                x @ x
+            after = device.mark()
+            told = time.perf_counter() - began
+    assert device.seconds(before, after) > 2 * told
+    assert device.seconds(before, before) == 0
 
 
 def _on_gpu(pipeline, data, name):
