@@ -95,6 +95,20 @@ def test_json_says_what_was_done(run, photo, tmp_path):
     assert result["output"] == str(tmp_path / "o.png")
 
 
+def test_a_large_picture_is_run_in_the_tiles_that_are_asked_for(run, tmp_path):
+    """The toy networks look at one place each: in tiles they give the same, within a rounding."""
+    photo = tmp_path / "large.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 150, 3), np.uint8)).save(photo)
+    pictures = []
+    for settings in (["--tile", 0], ["--tile", 64, "--overlap", 16, "--batch", 2]):
+        code, stdout, _ = run(photo, "-o", tmp_path / "o.png", "--overwrite", "--json", *settings)
+        assert code == 0
+        assert json.loads(stdout)["tile"] == settings[1]
+        pictures.append(np.asarray(Image.open(tmp_path / "o.png")).astype(int))
+    assert pictures[0].shape == (280, 600, 3)
+    assert np.abs(pictures[1] - pictures[0]).max() <= 1
+
+
 def test_some_failures_are_named_and_the_others_go_on(run, photo, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     code, stdout, stderr = run(tmp_path / "bad.png", photo, "-o", tmp_path / "out")
@@ -154,6 +168,9 @@ def test_a_broken_off_run_goes_on(run, photo, tmp_path):
         (["--scale", "5"], "'--scale': 5.0 is not in the range"),
         (["--scale", "nan"], "--scale must be between 1 and 4, got nan"),
         (["--color-fix", "sepia"], "'sepia' is not one of"),
+        (["--tile", "100"], "--tile must be 0 or a multiple of 16 from 64 on, got 100"),
+        (["--overlap", "128"], "--overlap must be a multiple of 16 below the tile's 128, got 128"),
+        (["--batch", "0"], "'--batch': 0 is not in the range x>=1"),
         (["--device", "tpu"], "'tpu' is not"),
         (["--device", "tensorrt", "--engine", "level=9"], "level must be 0 to 5, got 9"),
         (["--device", "tensorrt", "--engine", "fast"], "level=0..5"),
