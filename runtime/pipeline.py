@@ -103,7 +103,7 @@ class Pipeline:
         takes the place of the released one; it must have as many steps.
 
         A picture with a side above ``tile`` LR pixels is cut into tiles of that size, each network
-        runs on one after the other, and memory grows with the tile, not with the picture. The
+        runs on one after the other, and memory grows with the picture's area, not its square. The
         denoiser's tiles overlap by ``overlap`` LR pixels, half a tile unless told, and their
         predictions are blended at every step (Mixture of Diffusers, Barbero Jimenez 2023); it gets
         ``batch`` tiles at once. ``tile`` and ``overlap`` are multiples of the manifest's size multiple;
