@@ -214,7 +214,7 @@ def strip(pictures: Mapping[str, Picture]) -> Image.Image:
 @click.option("--t1", type=click.IntRange(2, 1000), multiple=True,
               help="Also start at these times of 1000 (order 3, 5 steps); may be repeated.")  # fmt: skip
 @click.option("--size", type=click.IntRange(_SMALLEST), default=512, show_default=True,
-              help="Only the middle of larger originals is used, in pixels.")  # fmt: skip
+              help="Only the middle of larger originals is used, in pixels; above 512 it is run in tiles.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Of degradation and noise.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),

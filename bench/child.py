@@ -40,7 +40,7 @@ class Job:
     warmup: int = 0
     repetitions: int = 1
     files: Mapping[str, str] = field(default_factory=dict)
-    """Exported networks, by name."""
+    """What it reads and writes, by name: exported networks, or a checkpoint, a bundle, a picture."""
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
     """Shapes of what the networks give, by name."""

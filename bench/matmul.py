@@ -17,7 +17,10 @@ def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> f
     for side in _SIDES[device.type]:
         if seconds * (side / done) ** 3 > _LONGEST:
             break
-        seconds = _product(side, device, PRECISIONS[precision], repetitions)
+        try:
+            seconds = _product(side, device, PRECISIONS[precision], repetitions)
+        except torch.OutOfMemoryError:  # a small GPU; what fits tells enough
+            break
         best, done = max(best, side**3 / seconds / 1e12), side
     return best
 

@@ -71,9 +71,9 @@ def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
         ),
         "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored),
         "whole picture, no colour fix": lambda: pipeline.upscale(
-            lr, steps=steps, order=order, color_fix="none"
+            lr, steps=steps, order=order, color_fix="none", tile=0
         ),
-        "whole picture, wavelet": lambda: pipeline.upscale(lr, steps=steps, order=order),
+        "whole picture, wavelet": lambda: pipeline.upscale(lr, steps=steps, order=order, tile=0),
     }
 
 

@@ -30,6 +30,8 @@ _COUNTS = {"cpu": (1, 3), "gpu": (5, 50)}
 """Pictures of the warm-up and counted ones. On a GPU the second of a size records CUDA graphs, and
 those after it replay them."""
 
+_LEAST_WARMUP = 3  # on a GPU
+
 Plan = Sequence[tuple[Side, Job]]
 
 
@@ -145,6 +147,11 @@ def pipeline(
         device=device,
         files={"checkpoint": str(checkpoint), "config": str(config or "")},
     )
+    if device != "cpu" and job.warmup < _LEAST_WARMUP:
+        raise click.UsageError(
+            f"--warmup must be {_LEAST_WARMUP} or more on a GPU, where the second picture records CUDA "
+            f"graphs, got {job.warmup}"
+        )
     progress = Terminal()
     with progress.phase("counting"):
         plan = [*_torch_sides(names, source, job), *_bundle_sides(manifests, source, job)]

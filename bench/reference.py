@@ -12,6 +12,7 @@ from ..export.networks.text import load_text_tower
 from ..runtime.engine import Array
 from ..runtime.pipeline import Image
 from .backends import TorchBackend
+from .systems.dossr import networks as stated
 from .systems.dossr import upscale
 from .systems.sd import Control, TextEncoder, Unet, VaeDecoder, VaeEncoder
 from .systems.system import Call, Noise
@@ -45,6 +46,8 @@ class Reference:
             name: backend.load(network.eval().requires_grad_(False))
             for name, network in networks.items()
         }
+        specs = stated(config, steps=1, size=config.size_multiple)
+        self._inputs = {spec.name: [wish.name for wish in spec.inputs] for spec in specs}
 
     @torch.inference_mode()
     def upscale(self, lr: Image, steps: int, noise: Array, call: Call | None = None) -> Image:
@@ -62,7 +65,7 @@ class Reference:
 
     def call(self, network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
         """Run one network."""
-        return self._networks[network](*inputs.values())
+        return self._networks[network](*(inputs[name] for name in self._inputs[network]))
 
 
 class _Given(Noise):

@@ -26,7 +26,7 @@ _SEED = 0
 Stages = dict[str, float]
 """Seconds of one picture, by stage."""
 
-NETWORKS = {
+STAGE_OF = {
     "restorer": "restorer",
     "text": "text",
     "condition": "encoder",
@@ -37,7 +37,7 @@ NETWORKS = {
 }
 """Which stage a network of the released procedure belongs to."""
 
-SPANS = {
+STAGE_THAT_ENDS_WITH = {
     "lr": "upload",
     "restored": "restorer",
     "hint": "encoder",
@@ -74,7 +74,7 @@ def reference_side(job: Job, tick: Tick) -> dict[str, Any]:
         network.upscale(lr, job.steps, noise, calls)
         end = mark(backend.device)
         backend.synchronize()
-        found = _summed((NETWORKS[name], seconds) for name, seconds in calls.seconds())
+        found = _summed((STAGE_OF[name], seconds) for name, seconds in calls.seconds())
         return {**found, "rest": between(start, end) - sum(found.values())}
 
     found = _timed(lambda: network.upscale(lr, job.steps, noise), stages, job, tick)
@@ -95,7 +95,10 @@ def bundle_side(job: Job, tick: Tick) -> dict[str, Any]:
         marks = [("", device.mark())]
         upscale(observe=lambda name, array: marks.append((name, device.mark())))
         marks.append(("", device.mark()))
-        return _summed((SPANS[name], device.seconds(a, b)) for (_, a), (name, b) in pairwise(marks))
+        return _summed(
+            (STAGE_THAT_ENDS_WITH[name], device.seconds(a, b))
+            for (_, a), (name, b) in pairwise(marks)
+        )
 
     found = _timed(upscale, stages, job, tick)
     return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}

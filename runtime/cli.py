@@ -63,7 +63,8 @@ class Job:
               help="How far the sampler's tiles overlap, in pixels of the input; less is faster.  "
               "[default: half a tile]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True,
-              help="Tiles that are sampled at once: more may be faster on a GPU, and take more memory.")  # fmt: skip
+              help="Tiles that are sampled at once: more may be faster on a GPU, and take more memory. "
+              "TensorRT builds an engine for each number that occurs.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--skip-existing", is_flag=True,
               help="Leave out pictures whose output exists: goes on with a broken-off run.")  # fmt: skip

@@ -18,7 +18,9 @@ _DTYPES = {
     "tensor(int64)": "int64",
 }
 _ERRORS_ONLY, _NOTHING = 3, 4  # what a session prints by itself
-_NO_MEMORY = "Failed to allocate memory"
+_NO_MEMORY = re.compile(
+    r"allocate memory|out of memory|ALLOC_FAILED|is smaller than requested", re.IGNORECASE
+)
 _FAILURES = (
     ort_errors.EPFail,
     ort_errors.Fail,
@@ -192,12 +194,11 @@ def running(name: str) -> Iterator[None]:
     try:
         yield
     except (*_FAILURES, RuntimeError, MemoryError) as error:  # RuntimeError: of bound memory
-        reason = _first_line(error)
-        if isinstance(error, MemoryError) or _NO_MEMORY in reason:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise EngineError(
                 f"{name} has not enough memory for this size; a smaller tile takes less"
             ) from error
-        raise EngineError(f"{name} failed: {reason}") from error
+        raise EngineError(f"{name} failed: {_first_line(error)}") from error
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:

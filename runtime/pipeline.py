@@ -23,7 +23,7 @@ from .tiles import TILE, TiledEngine, Tiling
 SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 Progress = Callable[[int, int], None]
-"""Told how many runs of a network are done, and of how many; a tile is a run."""
+"""Told how many runs of a network are done (on a GPU: queued), and of how many; a tile is a run."""
 
 
 def load_pipeline(

@@ -14,7 +14,7 @@ from .engine import Array, Engine
 TILE = 128
 """Side of a tile unless told: the size of picture that the released model was trained for."""
 
-_LEAST = 4  # size multiples in a tile
+_LEAST = 4  # size multiples in a tile, where it is smaller than TILE
 _PICTURE = 4  # axes of an array that is cut
 _DEVIATION = 0.1  # of the window, in tiles; that of StableSR and of Mixture of Diffusers
 
@@ -34,7 +34,7 @@ class Tiling:
 
     def check(self, multiple: int) -> None:
         """Raise ValueError where this does not fit a bundle of this size multiple."""
-        least = _LEAST * multiple
+        least = min(_LEAST * multiple, TILE)
         if self.tile and (self.tile < least or self.tile % multiple):
             raise ValueError(
                 f"tile must be 0 or a multiple of {multiple} from {least} on, got {self.tile}"

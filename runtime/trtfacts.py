@@ -20,10 +20,10 @@ silently became float32 has none; float32 islands and fused layers take some fro
 # running out of it ends in every other message too.
 _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|insufficient memory|FAILED_ALLOCATION",
-     "out of memory; close other programs, give the builder less workspace, or use smaller pictures"),
+     "out of memory; close other programs, give the builder less workspace, or use smaller tiles"),
     (r"could not find any implementation for node",
      "TensorRT found no kernel, which nearly always means that memory or workspace ran out while it "
-     "measured; close other programs, allow more workspace, or use smaller pictures"),
+     "measured; close other programs, allow more workspace, or use smaller tiles"),
     (r"magic ?tag|kPLAN_MAGIC_TAG",
      "the plan is damaged, or was built on another system or by an incompatible TensorRT; build it again"),
     (r"version tag|not compatible with this version|incompatible serialization|safeSerializationVersion"

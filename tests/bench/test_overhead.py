@@ -24,6 +24,12 @@ def test_every_part_is_timed_and_the_sampling_rows_add_up():
     np.testing.assert_allclose(times[-1], sum(times[:3]), atol=2e-3)
 
 
+def test_a_latent_larger_than_a_tile_is_timed_whole():
+    result = CliRunner().invoke(overhead, ["--latent", "72", "--steps", "1", "--repeat", "1"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("latent 72 x 72, 1 steps")
+
+
 def test_a_latent_that_the_networks_cannot_take_is_refused():
     result = CliRunner().invoke(overhead, ["--latent", "12"])
     assert result.exit_code == 2

@@ -72,7 +72,7 @@ def test_every_side_has_times_and_memory(measured):
         assert side["failed"] == ""
 
 
-def test_stages_are_complete_and_add_up_to_a_picture(measured):
+def test_stages_are_complete(measured):
     torch_names, bundle_names = {*NETWORKS, "rest"}, {*NETWORKS, *OUTSIDE} - {"text"}
     for side in _sides(measured[1]):
         names = torch_names if side["kind"] == "torch" else bundle_names
@@ -165,6 +165,7 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
         ((), "shared", "must be the export of"),
         (("--size", 20), "separate", "--size must be a multiple of 16"),
         (("--torch", "torch-tf32"), "separate", "TF32 must run on a GPU"),
+        (("--device", "cuda", "--warmup", 2), "separate", "--warmup must be 3 or more on a GPU"),
         (("--json", "/dev/null/pipeline.json"), "separate", "cannot write to /dev/null"),
         (("--torch", "onnx"), "separate", "'onnx' is not one of 'torch', "),
     ],
