@@ -378,6 +378,17 @@ def test_half_precision_on_a_gpu_is_within_45_db(bundles, golden):
 
 
 @gpu
+def test_tiles_on_a_gpu(bundles):
+    """The picture of the CPU's run in the same tiles, within two levels."""
+    photo, settings = _photo(80, 100), {"steps": 2, "tile": 64, "batch": 2}
+    here, there = (
+        load_pipeline(bundles("separate"), device).upscale(photo, **settings).astype(int)
+        for device in ("cpu", "cuda")
+    )
+    assert np.abs(here - there).max() <= 2
+
+
+@gpu
 def test_the_fused_kernel_on_a_gpu():
     device = load_device("cuda")
     arrays = np.random.default_rng(0).standard_normal((6, 1, 4, 64, 64), dtype=np.float32)
