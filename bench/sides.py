@@ -38,7 +38,6 @@ STAGE_OF = {
 """Which stage a network of the released procedure belongs to."""
 
 STAGE_THAT_ENDS_WITH = {
-    "lr": "upload",
     "restored": "restorer",
     "hint": "encoder",
     "x_lr": "solver",
@@ -48,9 +47,9 @@ STAGE_THAT_ENDS_WITH = {
     "latent": "solver",
     "decoded": "decoder",
     "image": "colour fix",
-    "": "download",
 }
-"""Which stage of a bundle ends with an array that its observer sees; the last with the picture."""
+"""Which stage of a bundle ends with an array that its observer sees. The upload before them ends
+with the first word of progress, the download after them with the picture."""
 
 
 def reference_side(job: Job, tick: Tick) -> dict[str, Any]:
@@ -93,12 +92,17 @@ def bundle_side(job: Job, tick: Tick) -> dict[str, Any]:
 
     def stages() -> Stages:
         marks = [("", device.mark())]
-        upscale(observe=lambda name, array: marks.append((name, device.mark())))
-        marks.append(("", device.mark()))
-        return _summed(
-            (STAGE_THAT_ENDS_WITH[name], device.seconds(a, b))
-            for (_, a), (name, b) in pairwise(marks)
-        )
+
+        def progress(done: int, total: int) -> None:
+            if done == 0:
+                marks.append(("upload", device.mark()))
+
+        def observe(name: str, array: Any) -> None:
+            marks.append((STAGE_THAT_ENDS_WITH[name], device.mark()))
+
+        upscale(progress=progress, observe=observe)
+        marks.append(("download", device.mark()))
+        return _summed((stage, device.seconds(a, b)) for (_, a), (stage, b) in pairwise(marks))
 
     found = _timed(upscale, stages, job, tick)
     return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}

@@ -23,7 +23,9 @@ from .tiles import TILE, TiledEngine, Tiling
 SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 Progress = Callable[[int, int], None]
-"""Told how many runs of a network are done (on a GPU: queued), and of how many; a tile is a run."""
+"""Told how many runs of a network are done (on a GPU: queued), and of how many; a tile is a run.
+
+At first 0, when everything that the networks need is there."""
 
 
 def load_pipeline(
@@ -109,11 +111,12 @@ class Pipeline:
         ``batch`` tiles at once. ``tile`` and ``overlap`` are multiples of the manifest's size multiple;
         with ``tile`` 0 nothing is cut. The noise is that of the whole picture, tiles or not.
 
-        ``observe(name, array)`` sees every intermediate, float32: of the padded picture ``lr``,
+        ``observe(name, array)`` sees every intermediate, float32: of the padded picture
         ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
         ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
         and the crop, in [0, 1]. The arrays are those of the device: on a GPU they are CuPy's, and
-        nothing is copied for an observer. ``progress(done, of)`` is called after each run of a network.
+        nothing is copied for an observer. ``progress(done, of)`` is called before
+        the first run of a network and after each.
 
         Raises ValueError for a wrong argument and EngineError where a network fails.
         """
@@ -129,26 +132,27 @@ class Pipeline:
         shape = self.latent_shape(lr.shape[0], lr.shape[1])
         drawn = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
         with self.device.active():
-            stages = self._tiled(lr.shape[0], lr.shape[1], tiling, steps, progress or _ignore)
             return self._upscale(
-                stages, lr, schedule, weights, drawn, COLOR_FIXES[color_fix], observe or _ignore
-            )
+                lr, schedule, weights, drawn, COLOR_FIXES[color_fix], tiling,
+                observe or _ignore, progress or _ignore,
+            )  # fmt: skip
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The shape of each noise array for an LR picture of this size."""
-        factor = self.manifest.vae_factor
-        rows, columns = (side * SCALE // factor for side in self._padded(height, width))
+        multiple, factor = self.manifest.size_multiple, self.manifest.vae_factor
+        rows, columns = (
+            -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
+        )
         return 1, self.manifest.latent_channels, rows, columns
-
-    def _padded(self, height: int, width: int) -> tuple[int, int]:
-        multiple = self.manifest.size_multiple
-        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
     def _tiled(
         self, height: int, width: int, tiling: Tiling, steps: int, progress: Progress
     ) -> dict[str, Engine]:
-        """The stages for one picture of this size, each with the tiles that it is run on."""
-        size = *self._padded(height, width), self.manifest.size_multiple
+        """The stages for one padded picture of this size, each with the tiles that it is run on.
+
+        Tells ``progress`` of all runs to come.
+        """
+        size = height, width, self.manifest.size_multiple
         grids = {name: tiling.for_others(*size) for name in self._stages}
         grids["denoiser"] = tiling.for_denoiser(*size)
         total = sum(map(len, grids.values())) + (steps - 1) * len(grids["denoiser"])
@@ -159,6 +163,7 @@ class Pipeline:
             done += count
             progress(done, total)
 
+        tick(0)
         return {
             name: TiledEngine(
                 stage, grids[name], self.device, tick, tiling.batch if name == "denoiser" else 1
@@ -168,19 +173,21 @@ class Pipeline:
 
     def _upscale(
         self,
-        stages: Mapping[str, Engine],
         lr: Image,
         schedule: Schedule,
         weights: Sequence[StepWeights],
         drawn: Array,
         color_fix: ColorFix,
+        tiling: Tiling,
         observe: Observe,
+        progress: Progress,
     ) -> Image:
         """What ``upscale`` promises: the picture and the noise go up once, the result comes down."""
         noise = self.device.upload(drawn)
         image = self.device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
         image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
-        observe("lr", image)
+        height, width = image.shape[2], image.shape[3]
+        stages = self._tiled(height, width, tiling, len(weights), progress)
         restored = stages["restorer"].run(lr=image)["restored"]
         observe("restored", restored)
         x_lr, hint = _encode(stages, restored, noise[0], observe)

@@ -185,6 +185,7 @@ def test_progress_counts_every_tile_of_every_network(toy_bundle, settings):
     assert [of for _, of in seen] == [total] * len(seen)
     dones = [done for done, _ in seen]
     assert dones == sorted(set(dones))
+    assert dones[0] == 0
     assert dones[-1] == total
 
 
