@@ -1,0 +1,117 @@
+"""Damaged pictures: read, and what is read is written in every format and read again."""
+
+import contextlib
+import random
+from functools import cache
+from pathlib import Path
+
+import mutate
+import numpy as np
+import seeds
+import subject
+from PIL import Image
+from workers import Report
+
+MAX_SIDE = 96
+"""Side in pixels up to which a picture that was read is written."""
+
+MANY = 1 << 24
+"""Pixels above which lack of memory is no fault."""
+
+SOUND = ", sound"
+UNREADABLE = ("TIFF F",)
+"""Seeds that are refused: floats."""
+
+
+class Images:
+    name, limit_s, per_fork, address_space = "images", 10.0, 500, 4 << 30
+
+    def __init__(self) -> None:
+        _seeds()  # before any worker is forked
+
+    def build(self, seed: int, folder: Path) -> str:
+        """Write the damaged picture of a seed; return what it was made of."""
+        rng = random.Random(f"image {seed}")
+        name, suffix, data = rng.choice(_seeds())
+        if rng.random() < 0.05:  # the head of one file and the body of another
+            other = rng.choice(_seeds())[2]
+            at = rng.randrange(min(len(data), len(other)))
+            data = data[:at] + other[at:]
+        elif rng.random() < 0.02:
+            name += SOUND
+        else:
+            data = mutate.mutated(rng, data, mutate.PICTURES)
+        (folder / f"picture{suffix}").write_bytes(data)
+        return name
+
+    def check(self, seed: int, folder: Path) -> Report:
+        what = self.build(seed, folder)
+        (path,), report = folder.iterdir(), Report(seed)
+        try:
+            picture = subject.read_picture(path)
+        except subject.PictureError as error:
+            report.outcome = "refused"
+            report.check_message(error)
+            if what.endswith(SOUND) and what.removesuffix(SOUND) not in UNREADABLE:
+                report.fault("a sound picture is refused", f"{what}: {error}")
+        except MemoryError as error:
+            report.outcome = "out of memory"
+            if _claimed(path) <= MANY:
+                report.foreign("reading", error)
+        except Exception as error:
+            report.foreign("reading", error)
+        else:
+            report.outcome = "read"
+            if max(picture.pixels.shape[:2]) <= MAX_SIDE:
+                report.outcome = "read and written"
+                _write_all(report, picture, folder, random.Random(seed))
+        left = sorted(file.name for file in folder.iterdir() if file != path)
+        if left:
+            report.fault("files are left", left)
+        return report
+
+
+def _write_all(report: Report, picture, folder: Path, rng: random.Random) -> None:
+    """Write a picture, enlarged as the pipeline would, in all formats; remove what is written."""
+    large = np.repeat(np.repeat(picture.pixels, 4, axis=0), 4, axis=1)
+    scale = rng.choice((1, 1, 1, 1.5, 4)) if large.shape[0] * large.shape[1] < 160**2 else 1
+    for suffix in subject.SUFFIXES:
+        path = folder / f"out{suffix}"
+        try:
+            subject.check_writable(path, picture)
+        except subject.PictureError as error:
+            report.check_message(error)
+            continue
+        try:
+            size = subject.write_picture(path, large, picture, scale)
+        except Exception as error:
+            report.foreign(f"writing {suffix}", error)
+        else:
+            _read_again(report, path, size, picture)
+        path.unlink(missing_ok=True)
+
+
+def _read_again(report: Report, path: Path, size: tuple[int, int], source) -> None:
+    """Check that a written file is a picture like its source, of the size that was told."""
+    try:
+        again = subject.read_picture(path)
+    except Exception as error:
+        report.foreign(f"reading the {path.suffix} that was written", error)
+        return
+    height, width = again.pixels.shape[:2]
+    if (width, height) != size:
+        report.fault(f"wrong size in {path.suffix}", f"{size} told, {(width, height)} read")
+    if again.alpha is None and source.alpha is not None and source.alpha.getextrema()[0] < 128:
+        report.fault(f"transparency lost in {path.suffix}", source.alpha.getextrema())
+
+
+def _claimed(path: Path) -> int:
+    """The number of pixels that a file says it has; 0 where it cannot be opened."""
+    with contextlib.suppress(Exception), Image.open(path) as image:
+        return image.width * image.height
+    return 0
+
+
+@cache
+def _seeds() -> list[tuple[str, str, bytes]]:
+    return seeds.all_seeds()

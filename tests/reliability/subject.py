@@ -1,0 +1,59 @@
+"""What the reliability suite calls of dossr; nothing else in this folder imports it.
+
+ONNX Runtime is not imported here: it starts a thread, and the workers are forked from this process.
+"""
+
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+
+import dossr
+from dossr.runtime import load_pipeline
+from dossr.runtime.bundle import DEMO, BundleError, sha256
+from dossr.runtime.engine import EngineError
+from dossr.runtime.files import PictureError, check_writable, read_picture, write_picture
+from dossr.runtime.tiles import TILE
+
+__all__ = [
+    "DEMO",
+    "PACKAGE",
+    "SUFFIXES",
+    "TILE",
+    "BundleError",
+    "EngineError",
+    "PictureError",
+    "check_writable",
+    "dossr_run",
+    "load_pipeline",
+    "make_toy_bundle",
+    "read_picture",
+    "sha256",
+    "write_picture",
+]
+
+PACKAGE = Path(dossr.__file__).parent
+SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm", ".tga", ".jp2", ".avif")
+"""One per format that can be written."""
+
+
+def dossr_run() -> list[str]:
+    """Return the start of a command line that runs dossr-run."""
+    script = Path(sys.executable).with_name("dossr-run")
+    if script.exists():
+        return [str(script)]
+    return [sys.executable, "-m", "dossr.runtime.cli"]
+
+
+def make_toy_bundle(folder: Path) -> None:
+    """Write the bundle of toy networks that the other tests use; ``folder`` must not exist."""
+    _conftest()._toy_bundle(folder)
+
+
+@cache
+def _conftest():
+    path = Path(__file__).parent.parent / "conftest.py"
+    spec = importlib.util.spec_from_file_location("reliability_conftest", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
