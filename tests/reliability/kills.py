@@ -62,8 +62,11 @@ class Kills:
     def _plan(self, seed: int) -> tuple[signal.Signals, float, int]:
         """The signal, when it is sent in seconds, and at which temporary file instead, or 0."""
         rng = random.Random(f"kill {seed}")
-        after = rng.uniform(0.15, 1.0) * self._seconds
-        return rng.choice(_SIGNALS), after, rng.randint(1, PICTURES) if rng.random() < 0.4 else 0
+        number, where = rng.choice(_SIGNALS), rng.random()
+        if where < 0.4:
+            return number, 0.0, rng.randint(1, PICTURES)
+        early = where > 0.8  # while modules are imported
+        return number, rng.uniform(*((0.03, 0.3) if early else (0.2, 1.0))) * self._seconds, 0
 
     def _ended(
         self, out: Path, number: signal.Signals, after: float, at_file: int
