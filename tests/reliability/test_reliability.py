@@ -28,7 +28,7 @@ def test_crash_hang_and_output_are_noticed():
 
 @pytest.mark.parametrize(
     ("kind", "count", "seed"),
-    [("images", 800, 0), ("manifests", 240, 0), ("graphs", 48, 80), ("kills", 3, 1)],
+    [("images", 800, 0), ("manifests", 240, 0), ("graphs", 50, 128), ("kills", 3, 1)],
 )
 def test_damage_and_kills_show_no_fault(kind, count, seed, tmp_path):
     result = tmp_path / "result.json"
