@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw
 
 from ..export.cli import Terminal
 from ..export.demo.degrade import Degradation
+from ..runtime.atomic import whole_file, write_whole
+from ..runtime.bundle import SCALE
 from ..runtime.command import Command
-from ..runtime.pipeline import SCALE, Pipeline, load_pipeline
+from ..runtime.pipeline import Pipeline, load_pipeline
 from ..solvers import shifted_schedule
 from .metrics import Picture, Scores, score
 
@@ -187,7 +189,8 @@ def plot(entries: Sequence[Entry], path: Path) -> None:
         axis.set(xlabel="steps", title=label)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     plt.close(figure)
 
 
@@ -262,7 +265,8 @@ def accuracy(
             lr = degrade(hr, seed, number)
             restored, whole = upscale(pipeline, lr, shown, seed)
             sheet = strip({"bicubic": bicubic(lr), "restorer": restored, "DoSSR, order 3, 5 steps": whole, "original": hr})  # fmt: skip
-            sheet.save(out / f"{Path(name).stem}.png")
+            with whole_file(out / f"{Path(name).stem}.png") as temporary:
+                sheet.save(temporary)
 
 
 def _write(out: Path, entries: Sequence[Entry], pipeline: Pipeline, seed: int) -> None:
@@ -274,8 +278,8 @@ def _write(out: Path, entries: Sequence[Entry], pipeline: Pipeline, seed: int) -
         "seed": seed,
         "entries": [asdict(entry) for entry in entries],
     }
-    (out / "accuracy.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (out / "accuracy.md").write_text(table(entries) + "\n", encoding="utf-8")
+    write_whole(out / "accuracy.json", f"{json.dumps(document, indent=1)}\n".encode())
+    write_whole(out / "accuracy.md", f"{table(entries)}\n".encode())
     plot(entries, out / "accuracy.png")
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..runtime.bundle import SCALE
 from ..runtime.files import read_picture, write_picture
-from ..runtime.pipeline import SCALE
 from .backends import Backend
 from .marks import MarkedCalls
 from .systems.system import Input, Network, Noise, System

@@ -12,12 +12,12 @@ from typing import Any
 import click
 import numpy as np
 
-from ..runtime.bundle import Manifest
+from ..runtime.bundle import SCALE, Manifest
 from ..runtime.color import COLOR_FIXES
 from ..runtime.command import Command
 from ..runtime.devices import Host
 from ..runtime.engine import Array, TensorSpec
-from ..runtime.pipeline import SCALE, Pipeline
+from ..runtime.pipeline import Pipeline
 from ..runtime.sampling import draw_noise, sample
 from ..solvers import NoiseLevels, dos_sde_weights, released_schedule
 

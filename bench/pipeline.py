@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from ..export.cli import Terminal
+from ..runtime.atomic import write_whole
 from ..runtime.bundle import CONDITION, BundleError, Manifest, open_bundle
 from ..runtime.command import Command
 from ..runtime.devices import DEVICES
@@ -163,7 +164,7 @@ def pipeline(
         from .provenance import provenance
 
         document = {"provenance": provenance(), **found.as_dict()}
-        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_whole(file, f"{json.dumps(document, indent=1)}\n".encode())
     if any(side.failed for side in sides):
         sys.exit(1)
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..runtime.atomic import write_whole
+
 FORMAT = 1
 
 
@@ -137,9 +139,7 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write the file; it is there whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, f"{json.dumps(asdict(self), indent=1)}\n".encode())
 
 
 def load_results(path: Path) -> Results:

@@ -1,13 +1,19 @@
 """Turns a DoSSR checkpoint into a bundle: ``export_bundle(checkpoint, out)``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..runtime.launch import launch
 from .errors import CheckpointError, HalfError, VerificationError
 
 if TYPE_CHECKING:
     from .exporter import export_bundle
 
 __all__ = ["CheckpointError", "HalfError", "VerificationError", "export_bundle"]
+
+
+def main() -> NoReturn:
+    """``dossr-export``."""
+    launch("dossr-export", "dossr.export.cli")
 
 
 def __getattr__(name: str) -> Any:

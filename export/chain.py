@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.pipeline import SCALE
+from ..runtime.bundle import SCALE
 from .config import ModelConfig
 from .stages import Arrays, Stage
 from .verify import Case

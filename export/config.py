@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..runtime.pipeline import SCALE
+from ..runtime.bundle import LATENT_MULTIPLE, SCALE
 from ..solvers import NoiseLevels
 from .errors import CheckpointError
 
@@ -21,7 +21,6 @@ CONDITION = "cond_encoder."
 RESTORER = "preprocess_model."
 PARTS = (UNET, CONTROL, VAE, TEXT, CONDITION, RESTORER)
 
-LATENT_MULTIPLE = 8  # of latent sides, in every model: SD's UNet halves three times
 NORM_GROUPS = 32  # of the released model; they leave no trace in the tensors
 HEAD_WIDTH = 64  # of the released model; head widths leave no trace in the tensors
 

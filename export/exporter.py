@@ -2,7 +2,6 @@
 
 import gc
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..runtime.bundle import MANIFEST, FileRecord, Manifest, StageRecord, sha256
+from ..runtime.atomic import whole_folder
+from ..runtime.bundle import MANIFEST, FileRecord, Manifest, Precision, StageRecord, sha256
 from ..runtime.engine import TensorSpec
 from .chain import Chain, example
 from .checkpoint import Checkpoint, read_checkpoint
@@ -57,7 +57,7 @@ class Silent:
 class Options:
     """How a checkpoint is exported."""
 
-    precision: str
+    precision: Precision
     opset: int
     steps: tuple[int, ...]
     verify: bool
@@ -213,16 +213,9 @@ def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
 def _replacing(out: Path, overwrite: bool) -> Iterator[Path]:
     """A folder to write in; it takes the place of ``out`` only when the block succeeds."""
     _check_replaceable(out, overwrite)
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
-        folder = Path(scratch) / "new"
-        folder.mkdir()
+    with whole_folder(out) as folder:
         yield folder
-        out.parent.mkdir(parents=True, exist_ok=True)
         _check_replaceable(out, overwrite)  # again: somebody may have made it meanwhile
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        folder.rename(out)
 
 
 def _check_replaceable(out: Path, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.atomic import whole_file
 from .config import CONDITION, OFFICIAL, RESTORER, VAE, Shape
 from .layout import layout
 
@@ -60,7 +61,8 @@ def formula_state(shapes: Mapping[str, Shape], shared_encoder: bool = False) -> 
 def main(out: Path, layout_file: Path | None, separate_encoder: bool) -> None:
     """Write a checkpoint OUT in the official layout whose weights are a formula."""
     shapes = json.loads(layout_file.read_text()) if layout_file else layout(OFFICIAL)
-    torch.save(formula_state(shapes, shared_encoder=not separate_encoder), out)
+    with whole_file(out) as temporary:
+        torch.save(formula_state(shapes, shared_encoder=not separate_encoder), temporary)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..runtime.pipeline import SCALE
+from ..runtime.bundle import SCALE
 from ..solvers import NoiseLevels
 from .config import NORM_GROUPS, Hints, ModelConfig
 from .errors import CheckpointError

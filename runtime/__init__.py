@@ -1,7 +1,21 @@
 """Runs a bundle without torch: ``load_pipeline(bundle).upscale(image)``."""
 
-from .bundle import BundleError
-from .engine import EngineError
-from .pipeline import Pipeline, load_pipeline
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import BundleError
+    from .engine import EngineError
+    from .pipeline import Pipeline, load_pipeline
 
 __all__ = ["BundleError", "EngineError", "Pipeline", "load_pipeline"]
+
+_HOMES = {"BundleError": "bundle", "EngineError": "engine"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import NumPy and the pipeline when they are first asked for: commands start quicker."""
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES.get(name, 'pipeline')}", __name__), name)

@@ -5,13 +5,18 @@ Export writes it and the runtime reads it; this file is all that they share abou
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ..solvers import NoiseLevels
-from .engine import TensorSpec
+import msgspec
+from msgspec import Meta
+
+from ..solvers import NoiseLevels, released_schedule
+from .atomic import write_whole
+from .engine import TensorSpec, one_line
 
 MANIFEST = "manifest.json"
 DEMO = Path(__file__).parent / "demo"
@@ -22,15 +27,42 @@ REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
 CONDITION = "condition"  # the stage that exists only where cond_encoder has weights of its own
 
 
+SCALE = 4
+"""How many times larger the networks make a picture."""
+
+LATENT_MULTIPLE = 8
+"""Latent sides are multiples of this in every model: SD's UNet halves them three times."""
+
+_LARGEST_MULTIPLE = 128  # LR sides of a tile; a multiple above it would fit no tile
+_MOST_STEPS = 499  # of the released schedule, so that fewer are possible too
+_LATENT, _TIMES = "latent", "times"
+_SIGNATURES: dict[str, tuple[dict[str, int | str], dict[str, int | str]]] = {
+    "restorer": ({"lr": 3}, {"restored": 3}),
+    "encoder": ({"restored": 3}, {"mean": _LATENT, "std": _LATENT}),
+    CONDITION: ({"restored": 3}, {"hint": _LATENT}),
+    "denoiser": ({"x": _LATENT, "hint": _LATENT, "time": _TIMES}, {"eps": _LATENT}),
+    "decoder": ({"x": _LATENT}, {"image": 3}),
+}
+"""What goes into each stage and what comes out, with the number of channels."""
+
+_LARGEST_MANIFEST = 1 << 26  # bytes; ours are a hundred kilobytes
+_Positive = Annotated[int, Meta(gt=0, le=1 << 16)]
+Precision = Literal["fp32", "fp16"]
+_Text = Annotated[str, Meta(max_length=1 << 16)]
+
+
 class BundleError(ValueError):
     """The folder is not a bundle that this version can run, or it was changed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))  # names in a damaged manifest may hold anything
 
 
 @dataclass(frozen=True)
 class StageRecord:
     """One network of a bundle."""
 
-    file: str
+    file: Annotated[str, Meta(min_length=1, max_length=255)]
     """The ``.onnx`` file, relative to the bundle; external data lies beside it."""
 
     inputs: tuple[TensorSpec, ...]
@@ -41,32 +73,32 @@ class StageRecord:
 class FileRecord:
     """What a file of the bundle must be."""
 
-    size: int
+    size: Annotated[int, Meta(ge=0)]
     """In bytes."""
 
-    sha256: str
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Everything about a bundle but the networks themselves."""
 
-    toolkit_version: str
-    checkpoint: str
+    toolkit_version: _Text
+    checkpoint: _Text
     """File name of the checkpoint."""
 
-    checkpoint_sha256: str
-    precision: str
-    """fp32 or fp16: of weights and activations; the seams are float32 in both."""
+    checkpoint_sha256: _Text
+    precision: Precision
+    """Of weights and activations; the seams are float32 in both."""
 
-    opset: int
-    prompt: str
-    latent_scale: float
-    latent_channels: int
-    vae_factor: int
+    opset: _Positive
+    prompt: _Text
+    latent_scale: Annotated[float, Meta(gt=0.0, le=1e6)]
+    latent_channels: _Positive
+    vae_factor: _Positive
     """How many times smaller a latent's sides are than the picture's."""
 
-    size_multiple: int
+    size_multiple: _Positive
     """LR sides are padded to a multiple of this."""
 
     schedule: NoiseLevels
@@ -74,7 +106,7 @@ class Manifest:
     """The networks' configuration, for the record."""
 
     stages: dict[str, StageRecord]
-    files: dict[str, FileRecord]
+    files: dict[Annotated[str, Meta(max_length=255)], FileRecord]
     """By path relative to the bundle."""
 
     verification: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +116,7 @@ class Manifest:
         """Write ``manifest.json``."""
         document = {"format_version": FORMAT_VERSION, **asdict(self)}
         text = json.dumps(document, indent=1, ensure_ascii=False)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        write_whole(folder / MANIFEST, f"{text}\n".encode())
 
 
 @dataclass(frozen=True)
@@ -110,7 +142,7 @@ def open_bundle(folder: Path) -> Bundle:
         unlisted = {path.name for path in root.glob("*.onnx*")} - bundle.manifest.files.keys()
     except BundleError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
         raise BundleError(f"a file of bundle {folder} cannot be read: {error}") from error
     if unlisted:
         raise BundleError(
@@ -121,29 +153,29 @@ def open_bundle(folder: Path) -> Bundle:
 
 def read_manifest(path: Path) -> Manifest:
     """Read a ``manifest.json``. Raises BundleError in one line that names the fault."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(
-            f"{path.parent} is no bundle: it has no {path.name}; make one with dossr-export"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
-    version = document.get("format_version") if isinstance(document, dict) else None
+    document = _read_json(path)
+    version = document.pop("format_version", None) if isinstance(document, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
         raise BundleError(
-            f"{path} must have format_version {FORMAT_VERSION}, got {version!r}; "
+            f"{path} must have format_version {FORMAT_VERSION}, got {version!r:.40}; "
             "export the checkpoint again with this version of dossr"
         )
     try:
-        manifest = _parse(document)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BundleError(f"{path} is damaged: {error!r}; export the checkpoint again") from error
+        manifest = msgspec.convert(document, Manifest)
+        _check_schedule(document["schedule"])
+    except (ValueError, msgspec.ValidationError) as error:
+        raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
     missing = [name for name in REQUIRED_STAGES if name not in manifest.stages]
     unlisted = [s.file for s in manifest.stages.values() if s.file not in manifest.files]
     if missing or unlisted:
         what = f"stage '{missing[0]}'" if missing else f"the SHA-256 of '{unlisted[0]}'"
         raise BundleError(f"{path} lacks {what}; export the checkpoint again")
+    try:
+        _check_stages(manifest)
+        _check_sizes(manifest)
+        released_schedule(_MOST_STEPS, manifest.schedule)
+    except ValueError as error:
+        raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
     return manifest
 
 
@@ -158,41 +190,67 @@ def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def _parse(document: Mapping[str, Any]) -> Manifest:
-    return Manifest(
-        toolkit_version=str(document["toolkit_version"]),
-        checkpoint=str(document["checkpoint"]),
-        checkpoint_sha256=str(document["checkpoint_sha256"]),
-        precision=str(document["precision"]),
-        opset=int(document["opset"]),
-        prompt=str(document["prompt"]),
-        latent_scale=float(document["latent_scale"]),
-        latent_channels=_positive(document, "latent_channels"),
-        vae_factor=_positive(document, "vae_factor"),
-        size_multiple=_positive(document, "size_multiple"),
-        schedule=NoiseLevels(**document["schedule"]),
-        model=dict(document["model"]),
-        stages={
-            name: StageRecord(str(s["file"]), _specs(s["inputs"]), _specs(s["outputs"]))
-            for name, s in document["stages"].items()
-        },
-        files={
-            name: FileRecord(int(f["size"]), str(f["sha256"]))
-            for name, f in document["files"].items()
-        },
-        verification=list(document["verification"]),
-    )
+def _read_json(path: Path) -> Any:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+            raise BundleError(f"{path} must be a regular file")
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise BundleError(f"{path} must be a manifest, got {path.stat().st_size} bytes")
+        return msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path.parent} is no bundle: it has no {path.name}; make one with dossr-export"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
 
 
-def _positive(document: Mapping[str, Any], name: str) -> int:
-    value = document[name]
-    if type(value) is not int or not 1 <= value <= 1 << 16:
-        raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
-    return value
+def _check_schedule(document: dict[str, Any]) -> None:
+    """Raise ValueError where a number of the schedule is missing, which would be its default."""
+    names = {field.name for field in fields(NoiseLevels)}
+    if document.keys() != names:
+        raise ValueError(f"schedule must have {sorted(names)}, got {sorted(document)}")
 
 
-def _specs(specs: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(s["name"], s["dtype"], tuple(s["shape"])) for s in specs)
+def _check_stages(manifest: Manifest) -> None:
+    """Raise ValueError where a stage has not the inputs and outputs that the pipeline uses."""
+    for name, record in manifest.stages.items():
+        if name not in _SIGNATURES:
+            raise ValueError(f"stage must be one of {', '.join(_SIGNATURES)}, got '{name:.40}'")
+        for wanted, specs in zip(_SIGNATURES[name], (record.inputs, record.outputs), strict=True):
+            found = {spec.name: _channels(spec) for spec in specs}
+            expected = {
+                key: manifest.latent_channels if channels == _LATENT else channels
+                for key, channels in wanted.items()
+            }
+            if found != expected or len(specs) != len(wanted):
+                raise ValueError(
+                    f"stage '{name}' must have {expected} (channels by name, float32), "
+                    f"got {found!s:.200}"
+                )
+
+
+def _channels(spec: TensorSpec) -> int | str:
+    """The channels of a tensor (batch, channels, height, width), or what else it is."""
+    if spec.dtype != "float32":
+        return spec.dtype
+    if len(spec.shape) == 1:
+        return _TIMES
+    return spec.shape[1] if len(spec.shape) == 4 else f"{len(spec.shape)} axes"
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """Raise ValueError where pictures cannot be padded so that the latents fit the networks."""
+    factor, multiple = manifest.vae_factor, manifest.size_multiple
+    if factor & (factor - 1):
+        raise ValueError(f"vae_factor must be a power of two, got {factor}")
+    if multiple * SCALE % (LATENT_MULTIPLE * factor) or _LARGEST_MULTIPLE % multiple:
+        raise ValueError(
+            f"size_multiple must divide {_LARGEST_MULTIPLE} and make latents of a multiple of "
+            f"{LATENT_MULTIPLE} with vae_factor {factor}, got {multiple}"
+        )
 
 
 def _check_inside(root: Path, name: str) -> None:

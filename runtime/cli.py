@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from .atomic import remove_leftovers
 from .bundle import DEMO, BundleError
 from .command import Command, say
 from .devices import DEVICES
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 _EXISTING = click.Path(exists=True, path_type=Path)
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read and written."""
+
+    scale: float
+    max_pixels: int
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,8 @@ class Job:
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True,
               help="Tiles that are sampled at once: more may be faster on a GPU, and take more memory. "
               "TensorRT builds an engine for each number that occurs.")  # fmt: skip
+@click.option("--max-pixels", type=click.IntRange(1), default=1 << 24, show_default=True,
+              help="Refuse larger inputs, in pixels (width times height), before anything is decoded.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--skip-existing", is_flag=True,
               help="Leave out pictures whose output exists: goes on with a broken-off run.")  # fmt: skip
@@ -85,6 +97,7 @@ def main(
     tile: int,
     overlap: int | None,
     batch: int,
+    max_pixels: int,
     overwrite: bool,
     skip_existing: bool,
     as_json: bool,
@@ -111,8 +124,11 @@ def main(
         raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
     if not math.isfinite(scale):
         raise click.UsageError(f"--scale must be between 1 and 4, got {scale}")
+    files = FileOptions(scale, max_pixels, overwrite)
     try:
         jobs = _jobs(inputs, output)
+        for folder in {job.target.parent for job in jobs}:
+            remove_leftovers(folder)
         if skip_existing:
             jobs = [job for job in jobs if not job.target.exists()]
         _check_outputs(jobs, overwrite)
@@ -128,8 +144,10 @@ def main(
         except ValueError as error:
             raise click.UsageError(f"--{error}") from error
         for number, job in enumerate(jobs, 1):
+            if skip_existing and job.target.exists():  # made meanwhile, by another process
+                continue
             label = f"[{number}/{len(jobs)}] {job.source.name}"
-            result = _upscale(pipeline, job, scale, settings, label)
+            result = _upscale(pipeline, job, files, settings, label)
             results.append(result)
             if "error" in result:
                 say("dossr-run", result["error"])
@@ -182,10 +200,20 @@ def _pictures(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
         return
     root = path.resolve()
     is_inside = output != root and output.is_relative_to(root)
-    for file in sorted(path.rglob("*")):
+    for file in sorted(_walk(path)):
         written = is_inside and file.resolve().is_relative_to(output)
-        if file.is_file() and is_picture_name(file) and not written:
-            yield file, file.relative_to(path)
+        if not written and (file.is_dir() or (file.is_file() and is_picture_name(file))):
+            yield file, file.relative_to(path.parent if file == path else path)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder; a folder that cannot be read stands for what is in it, and fails."""
+    unreadable: list[Path] = []
+    for root, _, names in os.walk(
+        folder, onerror=lambda error: unreadable.append(Path(error.filename))
+    ):
+        yield from (Path(root) / name for name in names)
+    yield from unreadable
 
 
 def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
@@ -232,7 +260,7 @@ def _open(
 
 
 def _upscale(
-    pipeline: "Pipeline", job: Job, scale: float, settings: dict[str, Any], label: str
+    pipeline: "Pipeline", job: Job, files: FileOptions, settings: dict[str, Any], label: str
 ) -> dict[str, Any]:
     """One picture from file to file: what came of it, for people and for --json."""
     from .engine import EngineError
@@ -240,11 +268,15 @@ def _upscale(
 
     began = time.perf_counter()
     try:
-        picture = read_picture(job.source)
-        check_writable(job.target, picture)
+        picture = read_picture(job.source, files.max_pixels)
+        check_writable(job.target, picture, files.scale)
+        if not files.overwrite and job.target.exists():
+            raise PictureError(f"{job.target} appeared meanwhile, and is left as it is")
         with _progress(label) as progress:
             pixels = pipeline.upscale(picture.pixels, progress=progress, **settings)
-        width, height = write_picture(job.target, pixels, picture, scale)
+        width, height = write_picture(
+            job.target, pixels, picture, files.scale, replace=files.overwrite
+        )
     except PictureError as error:
         return {"input": str(job.source), "error": str(error)}
     except EngineError as error:

@@ -200,11 +200,9 @@ def probe(name: str) -> None:
     try:
         load_device(name)
         if name == "cpu":
-            from onnxruntime import get_available_providers
+            from .ort import providers  # with what the first network would import
 
-            from . import ort  # noqa: F401  # what the first network would import
-
-            result["providers"] = get_available_providers()
+            result["providers"] = providers()
     except ModuleNotFoundError as error:
         result["missing"] = error.name or str(error)
     except Exception as error:  # whatever it is, it is why the device does not work

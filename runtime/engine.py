@@ -2,17 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Axis = int | str  # a fixed size, or the name of a size that may vary
+Axis = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(max_length=255)]
+"""A fixed size, or the name of a size that may vary."""
+
+
+_LONGEST = 500  # characters of an error
+
+
+def one_line(message: str) -> str:
+    """A message on one line, cut in its middle where it is very long."""
+    line = " ".join(message.split())
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
 class EngineError(RuntimeError):
     """A network could not be opened or run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -54,3 +70,12 @@ class Engine(Protocol):
         Raises ValueError where an input does not fit, EngineError where the network fails.
         """
         ...
+
+
+def check_output(stage: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise EngineError where a network's output does not fit what the manifest says of it."""
+    if array.shape != shape:
+        raise EngineError(
+            f"the {stage} must give {list(shape)} by the manifest, got {list(array.shape)}; "
+            "export the checkpoint again"
+        )

@@ -7,15 +7,14 @@ is it used. A plan is trusted like a program: do not copy one from where you wou
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
+from .atomic import remove_leftovers, write_whole
 from .bundle import sha256
 from .engine import EngineError
 
@@ -102,6 +101,7 @@ def obtain(
     try:
         plan.parent.mkdir(parents=True, exist_ok=True)
         with _alone(plan, tell):
+            remove_leftovers(plan.parent)
             reasons = refusals(plan, key)
             if not reasons:
                 return False
@@ -111,20 +111,6 @@ def obtain(
     except OSError as error:
         raise EngineError(f"{plan} cannot be written: {error.strerror or error}") from error
     return True
-
-
-def write_whole(path: Path, data: Any) -> None:
-    """Write a buffer so that ``path`` is the old file or the whole new one, even if power fails."""
-    handle, name = tempfile.mkstemp(prefix=".dossr-", suffix=path.suffix, dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _store(plan: Path, key: EngineKey, data: Any, notes: Mapping[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """Picture files: any of Pillow's formats and modes in, the same kind of picture out."""
 
-import os
-import tempfile
+import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,23 +12,44 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .pipeline import SCALE
+from .atomic import is_unfinished, write_whole
+from .bundle import SCALE
+from .command import captured_stderr
 from .pipeline import Image as Pixels
 
-# What can be written: format and whether it holds transparency, by suffix. Others that Pillow knows
-# change the size, need another program or hold no colour.
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it would write to stderr otherwise
+
+MAX_PIXELS = 1 << 24
+"""Largest picture that is read unless told, 4096 x 4096: it becomes 16384 x 16384."""
+
+_NO_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format that can be written."""
+
+    name: str
+    """Pillow's."""
+
+    holds_alpha: bool
+    longest: int = _NO_LIMIT
+    """Largest side, in pixels."""
+
+
+# By suffix. Other formats that Pillow writes change the size, need another program or hold no colour.
 _WRITABLE = {
-    ".png": ("PNG", True),
-    ".jpg": ("JPEG", False),
-    ".jpeg": ("JPEG", False),
-    ".webp": ("WEBP", True),
-    ".tif": ("TIFF", True),
-    ".tiff": ("TIFF", True),
-    ".bmp": ("BMP", False),
-    ".ppm": ("PPM", False),
-    ".tga": ("TGA", True),
-    ".jp2": ("JPEG2000", True),
-    ".avif": ("AVIF", True),
+    ".png": _Format("PNG", True),
+    ".jpg": _Format("JPEG", False, 65500),
+    ".jpeg": _Format("JPEG", False, 65500),
+    ".webp": _Format("WEBP", True, 16383),
+    ".tif": _Format("TIFF", True),
+    ".tiff": _Format("TIFF", True),
+    ".bmp": _Format("BMP", False),
+    ".ppm": _Format("PPM", False),
+    ".tga": _Format("TGA", True, 65535),
+    ".jp2": _Format("JPEG2000", True),
+    ".avif": _Format("AVIF", True, 65535),
 }
 _READABLE = frozenset(_WRITABLE) | {
     ".gif",
@@ -43,7 +66,11 @@ _BEST = {
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90},
 }
-_KEPT = ("icc_profile", "dpi")
+_COPIED = ("icc_profile", "dpi")  # as Pillow found them
+_KEPT = (*_COPIED, "exif")
+_OF_METADATA = ("TIFFFetchNormalTag", "TIFFReadDirectory", "_TIFFVSetField")
+"""Complaints of libtiff that are about a tag that describes, not about the pixels."""
+
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0xA002, 0xA003  # EXIF tags
 _EXIF_IFD = 0x8769
 _TURNS = {
@@ -71,35 +98,45 @@ class Picture:
     alpha: Image.Image | None = None
     is_grey: bool = False
     info: dict[str, Any] = field(default_factory=dict)
-    """Colour profile, resolution and EXIF data (without the orientation), as Pillow saves them."""
+    """Colour profile, resolution and EXIF data (without the orientation), as Pillow saves them; not
+    checked, see ``check_writable``."""
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a file, 16-bit ones at 8 bits. Raises PictureError in one line."""
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a file of at most ``max_pixels``, 16-bit ones at 8 bits. Raises PictureError in one line."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, and of large pictures
-            return _read(path)
-    except (PictureError, MemoryError):
+        with captured_stderr() as stderr, _unlimited(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            picture = _read(path, max_pixels)
+    except PictureError:
         raise
+    except MemoryError as error:
+        raise PictureError(f"{path} needs more memory to be read than there is") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} must be a picture, and no known format fits it") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{path} is too large a picture: {error}") from error
+    except OSError as error:
+        reason = error.strerror or f"it may be cut off: {_line(error)}"
+        raise PictureError(f"{path} cannot be read: {reason}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
-        raise PictureError(f"{path} cannot be read, it may be cut off: {error}") from error
+        raise PictureError(f"{path} cannot be read: it may be cut off: {_line(error)}") from error
+    complaints = [c for c in stderr.text.splitlines() if not c.startswith(_OF_METADATA)]
+    if complaints:
+        raise PictureError(f"{path} is damaged: {_line(complaints[0])}")
+    return picture
 
 
-def write_picture(path: Path, pixels: Pixels, source: Picture, scale: float) -> tuple[int, int]:
+def write_picture(
+    path: Path, pixels: Pixels, source: Picture, scale: float, *, replace: bool = True
+) -> tuple[int, int]:
     """Write the upscaled ``pixels`` of a source and return the width and height written.
 
     The picture is reduced to ``scale`` times the source where that is not 4. The folder is made if
-    need be; the file appears whole or not at all. Raises PictureError in one line.
+    need be; the file appears whole or not at all. Without ``replace`` a file that exists by then
+    stays. Raises PictureError in one line.
     """
-    check_writable(path, source)
+    info = check_writable(path, source, scale)
     image = Image.fromarray(pixels)
-    height, width = source.pixels.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = _size(source, scale)
     if scale != SCALE:
         image = image.resize(size, Image.Resampling.LANCZOS)
     if source.is_grey:
@@ -107,24 +144,43 @@ def write_picture(path: Path, pixels: Pixels, source: Picture, scale: float) -> 
     if source.alpha is not None:
         image.putalpha(source.alpha.resize(size, Image.Resampling.BICUBIC))
     try:
+        data = _encode(image, _WRITABLE[path.suffix.lower()].name, info)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _save(image, path, source.info)
+        write_whole(path, data, replace=replace)
     except MemoryError:
         raise
+    except OSError as error:
+        raise PictureError(f"{path} cannot be written: {error.strerror or _line(error)}") from error
     except Exception as error:  # as above, of Pillow's encoders
-        raise PictureError(f"{path} cannot be written: {error}") from error
+        raise PictureError(f"{path} cannot be written: {_line(error)}") from error
     return image.size
 
 
-def check_writable(path: Path, source: Picture) -> None:
-    """Raise PictureError where the format cannot hold the transparency of its source."""
-    if source.alpha is not None and not _WRITABLE[path.suffix.lower()][1]:
+def check_writable(path: Path, source: Picture, scale: float = SCALE) -> dict[str, Any]:
+    """The metadata of a source that the format of ``path`` takes; looked at before the networks run.
+
+    Raises PictureError where the format cannot hold the transparency or the size of the result.
+    """
+    kind = _WRITABLE[path.suffix.lower()]
+    if source.alpha is not None and not kind.holds_alpha:
         raise PictureError(f"{path} cannot hold the transparency of its source; write a .png")
+    longest = max(_size(source, scale))
+    if longest > kind.longest:
+        raise PictureError(
+            f"{path} must have sides of at most {kind.longest} pixels, got {longest}; write a .png"
+        )
+    mode = ("L" if source.is_grey else "RGB") + ("A" if source.alpha is not None else "")
+    sample = Image.new(mode, (16, 16))
+    info: dict[str, Any] = {}
+    for key in _KEPT:
+        if key in source.info and _is_taken(sample, kind.name, {key: source.info[key]}):
+            info[key] = source.info[key]
+    return info
 
 
 def is_picture_name(path: Path) -> bool:
     """Whether a file found in a folder is taken for a picture, by its suffix."""
-    return path.suffix.lower() in _READABLE
+    return path.suffix.lower() in _READABLE and not is_unfinished(path)
 
 
 def is_writable_name(path: Path) -> bool:
@@ -132,10 +188,50 @@ def is_writable_name(path: Path) -> bool:
     return path.suffix.lower() in _WRITABLE
 
 
-def _read(path: Path) -> Picture:
+def _size(source: Picture, scale: float) -> tuple[int, int]:
+    height, width = source.pixels.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _is_taken(image: Image.Image, kind: str, info: dict[str, Any]) -> bool:
+    try:
+        _encode(image, kind, info)
+    except Exception:  # whatever it is, the format does not take this
+        return False
+    return True
+
+
+def _encode(image: Image.Image, kind: str, info: dict[str, Any]) -> memoryview:
+    """The file's bytes. In memory, since Pillow's writers take a full disk for success, or for ever."""
+    file = io.BytesIO()
+    image.save(file, format=kind, **_BEST.get(kind, {}), **info)
+    return file.getbuffer()
+
+
+def _line(error: object) -> str:
+    """What a library says, as one line that is not a page."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Without Pillow's own limit of pixels, since ``max_pixels`` is checked before they are read."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _read(path: Path, max_pixels: int) -> Picture:
     with Image.open(path) as opened:
+        if opened.width * opened.height > max_pixels:
+            raise PictureError(
+                f"{path} must have at most {max_pixels} pixels, got {opened.width} x "
+                f"{opened.height}; pass a larger --max-pixels, or make the picture smaller"
+            )
         opened.load()
-        info = {key: opened.info[key] for key in _KEPT if key in opened.info}
+        info: dict[str, Any] = {key: opened.info[key] for key in _COPIED if key in opened.info}
         image = _upright(opened, path)
         exif = _exif(opened)
     if exif:
@@ -195,29 +291,3 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     if isinstance(transparent, int):
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return grey
-
-
-def _save(image: Image.Image, path: Path, info: dict[str, Any]) -> None:
-    """Save beside ``path`` and rename, so that no half of a file is ever seen under its name."""
-    kind = _WRITABLE[path.suffix.lower()][0]
-    handle, name = tempfile.mkstemp(prefix=".dossr-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        try:
-            image.save(temporary, format=kind, **_BEST.get(kind, {}), **info)
-        except (ValueError, OSError):  # metadata that the format cannot hold
-            if "exif" not in info:
-                raise
-            kept = {key: value for key, value in info.items() if key != "exif"}
-            image.save(temporary, format=kind, **_BEST.get(kind, {}), **kept)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

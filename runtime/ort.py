@@ -1,15 +1,18 @@
 """ONNX Runtime: the only file that imports it."""
 
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import; "0" turns it on again
+import onnxruntime as ort
+
+from .command import captured_stderr
 from .engine import Array, EngineError, TensorSpec
 
 _DTYPES = {
@@ -18,18 +21,10 @@ _DTYPES = {
     "tensor(int64)": "int64",
 }
 _ERRORS_ONLY, _NOTHING = 3, 4  # what a session prints by itself
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_REASON = 300  # characters of a provider's own lines
 _NO_MEMORY = re.compile(
     r"allocate memory|out of memory|ALLOC_FAILED|is smaller than requested", re.IGNORECASE
-)
-_FAILURES = (
-    ort_errors.EPFail,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
 )
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -53,7 +48,8 @@ class OrtEngine:
     def __init__(self, path: Path) -> None:
         self._name = path.name
         self._session = _open(path, CPU, {})
-        self.inputs, self.outputs = seams(self._session)
+        with running(path.name):
+            self.inputs, self.outputs = seams(self._session)
         self._options = ort.RunOptions()
         self._options.log_severity_level = _NOTHING  # what fails is raised
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -64,6 +60,11 @@ class OrtEngine:
         with running(self._name):
             arrays = self._session.run(None, inputs, self._options)
         return {name: np.asarray(a) for name, a in zip(self.outputs, arrays, strict=True)}
+
+
+def providers() -> list[str]:
+    """The execution providers that this ONNX Runtime has."""
+    return list(ort.get_available_providers())
 
 
 def cuda_options(stream: int, device: int) -> dict[str, str]:
@@ -137,7 +138,8 @@ def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.Inf
     to copy between host and device.
     """
     try:
-        session = _open(path, provider, options)
+        with captured_stderr() as said:  # where a provider does not start, only its lines say why
+            session = _open(path, provider, options, _ERRORS_ONLY)
     except EngineError as error:
         if options.get("enable_cuda_graph") != "1":
             raise
@@ -145,9 +147,8 @@ def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.Inf
         _refuse(path, provider, left_nodes(session, provider))
         raise EngineError(f"{path.name} cannot be recorded as a CUDA graph: {error}") from error
     if provider not in session.get_providers():
-        raise EngineError(
-            f"ONNX Runtime {ort.__version__} did not start {provider}: its own lines above say why"
-        )
+        reason = " ".join(_COLOR.sub("", said.text).split())[:_REASON] or "it does not say why"
+        raise EngineError(f"ONNX Runtime {ort.__version__} did not start {provider}: {reason}")
     _refuse(path, provider, left_nodes(session, provider))
     return session
 
@@ -161,16 +162,18 @@ def _refuse(path: Path, provider: str, names: Sequence[str]) -> None:
         )
 
 
-def _open(path: Path, provider: str, options: Mapping[str, str]) -> ort.InferenceSession:
+def _open(
+    path: Path, provider: str, options: Mapping[str, str], severity: int = _NOTHING
+) -> ort.InferenceSession:
     settings = ort.SessionOptions()
-    settings.log_severity_level = _ERRORS_ONLY
+    settings.log_severity_level = severity
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         return ort.InferenceSession(
             path, settings, providers=[(provider, dict(options))], enable_fallback=0
         )
-    except _FAILURES as error:
-        raise EngineError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
+    except Exception as error:  # of a damaged file nearly anything, also UnicodeDecodeError
+        raise EngineError(f"ONNX Runtime cannot open {path}: {error}") from error
 
 
 def run_options(graph: int) -> ort.RunOptions:
@@ -193,17 +196,13 @@ def running(name: str) -> Iterator[None]:
     """A block in which a network's failure becomes an EngineError of one line."""
     try:
         yield
-    except (*_FAILURES, RuntimeError, MemoryError) as error:  # RuntimeError: of bound memory
+    except Exception as error:  # RuntimeError of bound memory, UnicodeDecodeError of damaged names
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise EngineError(
                 f"{name} has not enough memory for this size; a smaller tile takes less"
             ) from error
-        raise EngineError(f"{name} failed: {_first_line(error)}") from error
+        raise EngineError(f"{name} failed: {error}") from error
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), tuple(node.shape))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..solvers import Schedule, StepWeights, dos_sde_weights, released_schedule
-from .bundle import CONDITION, DEMO, BundleError, Manifest, StageRecord, open_bundle
+from .bundle import CONDITION, DEMO, SCALE, BundleError, Manifest, StageRecord, open_bundle
 from .color import COLOR_FIXES, ColorFix
 from .devices import Device, Host, load_device
-from .engine import Array, Engine, EngineError
+from .engine import Array, Engine, EngineError, check_output
 from .onebyone import OneByOne, Visitor
 from .padding import pad_to_multiple
 from .profiles import BuildOptions
 from .sampling import Observe, draw_noise, sample
 from .tiles import TILE, TiledEngine, Tiling
 
-SCALE = 4
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 Progress = Callable[[int, int], None]
 """Told how many runs of a network are done (on a GPU: queued), and of how many; a tile is a run.
@@ -190,12 +189,14 @@ class Pipeline:
         stages = self._tiled(height, width, tiling, len(weights), progress)
         restored = stages["restorer"].run(lr=image)["restored"]
         observe("restored", restored)
+        check_output("restorer", restored, (1, 3, height * SCALE, width * SCALE))
         x_lr, hint = _encode(stages, restored, noise[0], observe)
         x_lr_weight, noise_weight = schedule.start
         x = x_lr * x_lr_weight + noise[1] * noise_weight
         x = sample(stages["denoiser"], self.device, weights, x, x_lr, hint, noise[2:], observe)
         observe("latent", x)
         decoded = stages["decoder"].run(x=x)["image"]
+        check_output("decoder", decoded, restored.shape)
         observe("decoded", decoded)
         fixed = color_fix(decoded, restored)
         if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
@@ -216,6 +217,8 @@ def _encode(
     hint = posterior["mean"]
     if CONDITION in stages:
         hint = stages[CONDITION].run(restored=restored)["hint"]
+    for latent in (*posterior.values(), hint):
+        check_output("encoder", latent, noise.shape)
     observe("hint", hint)
     x_lr = posterior["mean"] + posterior["std"] * noise
     observe("x_lr", x_lr)

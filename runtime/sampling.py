@@ -6,7 +6,7 @@ import numpy as np
 
 from ..solvers import StepWeights
 from .devices import Device
-from .engine import Array, Engine
+from .engine import Array, Engine, check_output
 
 Observe = Callable[[str, Array], None]
 
@@ -42,6 +42,7 @@ def sample(
         observe("x", x)
         time = np.full(x.shape[0], row.time, np.float32, like=x)
         eps = denoiser.run(x=x, hint=hint, time=time)["eps"]
+        check_output("denoiser", eps, x.shape)
         observe("eps", eps)
         x0, x = device.step(row, x, eps, x_lr, older, z)
         observe("x0", x0)

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import tensorrt as trt
 
 from .agreement import agreement
+from .atomic import write_whole
 from .buildprogress import BuildProgress, Show, interruptible
 from .bundle import MANIFEST, Manifest, StageRecord, read_manifest
 from .engine import Array, EngineError
-from .enginekey import EngineKey, Profile, Shape, obtain, write_whole
+from .enginekey import EngineKey, Profile, Shape, obtain
 from .gpu import Gpu, GpuError, find_gpu, find_jetson
 from .profiles import BuildOptions, engine_name, holds, is_fixed, profile_for, stage_shapes
 from .trtfacts import LEAST_HALF, best_opset, half_share, meaning, refusal

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 TRAIN_STEPS = 1000
 SHIFT_STEPS = 500
+MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class NoiseLevels:
                 "linear_start and linear_end must satisfy 0 < start <= end < 1, "
                 f"got {self.linear_start} and {self.linear_end}"
             )
-        if self.timesteps < SHIFT_STEPS:
-            raise ValueError(f"timesteps must be at least {SHIFT_STEPS}, got {self.timesteps}")
+        if not SHIFT_STEPS <= self.timesteps <= MOST_STEPS:
+            raise ValueError(
+                f"timesteps must be between {SHIFT_STEPS} and {MOST_STEPS}, got {self.timesteps}"
+            )
 
     def alpha_bar(self) -> NDArray[np.float64]:
         """alpha squared at every network time, float64, shape (timesteps,), falling."""

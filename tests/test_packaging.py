@@ -32,7 +32,7 @@ def test_every_package_is_listed(project):
 
 def test_the_base_install_is_light(project):
     names = {requirement.split(">")[0] for requirement in project["project"]["dependencies"]}
-    assert names == {"numpy", "pillow", "click"}
+    assert names == {"numpy", "pillow", "click", "msgspec"}
 
 
 def test_every_script_is_a_command(project):

@@ -1,10 +1,10 @@
 """A report as files."""
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from ...runtime.atomic import write_whole
 from ..results import Results
 from .page import page
 from .picture import draw, panels, png, span, svg
@@ -20,10 +20,9 @@ def write_report(results: Results, out: Path) -> list[Path]:
     """
     contents = _contents(results)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
-        for name, content in contents.items():
-            (Path(folder) / name).write_bytes(content)
-        return [(Path(folder) / name).replace(out / name) for name in contents]
+    for name, content in contents.items():
+        write_whole(out / name, content)
+    return [out / name for name in contents]
 
 
 def _contents(results: Results) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import Tensor
 
+from ...runtime.atomic import write_whole
 from ..config import CONDITION, CONTROL, RESTORER, TEXT, UNET, VAE, ModelConfig, Shape
 from ..formula import formula_state
 from ..layout import layout
@@ -84,4 +85,4 @@ def write_yaml(config: ModelConfig, path: Path) -> None:
             "cond_stage_config": {"params": {"heads": config.text.heads}},
         },
     }
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(document, sort_keys=False).encode())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...runtime.atomic import whole_file
 from .degrade import Degradation
 from .images import log_uniform, numbered_picture, texture
 from .recipe import CONTRAST, PICTURE, TEXTURE, TEXTURED, ZOOM
@@ -33,9 +34,8 @@ def pictures(path: Path, count: int, seed: int, advance: Callable[[int], None]) 
     for i, picture in enumerate(_pictures(count, seed)):
         made[i] = picture
         advance(1)
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, made)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        np.save(temporary, made)
     return made
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...runtime.atomic import whole_file
 from ...runtime.bundle import Bundle
 from ..config import ModelConfig
 from ..exporter import Progress
@@ -67,7 +68,8 @@ def train_demo(
         "unet": below(denoiser, "unet."),
         "control": below(denoiser, "control."),
     }
-    torch.save(official_state(config, states), folder / "demo.ckpt")
+    with whole_file(folder / "demo.ckpt") as temporary:
+        torch.save(official_state(config, states), temporary)
     write_yaml(config, folder / "demo.yaml")
     plot_losses(folder)
 
@@ -84,7 +86,8 @@ def plot_losses(folder: Path) -> None:
         axis.plot(steps, losses)
         axis.set(title=name, xlabel="step", ylabel="loss", yscale="log")
         axis.grid(alpha=0.3, which="both")
-    figure.savefig(folder / "losses.png", dpi=120)
+    with whole_file(folder / "losses.png") as temporary:
+        figure.savefig(temporary, dpi=120)
     plt.close(figure)
 
 
@@ -124,9 +127,8 @@ class _Run:
         else:
             with self.progress.phase("encoding pictures", len(pool) * VIEWS) as advance:
                 raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
-            temporary = path.with_suffix(".tmp")
-            torch.save((raw.x0, raw.mean, raw.std), temporary)
-            temporary.replace(path)
+            with whole_file(path) as temporary:
+                torch.save((raw.x0, raw.mean, raw.std), temporary)
         return raw
 
     def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...runtime.atomic import whole_file
 from .recipe import Training
 
 Loss = Callable[[int, np.random.Generator], Tensor]
@@ -84,15 +85,14 @@ def _save(
     average: dict[str, Tensor],
     step: int,
 ) -> None:
-    temporary = path.with_suffix(".tmp")
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": average,
         "step": step,
     }
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
 
 
 class _Log:
@@ -104,7 +104,7 @@ class _Log:
         if first and path.is_file():
             with path.open(newline="") as file:
                 rows += [row for row in list(csv.reader(file))[1:] if int(row[0]) <= first]
-        with path.open("w", newline="") as file:
+        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows(rows)
 
     def add(self, loss: float) -> None:

@@ -147,7 +147,7 @@ def test_files_that_are_no_pictures_are_refused_in_one_line(tmp_path):
     for name, reason in (
         ("text.png", "must be a picture"),
         ("empty.png", "must be a picture"),
-        ("cut.png", "cannot be read, it may be cut off"),
+        ("cut.png", "cannot be read: it may be cut off"),
         ("float.tiff", "must have 8 or 16 bits a channel, got 32-bit floats"),
     ):
         with pytest.raises(PictureError, match=rf"^[^\n]*{name} {reason}[^\n]*$"):

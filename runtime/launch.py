@@ -1,0 +1,32 @@
+"""Entry points of the commands. They import nothing heavy, so that Ctrl-C during the imports of a
+command, or an import that fails, is one line as well."""
+
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """``dossr-run``."""
+    launch("dossr-run", "dossr.runtime.cli")
+
+
+def doctor() -> NoReturn:
+    """``dossr-doctor``."""
+    launch("dossr-doctor", "dossr.runtime.doctor")
+
+
+def launch(name: str, module: str) -> NoReturn:
+    """Import ``module`` and run its ``main``; exit with 1 where an import is stopped or fails."""
+    try:
+        import_module(module).main()
+    except KeyboardInterrupt:
+        reason = "stopped"
+    except (ImportError, MemoryError) as error:
+        lines = [line for line in map(str.strip, str(error).splitlines()) if line]
+        reason = f"cannot start: {lines[-1] if lines else type(error).__name__}"
+    else:
+        sys.exit(0)
+    if sys.stderr:
+        sys.stderr.write(f"{name}: {reason}\n")
+    sys.exit(1)
