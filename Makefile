@@ -1,5 +1,6 @@
 # make run:  upscale a photograph with the runtime's few dependencies
 # make test: every linter and test
+# make fuzz: damaged files and killed runs, by the ten thousand (a quarter of an hour)
 # make full: the official sizes (16 GiB of memory, 20 GB of disk, a quarter of an hour)
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ TORCH ?= torch==2.13.0
 RUN := .venv
 DEV := .venv-dev
 
-.PHONY: run test full clean
+.PHONY: run test full fuzz clean
 
 run: $(RUN)/installed
 	mkdir -p out
@@ -21,6 +22,10 @@ test: $(DEV)/installed
 
 full: $(DEV)/installed
 	$(DEV)/bin/pytest -m full -s
+
+fuzz: $(DEV)/installed
+	mkdir -p out
+	$(DEV)/bin/python tests/reliability/run.py --json out/reliability.json
 
 clean:
 	rm -rf $(RUN) $(DEV) out build *.egg-info

@@ -443,19 +443,19 @@ def test_a_full_standard_output_is_one_line(photo, toy_bundle, arguments):
 
 
 def test_ctrl_c_during_the_imports_is_one_line(photo, heeding):
+    arguments = [str(photo), "-o", str(photo.with_name("o.png"))]
+    command = [sys.executable, "-X", "importtime", *RUN[1:], *arguments]
     for number in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-X", "importtime", *RUN[1:], str(photo), "-o", str(photo.with_name("o.png"))],
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        for line in process.stderr:  # Python itself is up, and dossr's imports have begun
-            if "dossr.runtime.launch" in line or "import 'click" in line:
-                break
-        time.sleep(0.02 * number)
-        process.send_signal(signal.SIGINT)
-        lines = [line for line in process.stderr if not line.startswith("import time:")]
-        assert process.wait(timeout=60) == 1
-        assert "Traceback" not in "".join(lines)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr:
+                if "dossr.runtime.launch" in line:  # Python itself is up
+                    break
+            time.sleep(0.02 * number)
+            process.send_signal(signal.SIGINT)
+            said = [line for line in process.stderr if not line.startswith("import time:")]
+            assert process.wait(timeout=60) == 1
+        assert "dossr-run: stopped\n" in said
+        assert "Traceback" not in "".join(said)
 
 
 def test_too_little_memory_to_start_is_one_line(photo):
