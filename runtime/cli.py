@@ -279,7 +279,7 @@ def _upscale(
         )
     except PictureError as error:
         return {"input": str(job.source), "error": str(error)}
-    except EngineError as error:
+    except (BundleError, EngineError) as error:  # with --low-memory they are opened only now
         return {"input": str(job.source), "error": f"{job.source}: {error}"}
     except MemoryError:
         return {"input": str(job.source),

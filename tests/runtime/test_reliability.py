@@ -269,6 +269,18 @@ def test_a_loop_of_links_is_refused(demo):
         load_pipeline(demo)
 
 
+def test_a_network_that_is_another_is_one_line_also_when_it_is_opened_late(demo, photo):
+    def swap(document):
+        stages = document["stages"]
+        files = stages["encoder"]["file"], stages["decoder"]["file"]
+        stages["decoder"]["file"], stages["encoder"]["file"] = files
+
+    _edit(demo, swap)
+    done = _run(photo, "-o", photo.with_name("big.png"), "-b", demo, "--low-memory")
+    assert done.returncode == 1
+    assert "has not the inputs and outputs" in _one_line(done.stderr)
+
+
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_network_with_names_that_are_no_text_is_refused(demo, low_memory):
     data = (demo / "restorer.onnx").read_bytes()
