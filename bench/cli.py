@@ -3,11 +3,11 @@
 import click
 
 from .. import __version__
-from ..runtime.command import Command
-from .accuracy import accuracy
+from ..runtime.terminal import Command
+from .accuracy.cli import accuracy
 from .overhead import overhead
-from .pipeline import pipeline
-from .table1 import table1
+from .pipeline.cli import pipeline
+from .table1.cli import table1
 
 
 class Group(Command, click.Group):

@@ -1,4 +1,4 @@
-"""How good a picture is, measured against the sharp original. Pictures are uint8 (h, w, 3), sRGB."""
+"""How good an image is, measured against the sharp original. Images are uint8 (h, w, 3), sRGB."""
 
 import importlib.util
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 
 _LUMA = (65.481 / 255.0, 128.553 / 255.0, 24.966 / 255.0)  # ITU-R BT.601, 16 to 235
@@ -19,7 +19,7 @@ _BORDER = 4  # pixels left out on every side, as the field does for a scale of 4
 
 @dataclass(frozen=True)
 class Scores:
-    """One picture against its original."""
+    """One image against its original."""
 
     psnr_y: float
     """dB, of BT.601 luma without a border of 4 pixels."""
@@ -41,13 +41,13 @@ class Scores:
     """AlexNet, version 0.1; None where its package or weights are not installed."""
 
 
-def score(picture: Picture, original: Picture) -> Scores:
-    """All measures of one picture. Raises ValueError where the shapes differ."""
+def score(image: Pixels, original: Pixels) -> Scores:
+    """All measures of one image. Raises ValueError where the shapes differ."""
     from skimage.metrics import structural_similarity
 
-    if picture.shape != original.shape:
-        raise ValueError(f"a picture of {original.shape} cannot be compared with {picture.shape}")
-    a, b = luma(picture), luma(original)
+    if image.shape != original.shape:
+        raise ValueError(f"an image of {original.shape} cannot be compared with {image.shape}")
+    a, b = luma(image), luma(original)
     similarity = structural_similarity(
         a, b, data_range=255.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
@@ -58,7 +58,7 @@ def score(picture: Picture, original: Picture) -> Scores:
         ssim=float(similarity),
         detail=float((found**2).mean() / (wanted**2).mean()),
         gradients=float(np.abs(np.sort(found.ravel()) - np.sort(wanted.ravel())).mean()),
-        lpips=distance(picture, original) if distance else None,
+        lpips=distance(image, original) if distance else None,
     )
 
 
@@ -68,9 +68,9 @@ def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
     return 10.0 * float(np.log10(255.0**2 / error)) if error else float("inf")
 
 
-def luma(picture: Picture) -> Plane:
+def luma(image: Pixels) -> Plane:
     """BT.601 luma, 16 to 235, without the border."""
-    plane = picture[_BORDER:-_BORDER, _BORDER:-_BORDER].astype(np.float64) @ np.array(_LUMA)
+    plane = image[_BORDER:-_BORDER, _BORDER:-_BORDER].astype(np.float64) @ np.array(_LUMA)
     return np.asarray(plane + 16.0)
 
 
@@ -82,7 +82,7 @@ def gradients(plane: Plane) -> Plane:
 
 
 @cache
-def _lpips() -> Callable[[Picture, Picture], float] | None:
+def _lpips() -> Callable[[Pixels, Pixels], float] | None:
     """The LPIPS distance (Zhang et al. 2018), where nothing needs to be downloaded for it."""
     import torch
 
@@ -93,11 +93,11 @@ def _lpips() -> Callable[[Picture, Picture], float] | None:
 
     network = lpips.LPIPS(net="alex", verbose=False).eval()
 
-    def distance(picture: Picture, original: Picture) -> float:
+    def distance(image: Pixels, original: Pixels) -> float:
         with torch.inference_mode():
             tensors = [
                 torch.from_numpy(np.array(p)).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-                for p in (picture, original)
+                for p in (image, original)
             ]
             return float(network(*tensors))
 

@@ -1,4 +1,4 @@
-"""What a picture costs beside its networks: the pipeline with networks that take no time.
+"""What an image costs beside its networks: the pipeline with networks that take no time.
 
 The host's share of every run, whatever runs the networks: on a GPU it must stay below the GPU's own
 time, or the GPU waits for Python. Measured on the CPU, where the arrays are NumPy's.
@@ -13,13 +13,13 @@ import click
 import numpy as np
 
 from ..runtime.bundle import SCALE, Manifest
-from ..runtime.color import COLOR_FIXES
-from ..runtime.command import Command
-from ..runtime.devices import Host
-from ..runtime.engine import Array, TensorSpec
+from ..runtime.engines.device import Host
+from ..runtime.engines.engine import Array, TensorSpec
+from ..runtime.images.color import COLOR_FIXES
 from ..runtime.pipeline import Pipeline
 from ..runtime.sampling import draw_noise, sample
-from ..solvers import NoiseLevels, dos_sde_weights, released_schedule
+from ..runtime.terminal import Command
+from ..solvers import NoiseLevels, dos_sde_coefficients, released_schedule
 
 _FACTOR, _CHANNELS = 8, 4  # of the released autoencoder
 _WARM_UP = 3
@@ -40,13 +40,13 @@ class InstantEngine:
 def instant_pipeline(latent: int) -> Pipeline:
     """The released model's stages for latents of this side, none of which takes time."""
     rng = np.random.default_rng(0)
-    picture = rng.random((1, 3, latent * _FACTOR, latent * _FACTOR), dtype=np.float32)
+    image = rng.random((1, 3, latent * _FACTOR, latent * _FACTOR), dtype=np.float32)
     code = rng.standard_normal((1, _CHANNELS, latent, latent), dtype=np.float32)
     stages = {
-        "restorer": InstantEngine({"restored": picture}),
+        "restorer": InstantEngine({"restored": image}),
         "encoder": InstantEngine({"mean": code, "std": code * code}),
         "denoiser": InstantEngine({"eps": code[:, ::-1].copy()}),
-        "decoder": InstantEngine({"image": picture[:, ::-1].copy()}),
+        "decoder": InstantEngine({"image": image[:, ::-1].copy()}),
     }
     return Pipeline(stages, _manifest())
 
@@ -58,28 +58,30 @@ def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
     lr = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     shape = pipeline.latent_shape(side, side)
     levels = NoiseLevels()
-    weights = dos_sde_weights(released_schedule(steps, levels), order)
+    coefficients = dos_sde_coefficients(released_schedule(steps, levels), order)
     noise = draw_noise(0, steps, shape)
     denoiser = InstantEngine({"eps": noise[-1]})
     decoded, restored = np.random.default_rng(2).random((2, 1, 3, side * SCALE, side * SCALE), np.float32)  # fmt: skip
     device = Host()
     return {
-        "schedule and weights": lambda: dos_sde_weights(released_schedule(steps, levels), order),
+        "schedule and coefficients": lambda: dos_sde_coefficients(
+            released_schedule(steps, levels), order
+        ),
         "noise": lambda: draw_noise(0, steps, shape),
         f"{steps} solver steps": lambda: sample(
-            denoiser, device, weights, noise[1], noise[0], noise[0], noise[2:], _unseen
+            denoiser, device, coefficients, noise[1], noise[0], noise[0], noise[2:], _unseen
         ),
         "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored),
-        "whole picture, no colour fix": lambda: pipeline.upscale(
+        "whole image, no colour fix": lambda: pipeline.upscale(
             lr, steps=steps, order=order, color_fix="none", tile=0
         ),
-        "whole picture, wavelet": lambda: pipeline.upscale(lr, steps=steps, order=order, tile=0),
+        "whole image, wavelet": lambda: pipeline.upscale(lr, steps=steps, order=order, tile=0),
     }
 
 
 @click.command("overhead", cls=Command)
 @click.option("--latent", type=click.IntRange(8), default=64, show_default=True,
-              help="Side of the latent; the picture is eight times as large. Multiple of 8.")  # fmt: skip
+              help="Side of the latent; the image is eight times as large. Multiple of 8.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True)
 @click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True)
 @click.option("--repeat", type=click.IntRange(1), default=200, show_default=True,
@@ -89,7 +91,7 @@ def overhead(latent: int, steps: int, order: int, repeat: int) -> None:
 
     Prints the median and the 90th percentile by the clock and the median of the thread's CPU time,
     which other processes disturb less, in milliseconds. The first three rows are the cost of
-    sampling; the rest is work on the picture, which is NumPy's here and the GPU's on a GPU.
+    sampling; the rest is work on the image, which is NumPy's here and the GPU's on a GPU.
     """
     if latent % 8:
         raise click.UsageError(f"--latent must be a multiple of 8, got {latent}")

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..runtime.launch import launch
-from .errors import CheckpointError, HalfError, VerificationError
+from .errors import CheckpointError, Fp16Error, VerificationError
 
 if TYPE_CHECKING:
     from .exporter import export_bundle
 
-__all__ = ["CheckpointError", "HalfError", "VerificationError", "export_bundle"]
+__all__ = ["CheckpointError", "Fp16Error", "VerificationError", "export_bundle"]
 
 
 def main() -> NoReturn:

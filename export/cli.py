@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..runtime.command import Command, say
+from ..runtime.terminal import Command, say
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -58,7 +58,7 @@ def main(
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
-    from . import CheckpointError, HalfError, VerificationError, export_bundle
+    from . import CheckpointError, Fp16Error, VerificationError, export_bundle
     from .networks.text import DEFAULT_PROMPT
     from .verify import Row, table
 
@@ -76,7 +76,7 @@ def main(
             overwrite=overwrite,
             progress=Terminal(),
         )
-    except (CheckpointError, HalfError, VerificationError) as error:
+    except (CheckpointError, Fp16Error, VerificationError) as error:
         say("dossr-export", error)
         sys.exit(1)
     except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -5,7 +5,7 @@ class CheckpointError(ValueError):
     """The file is not a checkpoint that can be exported."""
 
 
-class HalfError(ValueError):
+class Fp16Error(ValueError):
     """The network cannot be expressed in float16."""
 
 

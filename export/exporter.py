@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..runtime.atomic import whole_folder
 from ..runtime.bundle import MANIFEST, FileRecord, Manifest, Precision, StageRecord, sha256
-from ..runtime.engine import TensorSpec
-from .chain import Chain, example
-from .checkpoint import Checkpoint, read_checkpoint
-from .config import TEXT, ModelConfig, TextConfig
-from .half import to_half
+from ..runtime.engines.engine import TensorSpec
+from ..runtime.files import whole_folder
+from .checkpoint.config import TEXT, ModelConfig, TextConfig
+from .checkpoint.reader import Checkpoint, read_checkpoint
+from .graph.fp16 import to_fp16
+from .graph.trace import OPSETS, trace
 from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from .probe_inputs import ProbeInputs, example
 from .stages import Stage, stages
-from .trace import OPSETS, trace
 from .verify import BOUNDS, Case, Row, compare, grid, reference
 
 DEFAULT_STEPS = (1, 3, 5, 7)
@@ -80,12 +80,12 @@ def export_bundle(
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
 
     ``config`` is the official YAML file; without it the networks are derived from the tensors.
-    ``fp16`` makes weights and activations float16 (see export/half.py), ``opset`` is 23 or 18.
+    ``fp16`` makes weights and activations float16 (see export/graph/fp16.py), ``opset`` is 23 or 18.
     Every stage is run by ONNX Runtime against torch, the denoiser at each time that the step
     counts in ``steps`` use; ``verify=False`` leaves that out. ``prompt`` is folded in; one other
     than the default and '' needs ``tokenizer``, a folder with a CLIP tokenizer.
 
-    Raises CheckpointError, HalfError or VerificationError (a stage over its bound), ValueError for
+    Raises CheckpointError, Fp16Error or VerificationError (a stage over its bound), ValueError for
     a wrong argument and FileExistsError where ``out`` exists and ``overwrite`` is not set. Whatever
     is raised, ``out`` is left as it was.
     """
@@ -121,10 +121,10 @@ def _export(
 ) -> Manifest:
     records: dict[str, StageRecord] = {}
     rows: list[Row] = []
-    chain = Chain(source.config, times)
+    probes = ProbeInputs(source.config, times)
     for stage in stages(source.shares_encoder):
         path = folder / f"{stage.name}.onnx"
-        network, cases = _run_torch(stage, source, embedded, chain, options, progress)
+        network, cases = _run_torch(stage, source, embedded, probes, options, progress)
         records[stage.name] = _write(stage, network, source.config, path, options, progress)
         del network
         gc.collect()
@@ -161,19 +161,19 @@ def _run_torch(
     stage: Stage,
     source: Checkpoint,
     embedded: torch.Tensor,
-    chain: Chain,
+    probes: ProbeInputs,
     options: Options,
     progress: Progress,
 ) -> tuple[nn.Module, list[Case]]:
     """The network, and what it gives for the inputs that the file is verified on."""
-    runs = chain.runs(stage) if options.verify else []
+    runs = probes.runs(stage) if options.verify else []
     with progress.phase(f"{stage.name}: running torch", len(runs)) as advance:
         network = stage.build(source, embedded)
         cases = []
         for inputs, time in runs:
             cases.append(reference(stage, network, inputs, time))
             advance(1)
-    chain.follow(cases)
+    probes.follow(cases)
     return network, cases
 
 
@@ -189,7 +189,7 @@ def _write(
     with progress.phase(f"{stage.name}: tracing"):
         model = trace(stage, network, example(stage, config), options.opset)
         if options.precision == "fp16":
-            to_half(model)
+            to_fp16(model)
     with progress.phase(f"{stage.name}: writing", len(model.graph.initializers)) as advance:
         ir.save(
             model, path, external_data=f"{path.name}.data", callback=lambda tensor, info: advance(1)
@@ -198,7 +198,7 @@ def _write(
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """The seams as the manifest records them; all are float32."""
+    """The inputs and outputs as the manifest records them; all are float32."""
     return tuple(
         TensorSpec(
             str(value.name),

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.bundle import CONDITION as CONDITION_STAGE
-from .checkpoint import Checkpoint
-from .config import CONDITION, CONTROL, RESTORER, UNET, VAE
+from .checkpoint.config import CONDITION, CONTROL, RESTORER, UNET, VAE
+from .checkpoint.reader import Checkpoint
 from .networks.autoencoder import Condition, Decoder, Encoder, autoencoder, vae_state
 from .networks.denoiser import denoiser
 from .networks.restorer import Restorer, new_restorer

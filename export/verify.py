@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..runtime.agreement import relative_error
-from ..runtime.devices import load_engine
-from ..runtime.engine import EngineError
+from ..runtime.engines.device import load_engine
+from ..runtime.engines.engine import EngineError
+from ..runtime.engines.tensorrt.verify import relative_error
 from ..solvers import NoiseLevels, released_schedule
 from .errors import VerificationError
 from .stages import Arrays, Stage

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle import BundleError
-    from .engine import EngineError
+    from .engines.engine import EngineError
     from .pipeline import Pipeline, load_pipeline
 
 __all__ = ["BundleError", "EngineError", "Pipeline", "load_pipeline"]
 
-_HOMES = {"BundleError": "bundle", "EngineError": "engine"}
+_HOMES = {"BundleError": "bundle", "EngineError": "engines.engine"}
 
 
 def __getattr__(name: str) -> Any:

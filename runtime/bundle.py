@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from ..solvers import NoiseLevels, released_schedule
-from .atomic import write_whole
-from .engine import TensorSpec, one_line
+from .engines.engine import TensorSpec, one_line
+from .files import write_whole
 
 MANIFEST = "manifest.json"
 DEMO = Path(__file__).parent / "demo"
-"""The bundle that is built in: a small model, trained by ``dossr.export.demo``."""
+"""The bundle that is built in: a small model, trained by ``dossr.export.demo_training``."""
 
 FORMAT_VERSION = 1
 REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
@@ -28,7 +28,7 @@ CONDITION = "condition"  # the stage that exists only where cond_encoder has wei
 
 
 SCALE = 4
-"""How many times larger the networks make a picture."""
+"""How many times larger the networks make an image."""
 
 LATENT_MULTIPLE = 8
 """Latent sides are multiples of this in every model: SD's UNet halves them three times."""
@@ -89,14 +89,14 @@ class Manifest:
 
     checkpoint_sha256: _Text
     precision: Precision
-    """Of weights and activations; the seams are float32 in both."""
+    """Of weights and activations; inputs and outputs are float32 in both."""
 
     opset: _Positive
     prompt: _Text
     latent_scale: Annotated[float, Meta(gt=0.0, le=1e6)]
     latent_channels: _Positive
     vae_factor: _Positive
-    """How many times smaller a latent's sides are than the picture's."""
+    """How many times smaller a latent's sides are than the image's."""
 
     size_multiple: _Positive
     """LR sides are padded to a multiple of this."""
@@ -242,7 +242,7 @@ def _channels(spec: TensorSpec) -> int | str:
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Raise ValueError where pictures cannot be padded so that the latents fit the networks."""
+    """Raise ValueError where images cannot be padded so that the latents fit the networks."""
     factor, multiple = manifest.vae_factor, manifest.size_multiple
     if factor & (factor - 1):
         raise ValueError(f"vae_factor must be a power of two, got {factor}")

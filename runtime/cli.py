@@ -1,4 +1,4 @@
-"""``dossr-run``: upscale picture files and folders."""
+"""``dossr-run``: upscale image files and folders."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from .atomic import remove_leftovers
 from .bundle import DEMO, BundleError
-from .command import Command, say
-from .devices import DEVICES
-from .profiles import SETTINGS, parse_options
-from .tiles import TILE, Tiling
+from .engines.device import DEVICES
+from .engines.tensorrt.profiles import SETTINGS, parse_options
+from .files import remove_leftovers
+from .terminal import Command, say
+from .tiling import TILE, Tiling
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -38,7 +38,7 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and the file to write."""
+    """One image to read and the file to write."""
 
     source: Path
     target: Path
@@ -53,7 +53,7 @@ class Job:
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
               help="Where the networks run.")  # fmt: skip
 @click.option("--low-memory", is_flag=True,
-              help="Hold one network at a time; each is loaded anew for every picture.")  # fmt: skip
+              help="Hold one network at a time; each is loaded anew for every image.")  # fmt: skip
 @click.option("--engine", "engine", multiple=True, metavar="SETTING",
               help=f"How TensorRT builds engines: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
@@ -61,13 +61,13 @@ class Job:
 @click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True,
               help="Order of the solver; 1 is advised from 10 steps on.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=42, show_default=True,
-              help="Noise seed, the same for every picture.")  # fmt: skip
+              help="Noise seed, the same for every image.")  # fmt: skip
 @click.option("--scale", type=click.FloatRange(1, 4), default=4, show_default=True,
               help="Size of the result. The network gives 4; less is reduced from that.")  # fmt: skip
 @click.option("--color-fix", type=click.Choice(["wavelet", "adain", "none"]), default="wavelet",
               show_default=True, help="How the colours of the input are brought back.")  # fmt: skip
 @click.option("--tile", type=click.IntRange(0), default=TILE, show_default=True,
-              help="Side of the tiles that larger pictures are cut into, in pixels of the input: smaller "
+              help="Side of the tiles that larger images are cut into, in pixels of the input: smaller "
               "ones take less memory. 0: not cut; memory then grows with the square of the area.")  # fmt: skip
 @click.option("--overlap", type=click.IntRange(0),
               help="How far the sampler's tiles overlap, in pixels of the input; less is faster.  "
@@ -79,7 +79,7 @@ class Job:
               help="Refuse larger inputs, in pixels (width times height), before anything is decoded.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--skip-existing", is_flag=True,
-              help="Leave out pictures whose output exists: goes on with a broken-off run.")  # fmt: skip
+              help="Leave out images whose output exists: goes on with a broken-off run.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
 @click.version_option(__version__, prog_name="dossr-run")
 def main(
@@ -102,14 +102,14 @@ def main(
     skip_existing: bool,
     as_json: bool,
 ) -> None:
-    """Upscale pictures four times with a DoSSR bundle.
+    """Upscale images four times with a DoSSR bundle.
 
     Without --bundle a small demo model runs, which shows that everything works and is far from the
     released model's quality.
 
-    INPUT is a picture file or a folder, which is searched with its subfolders. Transparency, grey,
+    INPUT is an image file or a folder, which is searched with its subfolders. Transparency, grey,
     the colour profile and the orientation are kept. Results in a folder are PNG files under the
-    names of their sources. Pictures of any size: what is larger than a tile is sampled in tiles
+    names of their sources. Images of any size: what is larger than a tile is sampled in tiles
     that overlap and are blended at every step.
 
     \b
@@ -118,7 +118,7 @@ def main(
       dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
       dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --engine level=5
 
-    Exit code: 0 all done, 1 some pictures failed (each is named), 2 wrong use.
+    Exit code: 0 all done, 1 some images failed (each is named), 2 wrong use.
     """
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
@@ -167,7 +167,7 @@ def main(
 
 def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
     """What to read and where to write it. Raises UsageError where two would be one file."""
-    from .files import is_writable_name
+    from .images.files import is_writable_name
 
     if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
         if not is_writable_name(output):
@@ -179,7 +179,7 @@ def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
         raise click.UsageError(f"{output} must be a folder for these inputs, and it is a file")
     jobs: dict[Path, Job] = {}
     for path in inputs:
-        for file, relative in _pictures(path, output.resolve()):
+        for file, relative in _images(path, output.resolve()):
             target = output / relative.with_suffix(".png")
             if target in jobs:
                 raise click.UsageError(
@@ -187,13 +187,13 @@ def _jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
                 )
             jobs[target] = Job(file, target)
     if not jobs:
-        raise click.UsageError(f"no pictures in {', '.join(map(str, inputs))}")
+        raise click.UsageError(f"no images in {', '.join(map(str, inputs))}")
     return list(jobs.values())
 
 
-def _pictures(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+def _images(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     """The files that an input stands for, and where they lie in it; none of an output inside it."""
-    from .files import is_picture_name
+    from .images.files import is_image_name
 
     if path.is_file():
         yield path, Path(path.name)
@@ -202,7 +202,7 @@ def _pictures(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     is_inside = output != root and output.is_relative_to(root)
     for file in sorted(_walk(path)):
         written = is_inside and file.resolve().is_relative_to(output)
-        if not written and (file.is_dir() or (file.is_file() and is_picture_name(file))):
+        if not written and (file.is_dir() or (file.is_file() and is_image_name(file))):
             yield file, file.relative_to(path.parent if file == path else path)
 
 
@@ -234,7 +234,7 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
 def _open(
     bundle: Path | None, device: str, low_memory: bool, settings: Sequence[str]
 ) -> "Pipeline":
-    from .engine import EngineError
+    from .engines.engine import EngineError
     from .pipeline import load_pipeline
 
     try:
@@ -262,22 +262,20 @@ def _open(
 def _upscale(
     pipeline: "Pipeline", job: Job, files: FileOptions, settings: dict[str, Any], label: str
 ) -> dict[str, Any]:
-    """One picture from file to file: what came of it, for people and for --json."""
-    from .engine import EngineError
-    from .files import PictureError, check_writable, read_picture, write_picture
+    """One image from file to file: what came of it, for people and for --json."""
+    from .engines.engine import EngineError
+    from .images.files import ImageError, check_writable, read_image, write_image
 
     began = time.perf_counter()
     try:
-        picture = read_picture(job.source, files.max_pixels)
-        check_writable(job.target, picture, files.scale)
+        image = read_image(job.source, files.max_pixels)
+        check_writable(job.target, image, files.scale)
         if not files.overwrite and job.target.exists():
-            raise PictureError(f"{job.target} appeared meanwhile, and is left as it is")
+            raise ImageError(f"{job.target} appeared meanwhile, and is left as it is")
         with _progress(label) as progress:
-            pixels = pipeline.upscale(picture.pixels, progress=progress, **settings)
-        width, height = write_picture(
-            job.target, pixels, picture, files.scale, replace=files.overwrite
-        )
-    except PictureError as error:
+            pixels = pipeline.upscale(image.pixels, progress=progress, **settings)
+        width, height = write_image(job.target, pixels, image, files.scale, replace=files.overwrite)
+    except ImageError as error:
         return {"input": str(job.source), "error": str(error)}
     except (BundleError, EngineError) as error:  # with --low-memory they are opened only now
         return {"input": str(job.source), "error": f"{job.source}: {error}"}

@@ -18,10 +18,10 @@ from typing import Any
 import click
 
 from .. import __version__
-from .command import Command
-from .devices import DEVICES
-from .gpu import Gpu, GpuError, Jetson, find_gpu, find_jetson
-from .trtfacts import best_opset, refusal
+from .engines.device import DEVICES
+from .engines.tensorrt.support import best_opset, refusal
+from .hardware import Gpu, GpuError, Jetson, find_gpu, find_jetson
+from .terminal import Command
 
 _PATIENCE = 60  # seconds for one device: the first start of a GPU's libraries is slow
 _KNOWN = re.compile(r"(numpy|onnxruntime|cupy|tensorrt|polygraphy|nvidia-cu|torch$)")
@@ -194,13 +194,15 @@ def mismatches(packages: Mapping[str, str], gpu: Gpu | None, jetson: Jetson | No
 
 def probe(name: str) -> None:
     """Try a device in this process and print what came of it, as JSON; for ``examine`` only."""
-    from .devices import load_device
+    from .engines.device import load_device
 
     result: dict[str, Any] = {}
     try:
         load_device(name)
         if name == "cpu":
-            from .ort import providers  # with what the first network would import
+            from .engines.onnxruntime.session import (
+                providers,  # with what the first network would import
+            )
 
             result["providers"] = providers()
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""From a picture to a picture four times as large."""
+"""From an image to an image four times as large."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..solvers import Schedule, StepWeights, dos_sde_weights, released_schedule
+from ..solvers import Schedule, StepCoefficients, dos_sde_coefficients, released_schedule
 from .bundle import CONDITION, DEMO, SCALE, BundleError, Manifest, StageRecord, open_bundle
-from .color import COLOR_FIXES, ColorFix
-from .devices import Device, Host, load_device
-from .engine import Array, Engine, EngineError, check_output
-from .onebyone import OneByOne, Visitor
-from .padding import pad_to_multiple
-from .profiles import BuildOptions
+from .engines.device import Device, Host, load_device
+from .engines.engine import Array, Engine, EngineError, check_output
+from .engines.lazy import EngineSlot, LazyEngine
+from .engines.tensorrt.profiles import BuildOptions
+from .images.color import COLOR_FIXES, ColorFix
+from .images.padding import pad_to_multiple
 from .sampling import Observe, draw_noise, sample
-from .tiles import TILE, TiledEngine, Tiling
+from .tiling import TILE, TiledEngine, Tiling
 
 Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 Progress = Callable[[int, int], None]
@@ -36,7 +36,7 @@ def load_pipeline(
 ) -> "Pipeline":
     """Open a bundle for upscaling; without one, the small demo model that is built in.
 
-    ``low_memory`` holds one network at a time, and loads each anew for every picture. ``build``:
+    ``low_memory`` holds one network at a time, and loads each anew for every image. ``build``:
     how TensorRT builds engines, for that device only.
 
     Checks the manifest and the SHA-256 of every file first. Raises BundleError where they do not
@@ -44,7 +44,7 @@ def load_pipeline(
     """
     opened = open_bundle(DEMO if bundle is None else Path(bundle))
     place = load_device(device, build)
-    one_by_one = OneByOne()
+    slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():
         open_stage = partial(_open_stage, place, opened.path(name), record)
@@ -52,7 +52,7 @@ def load_pipeline(
             inputs, outputs = (
                 {s.name: s for s in specs} for specs in (record.inputs, record.outputs)
             )
-            stages[name] = Visitor(one_by_one, open_stage, inputs, outputs)
+            stages[name] = LazyEngine(slot, open_stage, inputs, outputs)
         else:
             stages[name] = open_stage()
     return Pipeline(stages, opened.manifest, place)
@@ -60,8 +60,8 @@ def load_pipeline(
 
 def _open_stage(place: Device, path: Path, record: StageRecord) -> Engine:
     engine = place.open(path)
-    seams = (*engine.inputs.values(), *engine.outputs.values())
-    if seams != (*record.inputs, *record.outputs):
+    signature = (*engine.inputs.values(), *engine.outputs.values())
+    if signature != (*record.inputs, *record.outputs):
         raise BundleError(
             f"{path} has not the inputs and outputs that the manifest says; "
             "export the checkpoint again"
@@ -95,22 +95,22 @@ class Pipeline:
         observe: Observe | None = None,
         progress: Progress | None = None,
     ) -> Image:
-        """The picture four times as large: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sRGB.
+        """The image four times as large: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sRGB.
 
         ``steps`` (1 to 499) network evaluations with the solver of ``order`` 1, 2 or 3. The noise
         is made of ``seed`` (0 or more), or given: ``steps + 2`` float32 arrays of shape
         (1, latent channels, height, width), in the order posterior, start, one per step; height and
-        width are those of the latent of the padded picture (see ``latent_shape``). ``schedule``
+        width are those of the latent of the padded image (see ``latent_shape``). ``schedule``
         takes the place of the released one; it must have as many steps.
 
-        A picture with a side above ``tile`` LR pixels is cut into tiles of that size, each network
-        runs on one after the other, and memory grows with the picture's area, not its square. The
+        An image with a side above ``tile`` LR pixels is cut into tiles of that size, each network
+        runs on one after the other, and memory grows with the image's area, not its square. The
         denoiser's tiles overlap by ``overlap`` LR pixels, half a tile unless told, and their
         predictions are blended at every step (Mixture of Diffusers, Barbero Jimenez 2023); it gets
         ``batch`` tiles at once. ``tile`` and ``overlap`` are multiples of the manifest's size multiple;
-        with ``tile`` 0 nothing is cut. The noise is that of the whole picture, tiles or not.
+        with ``tile`` 0 nothing is cut. The noise is that of the whole image, tiles or not.
 
-        ``observe(name, array)`` sees every intermediate, float32: of the padded picture
+        ``observe(name, array)`` sees every intermediate, float32: of the padded image
         ``restored``, ``hint``, ``x_lr``, per step ``x``, ``eps``, ``x0``, then ``latent`` and
         ``decoded`` (nominally in [0, 1]); at last ``image``, (1, 3, 4h, 4w) after the colour fix
         and the crop, in [0, 1]. The arrays are those of the device: on a GPU they are CuPy's, and
@@ -125,19 +125,19 @@ class Pipeline:
         schedule = schedule or released_schedule(steps, self.manifest.schedule)
         if schedule.steps != steps:
             raise ValueError(f"the schedule must have {steps} steps, got {schedule.steps}")
-        weights = dos_sde_weights(schedule, order)
+        coefficients = dos_sde_coefficients(schedule, order)
         tiling = Tiling(tile, overlap, batch)
         tiling.check(self.manifest.size_multiple)
         shape = self.latent_shape(lr.shape[0], lr.shape[1])
         drawn = draw_noise(seed, steps, shape) if noise is None else _checked(noise, steps, shape)
         with self.device.active():
             return self._upscale(
-                lr, schedule, weights, drawn, COLOR_FIXES[color_fix], tiling,
+                lr, schedule, coefficients, drawn, COLOR_FIXES[color_fix], tiling,
                 observe or _ignore, progress or _ignore,
             )  # fmt: skip
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """The shape of each noise array for an LR picture of this size."""
+        """The shape of each noise array for an LR image of this size."""
         multiple, factor = self.manifest.size_multiple, self.manifest.vae_factor
         rows, columns = (
             -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
@@ -147,7 +147,7 @@ class Pipeline:
     def _tiled(
         self, height: int, width: int, tiling: Tiling, steps: int, progress: Progress
     ) -> dict[str, Engine]:
-        """The stages for one padded picture of this size, each with the tiles that it is run on.
+        """The stages for one padded image of this size, each with the tiles that it is run on.
 
         Tells ``progress`` of all runs to come.
         """
@@ -174,26 +174,26 @@ class Pipeline:
         self,
         lr: Image,
         schedule: Schedule,
-        weights: Sequence[StepWeights],
+        coefficients: Sequence[StepCoefficients],
         drawn: Array,
         color_fix: ColorFix,
         tiling: Tiling,
         observe: Observe,
         progress: Progress,
     ) -> Image:
-        """What ``upscale`` promises: the picture and the noise go up once, the result comes down."""
+        """What ``upscale`` promises: the image and the noise go up once, the result comes down."""
         noise = self.device.upload(drawn)
         image = self.device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
         image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
         height, width = image.shape[2], image.shape[3]
-        stages = self._tiled(height, width, tiling, len(weights), progress)
+        stages = self._tiled(height, width, tiling, len(coefficients), progress)
         restored = stages["restorer"].run(lr=image)["restored"]
         observe("restored", restored)
         check_output("restorer", restored, (1, 3, height * SCALE, width * SCALE))
         x_lr, hint = _encode(stages, restored, noise[0], observe)
         x_lr_weight, noise_weight = schedule.start
         x = x_lr * x_lr_weight + noise[1] * noise_weight
-        x = sample(stages["denoiser"], self.device, weights, x, x_lr, hint, noise[2:], observe)
+        x = sample(stages["denoiser"], self.device, coefficients, x, x_lr, hint, noise[2:], observe)
         observe("latent", x)
         decoded = stages["decoder"].run(x=x)["image"]
         check_output("decoder", decoded, restored.shape)

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..solvers import StepWeights
-from .devices import Device
-from .engine import Array, Engine, check_output
+from ..solvers import StepCoefficients
+from .engines.device import Device
+from .engines.engine import Array, Engine, check_output
 
 Observe = Callable[[str, Array], None]
 
 
 def draw_noise(seed: int, steps: int, shape: tuple[int, ...]) -> Array:
-    """Every draw of one picture: posterior, start, then one per step; standard normal float32.
+    """Every draw of one image: posterior, start, then one per step; standard normal float32.
 
     The shape is (steps + 2, *shape). From NumPy's Philox on the host, so a seed means the same
-    picture on every backend.
+    image on every backend.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     return generator.standard_normal((steps + 2, *shape), dtype=np.float32)
@@ -24,7 +24,7 @@ def draw_noise(seed: int, steps: int, shape: tuple[int, ...]) -> Array:
 def sample(
     denoiser: Engine,
     device: Device,
-    weights: Sequence[StepWeights],
+    coefficients: Sequence[StepCoefficients],
     x: Array,
     x_lr: Array,
     hint: Array,
@@ -37,8 +37,8 @@ def sample(
     of each step.
     """
     older: tuple[Array, ...] = ()
-    kept = max(len(row.x0) for row in weights) - 1
-    for row, z in zip(weights, noise, strict=True):
+    kept = max(len(row.x0) for row in coefficients) - 1
+    for row, z in zip(coefficients, noise, strict=True):
         observe("x", x)
         time = np.full(x.shape[0], row.time, np.float32, like=x)
         eps = denoiser.run(x=x, hint=hint, time=time)["eps"]

@@ -1,5 +1,11 @@
-"""Schedules, closed-form solver weights and the solver step of DoSSR. NumPy only."""
+"""Schedules, closed-form solver coefficients and the solver step of DoSSR. NumPy only."""
 
+from .coefficients import (
+    StepCoefficients,
+    dos_sde_coefficients,
+    interpolating_coefficients,
+    taylor_coefficients,
+)
 from .schedule import (
     NoiseLevels,
     Schedule,
@@ -9,19 +15,18 @@ from .schedule import (
     shifted_schedule,
 )
 from .step import predict_x0, step
-from .weights import StepWeights, dos_sde_weights, interpolating_weights, taylor_weights
 
 __all__ = [
     "NoiseLevels",
     "Schedule",
-    "StepWeights",
+    "StepCoefficients",
     "ddpm_schedule",
-    "dos_sde_weights",
-    "interpolating_weights",
+    "dos_sde_coefficients",
+    "interpolating_coefficients",
     "predict_x0",
     "released_schedule",
     "released_shift",
     "shifted_schedule",
     "step",
-    "taylor_weights",
+    "taylor_coefficients",
 ]

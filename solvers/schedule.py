@@ -96,7 +96,7 @@ class Schedule:
 
     @property
     def start(self) -> tuple[float, float]:
-        """Weights of x_lr and of the noise in the first state (Algorithms 1 to 3, line 1).
+        """Coefficients of x_lr and of the noise in the first state (Algorithms 1 to 3, line 1).
 
         The released sampler takes eta as 1 at the start, although it is 1 - 2.5e-6. Without any
         domain shift (DDPM) the start is noise alone.

@@ -1,4 +1,4 @@
-"""Fixtures: golden data, formula checkpoints, exported bundles, and a bundle of toy networks.
+"""Fixtures: golden data, synthetic checkpoints, exported bundles, and a bundle of toy networks.
 
 Tests may run in several processes (pytest -n 2). Each is then given a core of its own, since torch
 and ONNX Runtime would otherwise use all of them in each, and what takes long to make is shared.
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, sha256
-from dossr.runtime.engine import TensorSpec
+from dossr.runtime.engines.engine import TensorSpec
 from dossr.solvers import NoiseLevels
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,10 +47,10 @@ def golden():
 
 @pytest.fixture(scope="session")
 def tiny_state():
-    """The formula weights of the tiny model; cond_encoder and VAE encoder differ."""
-    from dossr.export.formula import formula_state
+    """The synthetic weights of the tiny model; cond_encoder and VAE encoder differ."""
+    from dossr.export.checkpoint.synthetic import synthetic_state
 
-    return formula_state(json.loads((GOLDEN / "tiny_layout.json").read_text()))
+    return synthetic_state(json.loads((GOLDEN / "tiny_layout.json").read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def checkpoints(common, tiny_state):
     """Files with the tiny model's weights: separate encoders (bare), shared ones (state_dict)."""
     import torch
 
-    from dossr.export.formula import formula_state
+    from dossr.export.checkpoint.synthetic import synthetic_state
 
     folder = common / "checkpoints"
     with FileLock(common / "checkpoints.lock"):
@@ -66,7 +66,7 @@ def checkpoints(common, tiny_state):
             folder.mkdir()
             torch.save(tiny_state, folder / "separate.ckpt")
             shapes = {name: tensor.shape for name, tensor in tiny_state.items()}
-            shared = formula_state(shapes, shared_encoder=True)
+            shared = synthetic_state(shapes, shared_encoder=True)
             renamed = {f"module.{name}": tensor for name, tensor in shared.items()}
             torch.save({"state_dict": renamed, "epoch": 3}, folder / "shared.ckpt")
     return folder
@@ -97,7 +97,7 @@ def golden_errors():
 
 @pytest.fixture(scope="session")
 def toy_bundle(tmp_path_factory):
-    """A bundle of toy networks with the real seams: enlarge, shrink, scale, enlarge."""
+    """A bundle of toy networks with the real inputs and outputs: enlarge, shrink, scale, enlarge."""
     return _toy_bundle(tmp_path_factory.mktemp("toy") / "bundle")
 
 
@@ -113,7 +113,7 @@ def _relative(result, expected):
 
 
 def _errors(bundle, data, order, color_fix):
-    """The relative error of each intermediate against a golden file, and the 8-bit picture's."""
+    """The relative error of each intermediate against a golden file, and the 8-bit image's."""
     seen = {}
     hr = load_pipeline(bundle).upscale(
         data["lr"],

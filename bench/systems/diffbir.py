@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 from ...export.networks.text import tokenize
 from ...solvers import NoiseLevels
-from . import sd
+from .networks import sd
+from .networks.swinir import SwinIR, SwinIRConfig
 from .post import wavelet
 from .samplers import SpacedDDPM, spaced_times
-from .swinir import SwinIR, SwinIRConfig
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
 STEPS = 50

@@ -5,14 +5,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ...export.config import ModelConfig
+from ...export.checkpoint.config import ModelConfig
 from ...export.networks.denoiser import fold_prompt, new_denoiser
 from ...export.networks.text import DEFAULT_PROMPT, tokenize
 from ...runtime.bundle import SCALE
-from ...solvers import dos_sde_weights, predict_x0, released_schedule, step
-from . import sd
+from ...solvers import dos_sde_coefficients, predict_x0, released_schedule, step
 from .gan import PARAMETERS as RRDBNET_PARAMETERS
 from .gan import restorer
+from .networks import sd
 from .post import wavelet
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
@@ -98,7 +98,7 @@ def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Nois
     shift, spread = schedule.start
     x = shift * x_lr + spread * noise.normal(*mean.shape)
     history: list[Tensor] = []
-    for row in dos_sde_weights(schedule, ORDER):
+    for row in dos_sde_coefficients(schedule, ORDER):
         time = torch.full((1,), float(row.time), device=lr.device)
         controls = call("control", x=x, hint=hint, time=time, context=context)
         (eps,) = call("unet", x=x, time=time, context=context, **sd.named(controls))

@@ -5,9 +5,9 @@ from functools import partial
 
 from torch import Tensor
 
-from ...export.config import RestorerConfig
+from ...export.checkpoint.config import RestorerConfig
 from ...export.networks.restorer import new_restorer
-from .sd import widths
+from .networks.sd import widths
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
 PARAMETERS = 16.697987

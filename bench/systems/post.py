@@ -1,4 +1,4 @@
-"""What the official scripts do to a picture after its decoder, on the device."""
+"""What the official scripts do to an image after its decoder, on the device."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """ResShift: diffusion from the low-resolution latent to the high-resolution one in 15 steps.
 
 The state at time t is x0 + eta[t] * (x_lr - x0) + kappa * sqrt(eta[t]) * noise, where x_lr is the latent
-of the enlarged picture ("ResShift", Yue et al. 2023). The first state takes eta as 1.
+of the enlarged image ("ResShift", Yue et al. 2023). The first state takes eta as 1.
 """
 
 import math
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .swin_unet import SwinUnet, SwinUnetConfig
+from .networks.swin_unet import SwinUnet, SwinUnetConfig
+from .networks.vq import VQ_FACTOR, VqConfig, VqDecoder, VqEncoder, vq_model
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
-from .vq import VQ_FACTOR, VqConfig, VqDecoder, VqEncoder, vq_model
 
 STEPS = 15
 KAPPA = 2.0
@@ -26,7 +26,7 @@ _UNET = SwinUnetConfig(3, channels=(160, 320, 320, 640), blocks=2, swin=192, hea
 _VQ = VqConfig(3, channels=(128, 256, 512), blocks=2, codes=8192)
 
 # One latent channel, so that 4096 codes lie closer together than a tolerance of 1e-3 can tell: where
-# two backends break a tie differently, the picture hardly moves. Between few codes, or in three
+# two backends break a tie differently, the image hardly moves. Between few codes, or in three
 # dimensions, one pixel on the other side of a boundary would move it by more than that.
 _REDUCED_UNET = SwinUnetConfig(1, channels=(32, 32, 64, 64), blocks=1, swin=32, heads=2)
 _REDUCED_VQ = VqConfig(1, channels=(32, 32, 64), blocks=1, codes=4096)

@@ -1,13 +1,13 @@
-"""SeeSR: tags name what is in the picture, guidance pushes towards them, 50 DDPM steps."""
+"""SeeSR: tags name what is in the image, guidance pushes towards them, 50 DDPM steps."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...solvers import NoiseLevels
-from . import ram, sd
-from . import seesr_networks as networks
 from .diffbir import enlarge
+from .networks import ram, sd
+from .networks import seesr as networks
 from .post import adain
 from .samplers import TRAIN_STEPS, SpacedDDPM
 from .system import Call, Component, Noise, Published, System
@@ -71,7 +71,7 @@ def guided(eps: Tensor) -> Tensor:
 def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
     """The released procedure, with prompts that do not depend on the tags.
 
-    Weights that are a formula name no meaningful tags, so the prompts are fixed token ids: ten
+    Synthetic weights name no meaningful tags, so the prompts are fixed token ids: ten
     arbitrary words for the tags before the script's own ending, five for its negative words. The
     latency does not depend on them: every prompt is padded to 77 tokens.
     """

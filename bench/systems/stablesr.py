@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from ...export.networks.text import tokenize
 from ...solvers import NoiseLevels
-from . import cfw, sd
-from . import stablesr_networks as networks
+from .networks import cfw, sd
+from .networks import stablesr as networks
 from .post import adain
 from .samplers import SpacedDDPM, spaced_times
 from .system import Call, Component, Noise, Published, System

@@ -23,7 +23,7 @@ class Input:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is passed at the seam, whatever the precision inside."""
+        """What is passed in or out, whatever the precision inside."""
         return torch.float32 if self.tokens is None else torch.int64
 
 

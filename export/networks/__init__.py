@@ -1,1 +1,1 @@
-"""The networks as torch modules, with the arrays of the runtime's seams as inputs and outputs."""
+"""The networks as torch modules, with the runtime's inputs and outputs."""

@@ -1,11 +1,11 @@
-"""The VAE as two stages, with the ranges and the latent scale of the seams folded in."""
+"""The VAE as two stages, with the ranges and the latent scale of inputs and outputs folded in."""
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor, nn
 
-from ..config import CONDITION, VAE, ModelConfig
+from ..checkpoint.config import CONDITION, VAE, ModelConfig
 
 
 class Encoder(nn.Module):

@@ -11,7 +11,7 @@ from diffusers.loaders.single_file_utils import (
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from ..config import CONTROL, UNET, ModelConfig
+from ..checkpoint.config import CONTROL, UNET, ModelConfig
 
 
 class Denoiser(nn.Module):

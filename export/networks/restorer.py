@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import RestorerConfig
+from ..checkpoint.config import RestorerConfig
 
 _SLOPE = 0.2  # of every LeakyReLU
 _RESIDUAL = 0.2  # share of a dense block's, and of an RRDB's, output that is added to its input

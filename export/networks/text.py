@@ -7,7 +7,7 @@ from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..config import TEXT, TextConfig
+from ..checkpoint.config import TEXT, TextConfig
 
 DEFAULT_PROMPT = "clean, high-resolution, 8k"
 

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from dossr.bench.overhead import instant_pipeline, overhead
 
 
-def test_instant_networks_make_a_picture_of_the_right_size():
+def test_instant_networks_make_an_image_of_the_right_size():
     hr = instant_pipeline(8).upscale(np.zeros((16, 16, 3), np.uint8), steps=2)
     assert (hr.dtype, hr.shape) == (np.uint8, (64, 64, 3))
 
@@ -16,8 +16,8 @@ def test_every_part_is_timed_and_the_sampling_rows_add_up():
     assert result.exit_code == 0
     rows = re.findall(r"^(\D.*?|5 solver steps) {2,}([\d.]+)\s", result.stdout, re.MULTILINE)
     assert [name for name, _ in rows] == [
-        "schedule and weights", "noise", "5 solver steps", "colour fix, wavelet",
-        "whole picture, no colour fix", "whole picture, wavelet", "sampling in all (rows 1 to 3)",
+        "schedule and coefficients", "noise", "5 solver steps", "colour fix, wavelet",
+        "whole image, no colour fix", "whole image, wavelet", "sampling in all (rows 1 to 3)",
     ]  # fmt: skip
     times = [float(value) for _, value in rows]
     assert min(times) > 0

@@ -7,9 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from dossr.export import CheckpointError, HalfError, VerificationError, export_bundle
+from dossr.export import CheckpointError, Fp16Error, VerificationError, export_bundle
+from dossr.export.checkpoint.config import TEXT, Hints, derive_config
 from dossr.export.cli import main
-from dossr.export.config import TEXT, Hints, derive_config
 from dossr.export.exporter import _replacing
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 
@@ -41,7 +41,7 @@ def test_a_stage_over_its_bound_leaves_no_bundle(tmp_path, tiny_state):
 def test_a_weight_beyond_float16_leaves_no_bundle(tmp_path, tiny_state):
     path, name = tmp_path / "model.ckpt", "preprocess_model.conv_first.weight"
     torch.save({**tiny_state, name: tiny_state[name] * 1e6}, path)
-    with pytest.raises(HalfError, match="export without --fp16"):
+    with pytest.raises(Fp16Error, match="export without --fp16"):
         export_bundle(path, tmp_path / "bundle", fp16=True)
     assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dossr.export.config import OFFICIAL
-from dossr.export.formula import formula_state
-from dossr.export.layout import layout
+from dossr.export.checkpoint.config import OFFICIAL
+from dossr.export.checkpoint.layout import layout
+from dossr.export.checkpoint.synthetic import synthetic_state
 
 pytestmark = pytest.mark.full
 
@@ -21,7 +21,7 @@ GIB = 2**30
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("full") / "full.ckpt"
-    torch.save(formula_state(layout(OFFICIAL), shared_encoder=True), path)
+    torch.save(synthetic_state(layout(OFFICIAL), shared_encoder=True), path)
     return path
 
 
@@ -35,7 +35,7 @@ def _export(checkpoint, out, *options):
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-4), ("fp16", 2e-2)])
-def test_the_full_size_bundle_gives_the_references_picture(
+def test_the_full_size_bundle_gives_the_references_image(
     checkpoint, golden, golden_errors, precision, bound
 ):
     out = checkpoint.with_name(precision)

@@ -23,24 +23,24 @@ def _settings(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_exported_networks_give_the_references_pictures(bundles, golden, golden_errors, name):
+def test_the_exported_networks_give_the_references_images(bundles, golden, golden_errors, name):
     bundle = bundles("shared" if "shared" in name else "separate")
     worst, levels, _ = golden_errors(bundle, np.load(golden / f"{name}.npz"), *_settings(name))
     assert {key: error for key, error in worst.items() if not error <= BOUND} == {}
     assert levels <= 1  # the reference truncates to 8 bits, we round
 
 
-def test_the_half_precision_picture_is_within_50_db(bundles, golden, golden_errors):
+def test_the_half_precision_image_is_within_50_db(bundles, golden, golden_errors):
     data = np.load(golden / "tiny_o3_s5_wavelet.npz")
-    pictures = [
+    images = [
         golden_errors(bundles("separate", fp16=fp16), data, 3, "wavelet")[2]
         for fp16 in (False, True)
     ]
-    psnr = -10.0 * np.log10(np.mean((pictures[0] - pictures[1]) ** 2))
+    psnr = -10.0 * np.log10(np.mean((images[0] - images[1]) ** 2))
     assert psnr >= 50.0
 
 
-def test_opset_18_gives_the_same_picture(bundles, golden, golden_errors):
+def test_opset_18_gives_the_same_image(bundles, golden, golden_errors):
     data = np.load(golden / "tiny_o3_s5_wavelet.npz")
     worst, _, _ = golden_errors(bundles("separate", fp16=True, opset=18), data, 3, "wavelet")
     assert worst["latent"] <= 1e-2

@@ -187,7 +187,7 @@ def _versions(rng: random.Random, model: onnx.ModelProto) -> None:
         model.ir_version = rng.choice((0, 1, 2, 3, 99, 1 << 40))
 
 
-def _seam(rng: random.Random, model: onnx.ModelProto) -> None:
+def _spec(rng: random.Random, model: onnx.ModelProto) -> None:
     """Change name, type or shape of an input or output of the graph."""
     value = rng.choice((*model.graph.input, *model.graph.output))
     tensor = value.type.tensor_type
@@ -202,4 +202,4 @@ def _seam(rng: random.Random, model: onnx.ModelProto) -> None:
         tensor.ClearField("shape")
 
 
-_CHANGES = (_location, _location, _tensor, _tensor, _operator, _wires, _nodes, _versions, _seam)
+_CHANGES = (_location, _location, _tensor, _tensor, _operator, _wires, _nodes, _versions, _spec)

@@ -1,4 +1,4 @@
-"""Damaged pictures: read, and what is read is written in every format and read again."""
+"""Damaged images: read, and what is read is written in every format and read again."""
 
 import contextlib
 import random
@@ -13,7 +13,7 @@ from PIL import Image
 from workers import Report
 
 MAX_SIDE = 96
-"""Side in pixels up to which a picture that was read is written."""
+"""Side in pixels up to which an image that was read is written."""
 
 MANY = 1 << 24
 """Pixels above which lack of memory is no fault."""
@@ -30,7 +30,7 @@ class Images:
         _seeds()  # before any worker is forked
 
     def build(self, seed: int, folder: Path) -> str:
-        """Write the damaged picture of a seed; return what it was made of."""
+        """Write the damaged image of a seed; return what it was made of."""
         rng = random.Random(f"image {seed}")
         name, suffix, data = rng.choice(_seeds())
         if rng.random() < 0.05:  # the head of one file and the body of another
@@ -40,20 +40,20 @@ class Images:
         elif rng.random() < 0.02:
             name += SOUND
         else:
-            data = mutate.mutated(rng, data, mutate.PICTURES)
-        (folder / f"picture{suffix}").write_bytes(data)
+            data = mutate.mutated(rng, data, mutate.IMAGES)
+        (folder / f"image{suffix}").write_bytes(data)
         return name
 
     def check(self, seed: int, folder: Path) -> Report:
         what = self.build(seed, folder)
         (path,), report = folder.iterdir(), Report(seed)
         try:
-            picture = subject.read_picture(path)
-        except subject.PictureError as error:
+            image = subject.read_image(path)
+        except subject.ImageError as error:
             report.outcome = "refused"
             report.check_message(error)
             if what.endswith(SOUND) and what.removesuffix(SOUND) not in UNREADABLE:
-                report.fault("a sound picture is refused", f"{what}: {error}")
+                report.fault("a sound image is refused", f"{what}: {error}")
         except MemoryError as error:
             report.outcome = "out of memory"
             if _claimed(path) <= MANY:
@@ -62,39 +62,39 @@ class Images:
             report.foreign("reading", error)
         else:
             report.outcome = "read"
-            if max(picture.pixels.shape[:2]) <= MAX_SIDE:
+            if max(image.pixels.shape[:2]) <= MAX_SIDE:
                 report.outcome = "read and written"
-                _write_all(report, picture, folder, random.Random(seed))
+                _write_all(report, image, folder, random.Random(seed))
         left = sorted(file.name for file in folder.iterdir() if file != path)
         if left:
             report.fault("files are left", left)
         return report
 
 
-def _write_all(report: Report, picture, folder: Path, rng: random.Random) -> None:
-    """Write a picture, enlarged as the pipeline would, in all formats; remove what is written."""
-    large = np.repeat(np.repeat(picture.pixels, 4, axis=0), 4, axis=1)
+def _write_all(report: Report, image, folder: Path, rng: random.Random) -> None:
+    """Write an image, enlarged as the pipeline would, in all formats; remove what is written."""
+    large = np.repeat(np.repeat(image.pixels, 4, axis=0), 4, axis=1)
     scale = rng.choice((1, 1, 1, 1.5, 4)) if large.shape[0] * large.shape[1] < 160**2 else 1
     for suffix in subject.SUFFIXES:
         path = folder / f"out{suffix}"
         try:
-            subject.check_writable(path, picture)
-        except subject.PictureError as error:
+            subject.check_writable(path, image)
+        except subject.ImageError as error:
             report.check_message(error)
             continue
         try:
-            size = subject.write_picture(path, large, picture, scale)
+            size = subject.write_image(path, large, image, scale)
         except Exception as error:
             report.foreign(f"writing {suffix}", error)
         else:
-            _read_again(report, path, size, picture)
+            _read_again(report, path, size, image)
         path.unlink(missing_ok=True)
 
 
 def _read_again(report: Report, path: Path, size: tuple[int, int], source) -> None:
-    """Check that a written file is a picture like its source, of the size that was told."""
+    """Check that a written file is an image like its source, of the size that was told."""
     try:
-        again = subject.read_picture(path)
+        again = subject.read_image(path)
     except Exception as error:
         report.foreign(f"reading the {path.suffix} that was written", error)
         return

@@ -13,7 +13,7 @@ import subject
 from PIL import Image
 from workers import Report
 
-PICTURES = 14
+IMAGES = 14
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 _END_S = 15.0
 """How long a run may take to end once it was asked to."""
@@ -25,7 +25,7 @@ class Kills:
     def __init__(self) -> None:
         shared = Path(os.environ["RELIABILITY_SHARED"])
         self._inputs, self._reference = shared / "in", shared / "reference"
-        for number in range(PICTURES):
+        for number in range(IMAGES):
             path = self._inputs / f"{'ab'[number % 2]}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             side = 12 + number
@@ -34,7 +34,7 @@ class Kills:
         began = time.monotonic()
         done = self._run(self._reference)
         self._seconds = time.monotonic() - began
-        if done.returncode != 0 or len(_files(self._reference)) != PICTURES:
+        if done.returncode != 0 or len(_files(self._reference)) != IMAGES:
             raise RuntimeError(f"dossr-run does not work: {done.stderr}")
 
     def build(self, seed: int, folder: Path) -> str:
@@ -64,7 +64,7 @@ class Kills:
         rng = random.Random(f"kill {seed}")
         number, where = rng.choice(_SIGNALS), rng.random()
         if where < 0.4:
-            return number, 0.0, rng.randint(1, PICTURES)
+            return number, 0.0, rng.randint(1, IMAGES)
         early = where > 0.8  # while modules are imported
         return number, rng.uniform(*((0.03, 0.3) if early else (0.2, 1.0))) * self._seconds, 0
 
@@ -143,7 +143,7 @@ def _wait_for_file(process: subprocess.Popen, out: Path, count: int) -> None:
     while process.poll() is None:
         names = _files(out)
         finished = {name for name in names if not Path(name).name.startswith(".")}
-        if len(finished) >= PICTURES or (len(finished) >= count - 1 and names - finished):
+        if len(finished) >= IMAGES or (len(finished) >= count - 1 and names - finished):
             return
 
 

@@ -73,7 +73,7 @@ class Manifests:
             if not stage:
                 return f"{name} is missing"
             for side in ("inputs", "outputs"):
-                if _seams(stage[side]) != _seams(right[side]):
+                if _specs(stage[side]) != _specs(right[side]):
                     return f"{name}'s {side} are wrong"
             path = bundle / stage["file"]
             if not path.resolve().is_relative_to(bundle.resolve()):
@@ -95,9 +95,9 @@ def open_and_run(report: Report, bundle: Path, low_memory: bool) -> str:
     except Exception as error:
         report.foreign("load_pipeline", error)
         return "fault at opening"
-    picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     try:
-        large = pipeline.upscale(picture, steps=1)
+        large = pipeline.upscale(image, steps=1)
     except _REFUSALS as error:
         report.check_message(error)
         return f"{type(error).__name__} in the run"
@@ -122,5 +122,5 @@ def _schedule_misfit(schedule: Any) -> str | None:
     return None if 0 < start <= end < 1 else "schedule's levels are wrong"
 
 
-def _seams(seams: Any) -> list[tuple]:
-    return [(seam["name"], seam["dtype"], list(seam["shape"])) for seam in seams]
+def _specs(signature: Any) -> list[tuple]:
+    return [(tensor["name"], tensor["dtype"], list(tensor["shape"])) for tensor in signature]

@@ -121,7 +121,7 @@ def change_tags(rng: random.Random, data: bytes) -> bytes:
 
 
 ANY = (flip_bits, change_bytes, cut, remove, insert, repeat, swap, fill, change_number)
-PICTURES = (*ANY, change_number, change_chunks, change_chunks, change_tags, change_tags)
+IMAGES = (*ANY, change_number, change_chunks, change_chunks, change_tags, change_tags)
 
 
 def _span(rng: random.Random, data: bytes) -> tuple[int, int]:

@@ -36,7 +36,7 @@ class Result:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--images", type=click.IntRange(0), default=60000, help="Damaged pictures.")
+@click.option("--images", type=click.IntRange(0), default=60000, help="Damaged images.")
 @click.option("--manifests", type=click.IntRange(0), default=3500, help="Damaged bundles.")
 @click.option("--graphs", type=click.IntRange(0), default=440, help="Damaged networks.")
 @click.option("--kills", type=click.IntRange(0), default=80, help="Runs that are killed.")
@@ -51,7 +51,7 @@ class Result:
 @click.option("--json", "as_json", type=click.Path(path_type=Path, dir_okay=False),
               help="File for counts and faults.")  # fmt: skip
 def main(images, manifests, graphs, kills, only, count, jobs, seed, folder, as_json) -> None:
-    """Try dossr with damaged pictures, bundles and networks, and with killed runs.
+    """Try dossr with damaged images, bundles and networks, and with killed runs.
 
     Prints cases, outcomes and faults. Exit code: 0 no faults, 1 faults, 2 wrong use.
     """

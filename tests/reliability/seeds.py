@@ -1,4 +1,4 @@
-"""Small sound pictures of every format and mode that can be read, made at run time."""
+"""Small sound images of every format and mode that can be read, made at run time."""
 
 import io
 import os
@@ -63,9 +63,7 @@ def _all_seeds() -> list[tuple[str, str, bytes]]:
     for kind, mode, options, name in _wanted():
         stream = io.BytesIO()
         try:
-            _picture(mode, *((24, 17) if len(seeds) % 3 else (33, 40))).save(
-                stream, kind, **options
-            )
+            _image(mode, *((24, 17) if len(seeds) % 3 else (33, 40))).save(stream, kind, **options)
         except (ValueError, OSError, KeyError, RuntimeError):
             continue  # a combination, or a codec, that this build has not
         seeds.append((f"{kind} {mode} {name}".strip(), _suffix(kind), stream.getvalue()))
@@ -90,14 +88,14 @@ def _wanted() -> Iterator[tuple[str, str, dict, str]]:
     for mode in ("L", "RGB"):
         yield "TIFF", mode, {"big_tiff": True}, "big"
     for kind in ("PNG", "WEBP", "GIF", "AVIF"):
-        frames = [_picture("RGB", 24, 17) for _ in range(2)]
+        frames = [_image("RGB", 24, 17) for _ in range(2)]
         yield kind, "RGB", {"save_all": True, "append_images": frames}, "animated"
     for kind, mode, value in (("PNG", "P", 3), ("PNG", "L", 9), ("PNG", "RGB", (0, 0, 0))):
         yield kind, mode, {"transparency": value}, "with a transparent colour"
 
 
 def _several(kind: str) -> dict:
-    return {"save_all": True, "append_images": [_picture("RGB", 24, 17)]} if kind == "MPO" else {}
+    return {"save_all": True, "append_images": [_image("RGB", 24, 17)]} if kind == "MPO" else {}
 
 
 def _metadata(kind: str) -> dict:
@@ -114,7 +112,7 @@ def _metadata(kind: str) -> dict:
     return {**metadata, "exif": exif.tobytes()}
 
 
-def _picture(mode: str, width: int, height: int) -> Image.Image:
+def _image(mode: str, width: int, height: int) -> Image.Image:
     """A gradient with some noise, the same every time."""
     noise = np.random.default_rng(width).integers(0, 40, (height, width, 4))
     rows, columns = np.mgrid[0:height, 0:width]

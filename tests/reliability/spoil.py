@@ -40,7 +40,7 @@ _PATHS = (
 
 def spoiled(rng: random.Random, bundle: Path) -> str:
     """Damage a sound bundle in one way; return a description."""
-    ways = (_value, _value, _aimed, _aimed, _seams, _keys, _stages, _text, _paths, _files, _files)
+    ways = (_value, _value, _aimed, _aimed, _specs, _keys, _stages, _text, _paths, _files, _files)
     return rng.choice(ways)(rng, bundle)
 
 
@@ -98,20 +98,20 @@ def _aimed(rng: random.Random, bundle: Path) -> str:
     return f"{name} = {str(new)[:60]}"
 
 
-def _seams(rng: random.Random, bundle: Path) -> str:
+def _specs(rng: random.Random, bundle: Path) -> str:
     """Change name, type or shape of one input or output."""
     document = _load(bundle)
     stage = rng.choice(sorted(document["stages"]))
     side = rng.choice(("inputs", "outputs"))
-    seam = rng.choice(document["stages"][stage][side])
+    tensor = rng.choice(document["stages"][stage][side])
     key = rng.choice(("name", "name", "dtype", "shape", "axis"))
     new = rng.choice((*_VALUES, "float16", "int64", "time", ["batch", 4]))
     if key == "axis":
-        seam["shape"][rng.randrange(len(seam["shape"]))] = new
+        tensor["shape"][rng.randrange(len(tensor["shape"]))] = new
     else:
-        seam[key] = new
+        tensor[key] = new
     _store(bundle, document)
-    return f"{key} of {seam['name']} in {stage}'s {side} = {str(new)[:60]!r}"
+    return f"{key} of {tensor['name']} in {stage}'s {side} = {str(new)[:60]!r}"
 
 
 def _keys(rng: random.Random, bundle: Path) -> str:

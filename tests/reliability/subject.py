@@ -11,9 +11,9 @@ from pathlib import Path
 import dossr
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import DEMO, BundleError, sha256
-from dossr.runtime.engine import EngineError
-from dossr.runtime.files import PictureError, check_writable, read_picture, write_picture
-from dossr.runtime.tiles import TILE
+from dossr.runtime.engines.engine import EngineError
+from dossr.runtime.images.files import ImageError, check_writable, read_image, write_image
+from dossr.runtime.tiling import TILE
 
 __all__ = [
     "DEMO",
@@ -22,14 +22,14 @@ __all__ = [
     "TILE",
     "BundleError",
     "EngineError",
-    "PictureError",
+    "ImageError",
     "check_writable",
     "dossr_run",
     "load_pipeline",
     "make_toy_bundle",
-    "read_picture",
+    "read_image",
     "sha256",
-    "write_picture",
+    "write_image",
 ]
 
 PACKAGE = Path(dossr.__file__).parent

@@ -77,7 +77,7 @@ def test_a_network_file_that_no_hash_covers_is_refused(fresh_bundle):
         open_bundle(fresh_bundle)
 
 
-def test_stages_must_have_the_seams_that_the_manifest_says(fresh_bundle):
+def test_stages_must_have_the_signature_that_the_manifest_says(fresh_bundle):
     def swap(document):
         stages = document["stages"]
         stages["encoder"], stages["decoder"] = stages["decoder"], stages["encoder"]

@@ -37,7 +37,7 @@ def _size(path):
 
 
 def _copy(source, target):
-    """The same picture in the format that the target's suffix names."""
+    """The same image in the format that the target's suffix names."""
     with Image.open(source) as image:
         image.save(target)
 
@@ -55,12 +55,12 @@ def test_one_file_to_one_file(run, photo, tmp_path):
     assert _size(tmp_path / "big.jpg") == (80, 48)
 
 
-def test_a_folder_keeps_its_shape_and_passes_over_what_is_no_picture(run, photo, tmp_path):
+def test_a_folder_keeps_its_shape_and_passes_over_what_is_no_image(run, photo, tmp_path):
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     _copy(photo, folder / "a.bmp")
     _copy(photo, folder / "sub" / "b.png")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     code, stdout, _ = run(folder, "-o", folder / "out")
     assert code == 0
     written = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*.png")}
@@ -95,25 +95,25 @@ def test_json_says_what_was_done(run, photo, tmp_path):
     assert result["output"] == str(tmp_path / "o.png")
 
 
-def test_a_large_picture_is_run_in_the_tiles_that_are_asked_for(run, tmp_path):
+def test_a_large_image_is_run_in_the_tiles_that_are_asked_for(run, tmp_path):
     """The toy networks look at one place each: in tiles they give the same, within a rounding."""
     photo = tmp_path / "large.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 150, 3), np.uint8)).save(photo)
-    pictures = []
+    images = []
     for settings in (["--tile", 0], ["--tile", 64, "--overlap", 16, "--batch", 2]):
         code, stdout, _ = run(photo, "-o", tmp_path / "o.png", "--overwrite", "--json", *settings)
         assert code == 0
         assert json.loads(stdout)["tile"] == settings[1]
-        pictures.append(np.asarray(Image.open(tmp_path / "o.png")).astype(int))
-    assert pictures[0].shape == (280, 600, 3)
-    assert np.abs(pictures[1] - pictures[0]).max() <= 1
+        images.append(np.asarray(Image.open(tmp_path / "o.png")).astype(int))
+    assert images[0].shape == (280, 600, 3)
+    assert np.abs(images[1] - images[0]).max() <= 1
 
 
 def test_some_failures_are_named_and_the_others_go_on(run, photo, tmp_path):
-    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "bad.png").write_text("no image")
     code, stdout, stderr = run(tmp_path / "bad.png", photo, "-o", tmp_path / "out")
     assert code == 1
-    assert _one_line(stderr).startswith(f"dossr-run: {tmp_path / 'bad.png'} must be a picture")
+    assert _one_line(stderr).startswith(f"dossr-run: {tmp_path / 'bad.png'} must be an image")
     assert "photo.png" in stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_written_is_told_before_the_work(run, tmp_path):
     assert "big.jpg cannot hold the transparency of its source" in _one_line(stderr)
 
 
-def test_a_truncated_picture_fails_and_writes_nothing(run, photo, tmp_path):
+def test_a_truncated_image_fails_and_writes_nothing(run, photo, tmp_path):
     cut = tmp_path / "cut.png"
     cut.write_bytes(photo.read_bytes()[:200])
     code, _, stderr = run(cut, "-o", tmp_path / "big.png")
@@ -205,7 +205,7 @@ def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
         assert said in _one_line(stderr)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no pictures in" in _one_line(run(empty, "-o", tmp_path / "out")[2])
+    assert "no images in" in _one_line(run(empty, "-o", tmp_path / "out")[2])
 
 
 def test_a_bundle_that_is_none_is_told_in_one_line(run, photo, tmp_path):

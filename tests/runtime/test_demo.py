@@ -1,4 +1,4 @@
-"""The built-in demo bundle: it is there, small, and its pictures are what they were."""
+"""The built-in demo bundle: it is there, small, and its images are what they were."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def pipeline():
 
 
 def _error(a, b):
-    """Mean squared difference of two uint8 pictures."""
+    """Mean squared difference of two uint8 images."""
     return np.mean((a.astype(float) - b.astype(float)) ** 2)
 
 
@@ -35,14 +35,14 @@ def test_it_is_small_and_verified():
     assert sum(path.stat().st_size for path in DEMO.iterdir()) <= LIMIT
 
 
-def test_its_picture_is_the_recorded_one(pipeline, lr, golden):
+def test_its_image_is_the_recorded_one(pipeline, lr, golden):
     """tests/golden/demo_astronaut.png is this call's result on the machine that recorded it."""
     found = pipeline.upscale(lr[16:80, 32:96], steps=5, order=3, seed=42)
     recorded = np.asarray(Image.open(golden / "demo_astronaut.png"))
     assert _error(found, recorded) < 2  # 45 dB: other processors round differently
 
 
-def test_it_keeps_the_picture_and_its_colours(pipeline, lr):
+def test_it_keeps_the_image_and_its_colours(pipeline, lr):
     """Reduced again, the result is the input, up to the input's noise."""
     hr = pipeline.upscale(lr, steps=5, order=3, seed=42)
     reduced = np.asarray(Image.fromarray(hr).resize(lr.shape[1::-1], Image.Resampling.BOX))
@@ -52,10 +52,10 @@ def test_it_keeps_the_picture_and_its_colours(pipeline, lr):
 
 def test_steps_and_seeds_matter(pipeline, lr):
     small = lr[16:48, 32:64]
-    pictures = [
+    images = [
         pipeline.upscale(small, steps=steps, seed=seed) for steps, seed in ((5, 1), (5, 2), (1, 1))
     ]
     again = pipeline.upscale(small, steps=5, seed=1)
-    np.testing.assert_array_equal(pictures[0], again)
-    assert not np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[0], pictures[2])
+    np.testing.assert_array_equal(images[0], again)
+    assert not np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from dossr import __version__
-from dossr.runtime import doctor, trtfacts
-from dossr.runtime.devices import DEVICES
-from dossr.runtime.gpu import Gpu, GpuError, Jetson, find_gpu, jetpack_of
+from dossr.runtime import doctor
+from dossr.runtime.engines.device import DEVICES
+from dossr.runtime.engines.tensorrt import support
+from dossr.runtime.hardware import Gpu, GpuError, Jetson, find_gpu, jetpack_of
 
 ORIN = Gpu("Orin", "8.7", 64 << 30, True, "12.6", "540.4.0")
 RTX = Gpu("NVIDIA GeForce RTX 4060 Laptop GPU", "8.9", 8 << 30, False, "13.0", "580.65.06")
@@ -164,7 +165,7 @@ def test_a_jetson_reads_well():
     ],
 )
 def test_tensorrt_is_refused_where_it_does_not_serve(version, jetpack, words):
-    found = trtfacts.refusal(version, jetpack)
+    found = support.refusal(version, jetpack)
     assert found is None if words is None else words in found
 
 
@@ -179,7 +180,7 @@ def test_tensorrt_is_refused_where_it_does_not_serve(version, jetpack, words):
     ],
 )
 def test_the_operator_set_follows_the_parser(version, opset):
-    assert trtfacts.best_opset(version) == opset
+    assert support.best_opset(version) == opset
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_the_operator_set_follows_the_parser(version, opset):
     ],
 )  # fmt: skip
 def test_errors_are_translated_and_quoted(said, words):
-    line = trtfacts.meaning([said, "Error Code 4: Internal Error (Engine deserialization failed.)"])
+    line = support.meaning([said, "Error Code 4: Internal Error (Engine deserialization failed.)"])
     assert words in line
     assert said[:30] in line
     assert "\n" not in line
@@ -210,13 +211,13 @@ def test_errors_are_translated_and_quoted(said, words):
 
 def test_memory_explains_what_comes_of_it():
     said = ["Could not find any implementation for node a", "Cuda Runtime (out of memory)"]
-    assert trtfacts.meaning(said).startswith("out of memory")
+    assert support.meaning(said).startswith("out of memory")
 
 
 def test_what_is_not_known_is_quoted():
-    assert trtfacts.meaning(["a  new\nerror", "another"]) == "a new error"
-    assert trtfacts.meaning([]) == "TensorRT did not say why"
-    assert len(trtfacts.meaning(["x" * 1000])) == 200
+    assert support.meaning(["a  new\nerror", "another"]) == "a new error"
+    assert support.meaning([]) == "TensorRT did not say why"
+    assert len(support.meaning(["x" * 1000])) == 200
 
 
 def _layers(*types, kind="conv", field="Format/Datatype"):
@@ -237,13 +238,13 @@ def _layers(*types, kind="conv", field="Format/Datatype"):
     ],
 )  # fmt: skip
 def test_the_share_of_half_layers_is_counted(layers, share):
-    assert trtfacts.half_share(json.dumps({"Layers": layers})) == share
+    assert support.fp16_share(json.dumps({"Layers": layers})) == share
 
 
 @pytest.mark.parametrize("layers", [[], ["only", "names"], _layers("Int64"), _layers("N/A due to dynamic shapes")])  # fmt: skip
 def test_layers_without_types_prove_nothing(layers):
     with pytest.raises(ValueError, match="shows no layer's types"):
-        trtfacts.half_share(json.dumps({"Layers": layers}))
+        support.fp16_share(json.dumps({"Layers": layers}))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dossr.runtime import EngineError, Pipeline, load_pipeline
-from dossr.runtime.devices import Host
-from dossr.runtime.profiles import BuildOptions
+from dossr.runtime.engines.device import Host
+from dossr.runtime.engines.tensorrt.profiles import BuildOptions
 from dossr.runtime.sampling import draw_noise
 
 
@@ -40,9 +40,7 @@ def test_every_intermediate_is_observed_in_order(pipeline):
     np.testing.assert_array_equal(hr, np.rint(arrays["image"][0].transpose(1, 2, 0) * 255))
 
 
-def test_low_memory_is_the_same_picture_with_one_network_at_a_time(
-    pipeline, toy_bundle, monkeypatch
-):
+def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_bundle, monkeypatch):
     held, most, order = weakref.WeakSet(), [], []
 
     def opening(host, path, original=Host.open):
@@ -69,7 +67,7 @@ def test_engine_settings_are_for_tensorrt(toy_bundle):
         load_pipeline(toy_bundle, build=BuildOptions())
 
 
-def test_a_seed_means_a_picture(pipeline):
+def test_a_seed_means_an_image(pipeline):
     photo = _photo(16, 16)
     first = pipeline.upscale(photo, seed=7, color_fix="none")
     pipeline.upscale(_photo(33, 20, seed=1), seed=3)
@@ -86,7 +84,7 @@ def test_noise_that_is_passed_in_is_used_as_drawn(pipeline):
 
 
 def test_the_draws_of_a_seed_never_change():
-    """These numbers stand for every picture ever made; NumPy may change its streams, we may not."""
+    """These numbers stand for every image ever made; NumPy may change its streams, we may not."""
     noise = np.concatenate([n.ravel() for n in draw_noise(42, 1, (1, 1, 1, 2))])
     expected = [-1.483841, -0.33662856, 0.20083328, -0.30365205, 0.11660336, -0.26211098]
     np.testing.assert_allclose(noise, expected, rtol=1e-6)
@@ -111,7 +109,7 @@ def test_order_and_steps_matter(pipeline):
         (np.zeros((0, 4, 3), np.uint8), r"got uint8 \(0, 4, 3\)"),
     ],
 )
-def test_a_wrong_picture_is_refused(pipeline, lr, got):
+def test_a_wrong_image_is_refused(pipeline, lr, got):
     with pytest.raises(ValueError, match=rf"lr must be uint8 \(height, width, 3\), {got}"):
         pipeline.upscale(lr)
 
@@ -131,7 +129,7 @@ def test_wrong_settings_are_refused(pipeline):
         pipeline.upscale(photo, noise=[*noise[:6], np.zeros((1, 4, 8, 9), np.float32)])
 
 
-def test_numbers_that_are_not_finite_make_no_picture(pipeline):
+def test_numbers_that_are_not_finite_make_no_image(pipeline):
     class Broken:
         inputs, outputs = {}, {}
 

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from dossr.runtime import BundleError, EngineError, load_pipeline
-from dossr.runtime.atomic import whole_file, whole_folder, write_whole
 from dossr.runtime.bundle import DEMO, MANIFEST, sha256
-from dossr.runtime.files import PictureError, check_writable, read_picture, write_picture
+from dossr.runtime.files import whole_file, whole_folder, write_whole
+from dossr.runtime.images.files import ImageError, check_writable, read_image, write_image
 
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 DOCTOR = [sys.executable, "-c", "from dossr.runtime.launch import doctor; doctor()"]
@@ -154,8 +154,8 @@ def test_a_decoder_that_complains_is_one_line(tmp_path, toy_bundle):
     assert "z.tif cannot be read" in _one_line(done.stderr)
 
 
-def test_a_picture_is_refused_where_its_decoder_complains(tmp_path, capfd):
-    """Pillow takes a fax with a bad code word for a picture; libtiff only prints that it is none."""
+def test_an_image_is_refused_where_its_decoder_complains(tmp_path, capfd):
+    """Pillow takes a fax with a bad code word for an image; libtiff only prints that it is none."""
     file = io.BytesIO()
     _noise(24).convert("1").save(file, "TIFF", compression="group3")
     data = bytearray(file.getvalue())
@@ -164,8 +164,8 @@ def test_a_picture_is_refused_where_its_decoder_complains(tmp_path, capfd):
     with Image.open(tmp_path / "fax.tif") as pillow:
         pillow.load()
     assert "Fax3" in capfd.readouterr().err
-    with pytest.raises(PictureError, match=r"^[^\n]*fax\.tif is damaged: Fax3[^\n]*$"):
-        read_picture(tmp_path / "fax.tif")
+    with pytest.raises(ImageError, match=r"^[^\n]*fax\.tif is damaged: Fax3[^\n]*$"):
+        read_image(tmp_path / "fax.tif")
     assert capfd.readouterr() == ("", "")
 
 
@@ -178,8 +178,8 @@ def test_what_pillow_logs_is_not_shown(tmp_path):
     at = data.index(b"\x15\x01\x03\x00\x01\x00\x00\x00") + 8
     (tmp_path / "many.tif").write_bytes(data[:at] + b"\xc8\x00" + data[at + 2 :])
     program = (
-        "import sys; from pathlib import Path; from dossr.runtime.files import *\n"
-        "try: read_picture(Path(sys.argv[1]))\nexcept PictureError as error: print(error)"
+        "import sys; from pathlib import Path; from dossr.runtime.images.files import *\n"
+        "try: read_image(Path(sys.argv[1]))\nexcept ImageError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "many.tif"], capture_output=True, text=True
@@ -307,10 +307,10 @@ def test_metadata_that_cannot_be_written_is_left_out(tmp_path, tag, value, kind,
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[tag], tags.tagtype[tag] = value, kind
     Image.new("RGB", (8, 8), (9, 99, 200)).save(tmp_path / "in.tif", tiffinfo=tags)
-    source = read_picture(tmp_path / "in.tif")
+    source = read_image(tmp_path / "in.tif")
     check_writable(tmp_path / f"out.{suffix}", source)
     pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
-    write_picture(tmp_path / f"out.{suffix}", pixels, source, 4)
+    write_image(tmp_path / f"out.{suffix}", pixels, source, 4)
     with Image.open(tmp_path / f"out.{suffix}") as out:
         out.load()
         assert out.size == (32, 32)
@@ -327,18 +327,18 @@ def test_a_size_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path,
 
 
 def test_an_output_that_appears_meanwhile_is_left_as_it_is(tmp_path, photo):
-    source = read_picture(photo)
+    source = read_image(photo)
     pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
     target = tmp_path / "big.png"
     target.write_text("precious")
-    with pytest.raises(PictureError, match=r"big\.png cannot be written: it appeared meanwhile"):
-        write_picture(target, pixels, source, 4, replace=False)
+    with pytest.raises(ImageError, match=r"big\.png cannot be written: it appeared meanwhile"):
+        write_image(target, pixels, source, 4, replace=False)
     assert target.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "big.png"}
 
 
 def test_a_run_without_overwrite_never_replaces_a_file(tmp_path):
-    """The third of three pictures appears while the second is made."""
+    """The third of three images appears while the second is made."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.png", "b.png", "c.png"):
@@ -362,7 +362,7 @@ def _age(path):
     os.utime(path, (time.time() - 60,) * 2)
 
 
-def test_leftovers_are_removed_and_never_taken_for_pictures(tmp_path, toy_bundle, photo):
+def test_leftovers_are_removed_and_never_taken_for_images(tmp_path, toy_bundle, photo):
     out = tmp_path / "out"
     out.mkdir()
     for name in (".dossr-0123.png", ".dossr-4567.jpg"):
@@ -414,7 +414,7 @@ def test_a_file_that_asks_for_too_much_memory_is_said_to_be_at_fault(photo, toy_
     assert "photo.png" in done.stderr
 
 
-def test_a_picture_with_more_pixels_than_allowed_is_refused_before_it_is_decoded(
+def test_an_image_with_more_pixels_than_allowed_is_refused_before_it_is_decoded(
     tmp_path, toy_bundle
 ):
     """A file of 170 bytes may say that it has 84 million pixels."""

@@ -79,7 +79,7 @@ def test_impossible_levels_are_refused():
         shifted_schedule(5, 1001)
     with pytest.raises(ValueError, match="0 < start <= end < 1"):
         NoiseLevels(linear_start=0.5, linear_end=0.1)
-    with pytest.raises(ValueError, match="at least 500"):
+    with pytest.raises(ValueError, match="between 500 and 10000, got 100"):
         NoiseLevels(timesteps=100)
 
 

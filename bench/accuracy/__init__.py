@@ -1,0 +1,1 @@
+"""``dossr-bench accuracy``: how close the images of a bundle are to originals."""

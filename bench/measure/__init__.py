@@ -1,0 +1,1 @@
+"""Measuring: worker processes, timing, counting, provenance."""

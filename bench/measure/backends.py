@@ -1,0 +1,207 @@
+"""What runs a network: torch, or ONNX Runtime by way of the project's own export."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from ...export.graph.trace import trace
+from ...runtime.engines.device import Device, load_device
+from ..systems.system import Network
+from .variants import Variant
+from .weights import fill
+
+Runner = Callable[..., tuple[Tensor, ...]]
+"""One loaded network: tensors in, out in order, float32 or int64 at inputs and outputs."""
+
+_OPSET = 23
+
+
+class Backend(Protocol):
+    """Loads the networks of a system, one after the other or all at once."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the loop's tensors live."""
+        ...
+
+    @property
+    def runs_on_host(self) -> bool:
+        """Whether the networks are in this process's own memory."""
+        ...
+
+    def open(self, network: Network) -> AbstractContextManager[Runner]:
+        """Build a network with synthetic weights; it is ready to run inside the block."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started has ended."""
+        ...
+
+
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether products and convolutions of float32 may round their inputs to 10 bits on a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """torch in eager mode, or compiled; float32 is float32 on a GPU too, unless it is ``tf32``."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "fp32"
+    compiled: bool = False
+
+    @property
+    def runs_on_host(self) -> bool:
+        return self.device.type == "cpu"
+
+    @contextmanager
+    def open(self, network: Network) -> Iterator[Runner]:
+        run = self.load(built(network))
+        names = [spec.name for spec in network.inputs]
+        yield lambda **inputs: run(*(inputs[name] for name in names))
+
+    def load(self, network: nn.Module) -> Runner:
+        """Move a network to the device in the precision; its inputs go in by place, not by name."""
+        allow_tf32(self.precision == "tf32")
+        module: nn.Module = network.to(self.device, PRECISIONS[self.precision])
+        run: Any = torch.compile(module) if self.compiled else module
+
+        @torch.inference_mode()
+        def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+            found = run(*map(self._inside, inputs))
+            outputs = (found,) if isinstance(found, Tensor) else found
+            return tuple(tensor.float() for tensor in outputs)
+
+        return call
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _inside(self, tensor: Tensor) -> Tensor:
+        """In the precision, where it is an activation: token ids are whole numbers, and bfloat16 has
+        no 499, which is a time."""
+        is_activation = tensor.is_floating_point() and tensor.ndim > 1
+        return tensor.to(PRECISIONS[self.precision]) if is_activation else tensor
+
+
+@dataclass(frozen=True)
+class OnnxBackend:
+    """The network exported by this project, in one of the runtime's engines.
+
+    The loop is on the host; on a GPU a call copies its inputs there and its outputs back.
+    """
+
+    engine: str = "cpu"
+    """A device of the runtime."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Networks that are exported already, by name; others are exported for as long as they are open."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def runs_on_host(self) -> bool:
+        return self.engine == "cpu"
+
+    @contextmanager
+    def open(self, network: Network) -> Iterator[Runner]:
+        with _exported(network, self.files) as path:
+            place = self._place
+            engine = place.open(path)
+
+            def call(**inputs: Tensor) -> tuple[Tensor, ...]:
+                with place.active():
+                    arrays = {
+                        name: place.upload(inputs[name].contiguous().numpy())
+                        for name in engine.inputs
+                    }
+                    found = engine.run(**arrays)
+                    outputs = [place.download(found[name]) for name in engine.outputs]
+                return tuple(torch.from_numpy(array) for array in outputs)
+
+            yield call
+
+    def synchronize(self) -> None:
+        return
+
+    @cached_property
+    def _place(self) -> Device:
+        return load_device(self.engine)
+
+
+def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Backend:
+    """The backend of a variant on a device, where it is not missing; ``files`` are for onnx."""
+    if variant.backend == "onnx":
+        return OnnxBackend(device, files)
+    return torch_backend(variant, device)
+
+
+def torch_backend(variant: Variant, device: str) -> TorchBackend:
+    """The same of a variant that torch runs."""
+    compiled = variant.backend == "torch-compile"
+    return TorchBackend(torch.device(device), variant.precision, compiled)
+
+
+def missing(variant: Variant, device: str) -> str:
+    """Why torch cannot run a variant on a device here; an empty string where nothing is known."""
+    if variant.backend == "onnx":
+        return ""
+    if device == "cpu" and variant.precision == "tf32":
+        return "TF32 must run on a GPU, got the CPU, which has none; leave torch-tf32 out"
+    if device == "cuda" and not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA device"
+    return "" if device in ("cpu", "cuda") else f"torch has no device {device}"
+
+
+def built(network: Network) -> nn.Module:
+    """A network on the CPU in float32 with synthetic weights, ready to infer."""
+    module = network.build().eval().requires_grad_(False)
+    fill(module)
+    return module
+
+
+@contextmanager
+def _exported(network: Network, files: Mapping[str, Path]) -> Iterator[Path]:
+    if network.name in files:
+        yield files[network.name]
+        return
+    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
+        path = Path(folder) / f"{network.name}.onnx"
+        write_onnx(network, path)
+        yield path
+
+
+@dataclass(frozen=True)
+class _Signature:
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def write_onnx(network: Network, path: Path) -> None:
+    """Export a network with fixed shapes; its weights go beside the graph."""
+    names = tuple(spec.name for spec in network.inputs)
+    signature = _Signature(network.name, names, network.outputs)
+    example = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in network.inputs]
+    model = trace(signature, built(network), example, _OPSET, dynamic=False)
+    ir.save(model, path, external_data=f"{path.name}.data")

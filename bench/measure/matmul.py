@@ -1,0 +1,41 @@
+"""How fast a device multiplies matrices: what a network's arithmetic is measured against."""
+
+import torch
+
+from .backends import PRECISIONS, allow_tf32
+from .events import between, record_event
+
+_SIDES = {"cpu": (512, 2048, 4096), "cuda": (4096, 8192, 16384)}
+_LAUNCHES = {"cpu": 1, "cuda": 10}  # between two events: a GPU's queue never runs dry
+_LONGEST = 1.0  # seconds; no product that would take longer
+
+
+def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> float:
+    """1e12 multiply-accumulates per second of the best of a few square matrix products."""
+    allow_tf32(precision == "tf32")
+    best, done, seconds = 0.0, 1, 0.0
+    for side in _SIDES[device.type]:
+        if seconds * (side / done) ** 3 > _LONGEST:
+            break
+        try:
+            seconds = _product(side, device, PRECISIONS[precision], repetitions)
+        except torch.OutOfMemoryError:  # a small GPU; what fits tells enough
+            break
+        best, done = max(best, side**3 / seconds / 1e12), side
+    return best
+
+
+def _product(side: int, device: torch.device, dtype: torch.dtype, repetitions: int) -> float:
+    """Seconds of one product: the least of the repetitions, after one that is not counted."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    result = torch.empty_like(a)
+    launches, seconds = _LAUNCHES[device.type], []
+    for _ in range(1 + repetitions):
+        before = record_event(device)
+        for _ in range(launches):
+            torch.mm(a, b, out=result)
+        after = record_event(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(between(before, after) / launches)
+    return min(seconds[1:])

@@ -1,0 +1,81 @@
+"""The released procedure on a checkpoint's own weights, in torch."""
+
+import torch
+from torch import Tensor, nn
+
+from ...export.checkpoint.config import CONDITION, CONTROL, RESTORER, TEXT, UNET, VAE
+from ...export.checkpoint.reader import Checkpoint
+from ...export.networks.autoencoder import autoencoder, vae_state
+from ...export.networks.denoiser import load_denoiser
+from ...export.networks.restorer import new_restorer
+from ...export.networks.text import load_text_tower
+from ...runtime.engines.engine import Array
+from ...runtime.pipeline import Image
+from ..systems.dossr import networks as stated
+from ..systems.dossr import upscale
+from ..systems.networks.sd import Control, TextEncoder, Unet, VaeDecoder, VaeEncoder
+from ..systems.system import Call, Noise
+from .backends import TorchBackend
+
+
+class Reference:
+    """Every network of a checkpoint, as the released script holds them: all at once, nothing shared."""
+
+    def __init__(self, checkpoint: Checkpoint, backend: TorchBackend) -> None:
+        config = checkpoint.config
+        restorer = new_restorer(config.restorer)
+        restorer.load_state_dict(
+            {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()}
+        )
+        condition, vae = autoencoder(config), autoencoder(config)
+        condition.load_state_dict(vae_state(checkpoint.part(CONDITION), condition), strict=False)
+        vae.load_state_dict(vae_state(checkpoint.part(VAE), vae))
+        denoiser = load_denoiser(config, checkpoint.part(UNET, CONTROL))
+        text = TextEncoder(load_text_tower(checkpoint.part(TEXT), config.text))
+        self._config, self._device = config, backend.device
+        networks: dict[str, nn.Module] = {
+            "restorer": restorer,
+            "text": text,
+            "condition": VaeEncoder(condition),
+            "encoder": VaeEncoder(vae),
+            "control": Control(denoiser.control),
+            "unet": Unet(denoiser.unet),
+            "decoder": VaeDecoder(vae),
+        }
+        self._networks = {
+            name: backend.load(network.eval().requires_grad_(False))
+            for name, network in networks.items()
+        }
+        specs = stated(config, steps=1, size=config.size_multiple)
+        self._inputs = {spec.name: [wish.name for wish in spec.inputs] for spec in specs}
+
+    @torch.inference_mode()
+    def upscale(self, lr: Image, steps: int, noise: Array, call: Call | None = None) -> Image:
+        """An image four times as large; order 3, wavelet. On a GPU the image and the noise go up
+        once and the result comes down once.
+
+        ``noise``: posterior, start, one per step, as draw_noise makes it. The sides of ``lr`` must
+        be multiples of the model's size multiple. ``call`` runs the networks in place of ``self.call``.
+        """
+        draws = _Given(torch.from_numpy(noise).to(self._device))
+        image = torch.from_numpy(lr).to(self._device).permute(2, 0, 1)[None].contiguous() / 255.0
+        hr = upscale(self._config, steps, call or self.call, image, draws)
+        pixels = (hr[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        return pixels.cpu().numpy()
+
+    def call(self, network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run one network."""
+        return self._networks[network](*(inputs[name] for name in self._inputs[network]))
+
+
+class _Given(Noise):
+    """Noise that was drawn beforehand."""
+
+    def __init__(self, draws: Tensor) -> None:
+        self._draws = iter(draws)
+
+    def normal(self, *shape: int) -> Tensor:
+        draw: Tensor = next(self._draws)
+        if draw.shape != shape:
+            raise ValueError(f"noise must be of shape {shape}, got {tuple(draw.shape)}")
+        return draw

@@ -1,0 +1,25 @@
+"""Synthetic weights: seeded by each tensor's name, scaled by its fan-in."""
+
+import math
+import zlib
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def fill(network: nn.Module, seed: int = 0) -> None:
+    """Give every parameter a standard normal value over the root of its fan-in, in place.
+
+    Gains of norms are near 1. No parameter stays zero, so nothing that a network computes is lost
+    on the way to its output, as it would be behind the zero convolutions of a new ControlNet.
+    """
+    for name, parameter in network.named_parameters():
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+        parameter.normal_(generator=generator)
+        if parameter.ndim >= 2:
+            parameter.div_(math.sqrt(math.prod(parameter.shape[1:][-3:])))  # of a bank, each expert
+        else:
+            parameter.mul_(0.05)
+            if name.endswith("weight"):
+                parameter.add_(1.0)

@@ -1,0 +1,1 @@
+"""``dossr-bench pipeline``: DoSSR in torch against its bundles."""

@@ -1,0 +1,102 @@
+"""The tables of ``dossr-bench pipeline``, in Markdown."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from ..rounding import NOTHING, gibibytes, one_line, percent, significant
+from .comparison import STAGES, Comparison, Contender, times
+
+Cell = Callable[[Contender], str]
+
+
+def comparison_text(found: Comparison) -> str:
+    """Both tables, and what must be known to read them."""
+    blocks = [_table(found.contenders, _figures(found))]
+    ran = tuple(contender for contender in found.contenders if not contender.failed)
+    if ran:
+        blocks.append(_table(ran, _stages(ran)))
+    return "\n\n".join([*blocks, "\n".join(_notes(found))])
+
+
+def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
+    unit, factor = _unit(contender.percentile(50) for contender in found.contenders)
+
+    def median(contender: Contender) -> str:
+        return (
+            f"failed: {contender.failed}"
+            if contender.failed
+            else _scaled(contender.percentile(50), factor)
+        )
+
+    def ratio(rival: Contender, contender: Contender) -> str:
+        return significant(times(rival, contender))
+
+    yield f"image, p50 ({unit})", median
+    yield f"image, p90 ({unit})", lambda contender: _scaled(contender.percentile(90), factor)
+    yield "first image (s)", lambda contender: significant(contender.first_s)
+    yield "loading (s)", lambda contender: significant(contender.load_s)
+    yield "memory (GiB)", lambda contender: gibibytes(contender.memory_bytes)
+    yield "GMAC", lambda contender: significant(contender.gmac, 4)
+    yield "utilization (%)", lambda contender: percent(found.utilization(contender))
+    for rival in found.rivals:
+        yield f"times as fast as {rival.name}", partial(ratio, rival)
+    yield "PSNR (dB)", lambda contender: significant(contender.psnr)
+    yield "largest difference, of 255", lambda contender: _whole(contender.largest)
+
+
+def _stages(ran: tuple[Contender, ...]) -> Iterator[tuple[str, Cell]]:
+    medians = [contender.stage_medians() for contender in ran]
+    unit, factor = _unit(seconds for stages in medians for seconds in stages.values())
+
+    def median(name: str, contender: Contender) -> str:
+        return _scaled(contender.stage_medians().get(name), factor)
+
+    for name in STAGES:
+        if any(name in stages for stages in medians):
+            yield f"{name} ({unit})", partial(median, name)
+    yield "outside the networks (%)", lambda contender: percent(contender.outside_share())
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    yield (
+        f"{found.size} x {found.size} pixels, {found.steps} steps; {found.repetitions} images "
+        f"after the first and {found.warmup} more, stages of {found.repetitions} others"
+    )
+    rates = [f"{name} {significant(rate)}" for name, rate in found.matmul_tmac_s.items()]
+    yield f"matrix product (TMAC/s): {', '.join(rates) or 'not measured'}"
+    reference, base = found.contenders[0], found.base
+    if reference.failed and base:
+        yield f"{reference.name} failed: ratios and images are held against {base.name}"
+
+
+def _table(contenders: tuple[Contender, ...], rows: Iterable[tuple[str, Cell]]) -> str:
+    lines = [
+        [
+            "",
+            *(
+                f"{contender.name}, {contender.precision}, {contender.device}"
+                for contender in contenders
+            ),
+        ]
+    ]
+    lines += [[name, *(cell(contender) for contender in contenders)] for name, cell in rows]
+    head, *body = (f"| {' | '.join(map(_escape, line))} |" for line in lines)
+    return "\n".join([head, f"| :-- |{' --: |' * len(contenders)}", *body])
+
+
+def _unit(seconds: Iterable[float | None]) -> tuple[str, float]:
+    """What the longest of them reads well in, and how many of it are a second."""
+    longest = max((each for each in seconds if each is not None), default=0.0)
+    return ("s", 1.0) if longest >= 1.0 else ("ms", 1e3)
+
+
+def _scaled(seconds: float | None, factor: float) -> str:
+    return NOTHING if seconds is None else significant(seconds * factor)
+
+
+def _whole(value: int | None) -> str:
+    return NOTHING if value is None else str(value)
+
+
+def _escape(cell: str) -> str:
+    return one_line(cell).replace("|", "\\|")

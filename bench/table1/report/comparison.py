@@ -1,0 +1,162 @@
+"""Results as a comparison: one line per system, one column per way of measuring."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ...rounding import one_line
+from ..results import Results, Row
+
+REFERENCE = "dossr-5"
+"""What the multiples are multiples of."""
+
+ORDER = (
+    "bsrgan",
+    "real-esrgan",
+    "ldl",
+    "dasr",
+    "stablesr-200",
+    "resshift-15",
+    "diffbir-50",
+    "seesr-50",
+    "dossr-1",
+    "dossr-3",
+    "dossr-5",
+    "dossr-7",
+)
+"""Table 1 from left to right; other names come after, as they were measured."""
+
+PAPER_SIZE = 128
+"""Side of the LR image in Table 1."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A way of measuring: rows of one setup may be compared."""
+
+    backend: str
+    device: str
+    precision: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision} on {self.device}, {self.protocol}"
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether its seconds are calls times medians, not a run."""
+        return self.protocol == "compose"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows of one size and width of networks."""
+
+    size: int
+    """Side of the LR image."""
+
+    reduced: bool
+    systems: tuple[Row, ...]
+    """One row of each system, for what does not depend on the setup."""
+
+    setups: tuple[Setup, ...]
+    """In which something was timed, or failed; without ``count``."""
+
+    rows: Mapping[tuple[Setup, str], Row]
+    """By setup and name of the system."""
+
+    def label(self, setup: Setup) -> str:
+        """The setup, and what sets this comparison apart from the paper's."""
+        size = f", {self.size} px" if self.size != PAPER_SIZE else ""
+        return f"{setup}{size}{', REDUCED' if self.reduced else ''}"
+
+    def row(self, setup: Setup, system: str) -> Row | None:
+        """This system under this setup, if it was tried."""
+        return self.rows.get((setup, system))
+
+    def multiple(self, setup: Setup, system: str) -> float | None:
+        """Latency over that of DoSSR-5 under the same setup."""
+        return _ratio(self._latency(setup, system), self._latency(setup, REFERENCE))
+
+    def paper_multiple(self, system: str) -> float | None:
+        """The same of the paper's seconds."""
+        paper = {row.system: row.paper_latency_s for row in self.systems}
+        return _ratio(paper.get(system), paper.get(REFERENCE))
+
+    def _latency(self, setup: Setup, system: str) -> float | None:
+        row = self.row(setup, system)
+        return row.latency_s if row else None
+
+
+def setup_of(row: Row) -> Setup:
+    """How a row was measured."""
+    return Setup(row.backend, row.device, row.precision, row.protocol)
+
+
+def is_ours(row: Row) -> bool:
+    """Whether a row is DoSSR, with whatever number of steps."""
+    return row.system.startswith("dossr")
+
+
+def compare(results: Results) -> tuple[Comparison, ...]:
+    """Full width first, the paper's size first. Raises ValueError where there are no rows."""
+    if not results.rows:
+        raise ValueError("a report needs at least one row")
+    groups: dict[tuple[bool, bool, int], list[Row]] = {}
+    for row in results.rows:
+        row = replace(row, title=one_line(row.title))
+        groups.setdefault((row.reduced, row.size != PAPER_SIZE, row.size), []).append(row)
+    return tuple(_comparison(groups[key]) for key in sorted(groups))
+
+
+def warnings(comparison: Comparison) -> tuple[str, ...]:
+    """What must be read before the figures."""
+    found = []
+    if comparison.reduced:
+        found.append(
+            "REDUCED NETWORKS: these figures mean nothing; they show only that the procedures run"
+        )
+    if comparison.size != PAPER_SIZE:
+        side = comparison.size
+        found.append(
+            f"LR images of {side} × {side}: the paper's seconds and the official GMAC "
+            f"are for {PAPER_SIZE} × {PAPER_SIZE}"
+        )
+    return tuple(found)
+
+
+def headline(comparison: Comparison) -> tuple[str, ...]:
+    """How many times DoSSR-5 DiffBIR and SeeSR take: in the paper, then here by setup."""
+    rivals = {row.system: row.title for row in comparison.systems}
+    named = {name: rivals[name] for name in ("diffbir-50", "seesr-50") if name in rivals}
+    columns = {"Paper (V100)": {name: comparison.paper_multiple(name) for name in named}}
+    for setup in () if comparison.reduced else comparison.setups:
+        columns[f"Here ({comparison.label(setup)})"] = {
+            name: comparison.multiple(setup, name) for name in named
+        }
+    return tuple(
+        f"{where}: "
+        + ", ".join(f"{named[n]} takes {v:.1f}×" for n, v in found.items() if v is not None)
+        + " the time of DoSSR-5"
+        for where, found in columns.items()
+        if any(v is not None for v in found.values())
+    )
+
+
+def _comparison(rows: list[Row]) -> Comparison:
+    places = {name: place for place, name in enumerate(ORDER)}
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.system, row)
+    systems = sorted(first.values(), key=lambda row: places.get(row.system, len(places)))
+    timed = [row for row in rows if row.protocol != "count"]
+    return Comparison(
+        size=rows[0].size,
+        reduced=rows[0].reduced,
+        systems=tuple(systems),
+        setups=tuple(dict.fromkeys(setup_of(row) for row in timed)),
+        rows={(setup_of(row), row.system): row for row in timed},
+    )
+
+
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return value / reference if value is not None and reference else None

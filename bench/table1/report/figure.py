@@ -1,0 +1,277 @@
+"""Latency against quality, in the manner of the paper's Figure 1(a): the only file that imports matplotlib."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.transforms import BboxBase
+
+from ...rounding import hundredths, significant
+from ..results import Results, Row
+from .comparison import Comparison, Setup, compare, is_ours
+from .labels import Box, Circle, place
+
+INK, PAPER, OURS, RIVAL = "#1a1a1a", "#ffffff", "#d55e00", "#0072b2"
+"""Okabe and Ito's vermilion and blue: told apart by the colour-blind, and by their lightness."""
+
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": PAPER,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.dpi": 100,
+    "figure.facecolor": PAPER,
+    "font.size": 9,
+    "svg.hashsalt": "dossr",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+_THOUSAND = 34.0
+"""Diameter of 1000 M parameters, in points; areas go with parameters."""
+
+_MARGIN = 4.0
+"""Kept free around a label, left and right together, in points; half of it above and below."""
+
+_NEAR = 5.0
+"""A label this near to its mark, in points, needs no line."""
+
+_WIDTH, _HEIGHT, _PER_LINE = 5.2, 4.4, 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """A system in one panel."""
+
+    title: str
+    seconds: float
+    label: str
+    maniqa: float
+    parameters: float
+    """Millions."""
+
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One way of measuring; ``missing`` names the systems that could have been here."""
+
+    title: str
+    points: tuple[Point, ...]
+    missing: tuple[str, ...]
+    loud: bool = False
+
+
+def panels(results: Results) -> tuple[Panel, ...]:
+    """The paper's seconds, then each setup; only systems whose MANIQA the paper prints."""
+    found: list[Panel] = []
+    for comparison in compare(results):
+        rows = [row for row in comparison.systems if row.paper_maniqa is not None]
+        if not found:
+            found.append(_paper(rows))
+        found += (_measured(comparison, setup, rows) for setup in comparison.setups)
+    return tuple(found)
+
+
+def span(shown: Sequence[Panel]) -> float:
+    """Decades between the fastest and the slowest system of the widest panel."""
+    return max((_decades(panel) for panel in shown), default=0.0)
+
+
+def draw(shown: Sequence[Panel], decades: float) -> Figure:
+    """Panels beside each other; their latency axes are equally long, so distances are multiples."""
+    with matplotlib.rc_context(_STYLE):
+        columns = min(len(shown), _PER_LINE)
+        lines = math.ceil(len(shown) / columns)
+        figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+        for axes, panel in zip(grid, shown, strict=False):
+            _scales(axes, panel, decades)
+            _marks(axes, panel)
+        for axes in grid[len(shown) :]:
+            axes.remove()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # labels are placed for the axes as they are now
+        for axes, panel in zip(figure.axes, shown, strict=True):
+            _label(axes, panel)
+        return figure
+
+
+def svg(figure: Figure, text: bool = False) -> str:
+    """An SVG document; letters are paths, or text where a browser may choose the font."""
+    style = {**_STYLE, "svg.fonttype": "none" if text else "path"}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    return _rendered(figure, style, format="svg", metadata=nothing).decode()
+
+
+def png(figure: Figure) -> bytes:
+    """A PNG file."""
+    return _rendered(figure, _STYLE, format="png", dpi=160, metadata={"Software": None})
+
+
+def _rendered(figure: Figure, style: dict[Any, Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with matplotlib.rc_context(style):
+        figure.savefig(stream, **options)
+    return stream.getvalue()
+
+
+def _paper(rows: Sequence[Row]) -> Panel:
+    points = [
+        _point(row, row.paper_latency_s, hundredths(row.paper_latency_s), row.paper_parameters)
+        for row in rows
+    ]
+    return _panel("Paper: V100", rows, points)
+
+
+def _measured(comparison: Comparison, setup: Setup, rows: Sequence[Row]) -> Panel:
+    title = f"Here: {comparison.label(setup)}"
+    if comparison.reduced:
+        title += "\nthese figures mean nothing"
+    about = "≈ " if setup.is_composed else ""
+    points = []
+    for row in rows:
+        here = comparison.row(setup, row.system)
+        seconds = here.latency_s if here else None
+        points.append(_point(row, seconds, about + significant(seconds), row.parameters / 1e6))
+    return _panel(title, rows, points, comparison.reduced)
+
+
+def _point(row: Row, seconds: float | None, words: str, parameters: float | None) -> Point | None:
+    if not seconds or row.paper_maniqa is None or parameters is None:
+        return None
+    label = f"{row.title}\n{words} s"
+    return Point(row.title, seconds, label, row.paper_maniqa, parameters, is_ours(row))
+
+
+def _panel(
+    title: str, rows: Sequence[Row], points: Sequence[Point | None], loud: bool = False
+) -> Panel:
+    missing = (row.title for row, point in zip(rows, points, strict=True) if point is None)
+    return Panel(title, tuple(point for point in points if point), tuple(missing), loud)
+
+
+def _decades(panel: Panel) -> float:
+    seconds = [point.seconds for point in panel.points]
+    return math.log10(max(seconds) / min(seconds)) if seconds else 0.0
+
+
+def _scales(axes: Axes, panel: Panel, decades: float) -> None:
+    logs = [math.log10(point.seconds) for point in panel.points] or [0.0]
+    middle, half = (min(logs) + max(logs)) / 2, decades / 2 + max(0.25, 0.1 * decades)
+    axes.set_xscale("log")
+    axes.set_xlim(10 ** (middle - half), 10 ** (middle + half))
+    steps = (1, 2, 5) if half < 1.2 else (1,)
+    powers = range(math.floor(middle - half), math.ceil(middle + half) + 1)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.12g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("latency [s], logarithmic")
+    axes.set_ylim(0.27, 0.66)
+    axes.set_ylabel("MANIQA of the paper, Real200")
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(panel.title, color=OURS if panel.loud else INK, fontsize=10)
+
+
+def _marks(axes: Axes, panel: Panel) -> None:
+    for point in sorted(panel.points, key=lambda point: -point.parameters):
+        axes.scatter(
+            point.seconds,
+            point.maniqa,
+            s=_diameter(point) ** 2,
+            color=OURS if point.ours else RIVAL,
+            alpha=0.75,
+            edgecolors=PAPER,
+            linewidths=0.8,
+        )
+
+
+def _diameter(point: Point) -> float:
+    """In points."""
+    return max(_THOUSAND * math.sqrt(point.parameters / 1000.0), 3.0)
+
+
+def _legend(axes: Axes, panel: Panel) -> list[Box]:
+    """The circle of 1000 M, and who is missing; where labels cannot be."""
+    corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 7}
+    circle = axes.scatter(
+        0.09, 0.91, s=_THOUSAND**2, c="none", edgecolors=INK, transform=axes.transAxes
+    )
+    axes.text(0.09, 0.91, "1000 M", ha="center", va="center", **corner)
+    axes.text(0.15, 0.91, "parameters\n(by area)", va="center", **corner)
+    boxes = [_box(circle.get_window_extent())]
+    if panel.missing:
+        text = f"not measured: {', '.join(panel.missing)}"
+        missing = axes.text(0.99, 0.01, text, ha="right", va="bottom", **corner)
+        boxes.append(_box(missing.get_window_extent()))
+    return boxes
+
+
+def _label(axes: Axes, panel: Panel) -> None:
+    """Write labels where they are free, with a line to marks that are not beside."""
+    point_px = axes.figure.dpi / 72.0
+    taken = _legend(axes, panel)
+    texts = [_text(axes, point) for point in panel.points]
+    circles = []
+    for point, text in zip(panel.points, texts, strict=True):
+        x, y = axes.transData.transform((point.seconds, point.maniqa))
+        extent = text.get_window_extent()
+        radius = point_px * _diameter(point) / 2.0
+        size = extent.width + _MARGIN * point_px, extent.height + _MARGIN * point_px / 2.0
+        circles.append(Circle(x, y, radius, *size))
+    boxes = place(circles, _box(axes.bbox), taken)
+    for point, text, circle, box in zip(panel.points, texts, circles, boxes, strict=True):
+        x, y = (box.left + box.right) / 2.0, (box.bottom + box.top) / 2.0
+        text.set_position(((x - circle.x) / point_px, (y - circle.y) / point_px))
+        across, up = box.nearest(circle.x, circle.y)
+        if circle.distance(box) > _NEAR * point_px:
+            end = ((across - circle.x) / point_px, (up - circle.y) / point_px)
+            _leader(axes, point, end)
+
+
+def _text(axes: Axes, point: Point) -> Annotation:
+    """A label in the middle of its mark, to be moved."""
+    return axes.annotate(
+        point.label,
+        (point.seconds, point.maniqa),
+        (0.0, 0.0),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        fontsize=8,
+        fontweight="bold" if point.ours else "normal",
+        linespacing=1.05,
+    )
+
+
+def _leader(axes: Axes, point: Point, end: tuple[float, float]) -> None:
+    """A thin line from a mark's rim to ``end``, in points from its middle."""
+    axes.annotate(
+        "",
+        (point.seconds, point.maniqa),
+        end,
+        textcoords="offset points",
+        arrowprops={
+            "arrowstyle": "-",
+            "color": INK,
+            "linewidth": 0.6,
+            "shrinkA": 0.0,
+            "shrinkB": _diameter(point) / 2.0,
+        },
+    )
+
+
+def _box(extent: BboxBase) -> Box:
+    return Box(extent.x0, extent.y0, extent.x1, extent.y1)

@@ -1,0 +1,1 @@
+"""The checkpoint: its configuration, its layout, its reader, synthetic ones."""

@@ -1,1 +1,0 @@
-"""A small DoSSR model, trained from scratch on procedural pictures, in the official layout."""

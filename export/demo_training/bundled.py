@@ -1,0 +1,131 @@
+"""The weights of a demo bundle, to train on from where its checkpoint is not at hand.
+
+Export keeps the names of weights, but it transposes those of linear layers, which are then told by
+their bias or their norm, and folds the prompt into keys and values, whose projections are solved
+for: what the prompt became is known.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from ...runtime.bundle import Bundle
+from ..checkpoint.config import ModelConfig
+from ..networks.autoencoder import autoencoder
+from ..networks.denoiser import new_denoiser
+from ..networks.restorer import new_restorer
+from .recipe import DEMO
+
+State = dict[str, Tensor]
+
+_AFTER_NORM = {"norm1": ("attn1.to_q", "attn1.to_k", "attn1.to_v"), "norm2": ("attn2.to_q",)}
+"""Linear layers without a bias, by the norm whose result they take, in their order."""
+
+_FOLDED = ".projected"
+
+
+def bundle_config(bundle: Bundle) -> ModelConfig:
+    """The recipe's configuration with the bundle's latent scale.
+
+    Raises ValueError where the bundle's networks are others.
+    """
+    config = replace(DEMO, latent_scale=bundle.manifest.latent_scale)
+    if json.loads(json.dumps(config.as_dict())) != bundle.manifest.model:
+        raise ValueError(
+            f"{bundle.folder} must hold networks of the recipe's sizes to be trained further, and "
+            "it does not; train without --start"
+        )
+    return config
+
+
+def below(state: State, prefix: str) -> State:
+    """What lies below a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
+def bundle_states(bundle: Bundle, prompt: Tensor) -> dict[str, State]:
+    """States of ``restorer``, ``vae`` and ``denoiser``, float32, rounded as the bundle has them.
+
+    ``prompt``: what was folded in, (1, positions, width). Raises ValueError where a weight is not
+    to be found.
+    """
+    config = bundle_config(bundle)
+    with torch.device("meta"):
+        wanted = {
+            "restorer": new_restorer(config.restorer).state_dict(),
+            "vae": autoencoder(config).state_dict(),
+            "denoiser": new_denoiser(config).state_dict(),
+        }
+    found = {
+        "restorer": below(_weights(bundle.path("restorer")), "network."),
+        "vae": _weights(bundle.path("encoder")) | _weights(bundle.path("decoder")),
+        "denoiser": _unfolded(_weights(bundle.path("denoiser")), prompt[0]),
+    }
+    return {name: _chosen(found[name], wanted[name], bundle) for name in wanted}
+
+
+def _chosen(found: State, wanted: State, bundle: Bundle) -> State:
+    for name, tensor in wanted.items():
+        if name not in found or found[name].shape != tensor.shape:
+            raise ValueError(
+                f"{bundle.folder} must hold the weight '{name}', and it does not; "
+                "train without --start"
+            )
+    return {name: found[name] for name in wanted}
+
+
+def _weights(path: Path) -> State:
+    """Every weight of an ``.onnx`` file by the name that torch has for it."""
+    graph = ir.load(path).graph
+    found = {_torch_name(v): _tensor(v) for v in graph.initializers.values()}
+    seen: dict[str, int] = {}
+    for node in graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.is_initializer():
+            found[_linear_name(node, seen)] = _tensor(weight).T.contiguous()
+        if node.op_type == "Conv" and len(node.inputs) == 3:
+            _, kernel, bias = node.inputs
+            assert kernel is not None
+            assert bias is not None
+            # biases of the same sum are trained alike, and equal ones are stored once
+            found.setdefault(_torch_name(kernel).removesuffix("weight") + "bias", _tensor(bias))
+    return found
+
+
+def _linear_name(node: ir.Node, seen: dict[str, int]) -> str:
+    """The name of a product's weight; ``seen`` counts the products behind each norm."""
+    for user, _ in node.outputs[0].uses():
+        for value in user.inputs if user.op_type == "Add" else ():
+            if value is not None and value.is_initializer():
+                return _torch_name(value).removesuffix("bias") + "weight"
+    assert node.inputs[0] is not None
+    norm = node.inputs[0].producer()
+    scale = norm.inputs[1] if norm is not None and norm.op_type == "LayerNormalization" else None
+    if scale is None:
+        return f"product {node.name}"
+    block, _, name = _torch_name(scale).removesuffix(".weight").rpartition(".")
+    number = seen[block + name] = seen.get(block + name, -1) + 1
+    return f"{block}.{_AFTER_NORM[name][number]}.weight"
+
+
+def _unfolded(found: State, prompt: Tensor) -> State:
+    """With the projections whose results for the prompt are there: result = prompt @ weight.T."""
+    solved = {
+        name.removesuffix(_FOLDED) + ".weight": torch.linalg.lstsq(prompt, result[0]).solution.T
+        for name, result in found.items()
+        if name.endswith(_FOLDED)
+    }
+    return found | {name: weight.contiguous() for name, weight in solved.items()}
+
+
+def _torch_name(value: ir.Value) -> str:
+    return (value.name or "").removesuffix("_fp16")
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.const_value is not None
+    return torch.from_numpy(value.const_value.numpy().copy()).float()

@@ -1,0 +1,53 @@
+"""Degradation of a sharp image in one stage, as in Real-ESRGAN (Wang et al. 2021): blur, reduction
+by four, noise, JPEG."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from ...runtime.bundle import SCALE
+
+Pixels = NDArray[np.uint8]  # (height, width, 3), sRGB
+
+_FILTERS = (
+    Image.Resampling.BOX,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Ranges, both ends included, that each image's strengths are drawn from."""
+
+    blur: tuple[float, float] = (0.5, 2.0)
+    """Standard deviation of the Gaussian blur, in pixels of the sharp image."""
+
+    noise: tuple[float, float] = (2.0, 12.0)
+    """Standard deviation of the noise in the small image, of 255."""
+
+    jpeg: tuple[int, int] = (50, 90)
+    """JPEG quality of the small image."""
+
+    grey_noise: float = 0.4
+    """Share of images whose noise is the same in the three channels."""
+
+    def __call__(self, hr: Pixels, random: np.random.Generator) -> Pixels:
+        """The small image, uint8 (height / 4, width / 4, 3); sides must be multiples of 4."""
+        height, width = hr.shape[:2]
+        if height % SCALE or width % SCALE:
+            raise ValueError(f"sides must be multiples of {SCALE}, got {height} x {width}")
+        blurred = Image.fromarray(hr).filter(ImageFilter.GaussianBlur(random.uniform(*self.blur)))
+        kind = _FILTERS[random.integers(len(_FILTERS))]
+        small = np.asarray(blurred.resize((width // SCALE, height // SCALE), kind), np.float32)
+        channels = 1 if random.random() < self.grey_noise else 3
+        noise = random.normal(0.0, random.uniform(*self.noise), (*small.shape[:2], channels))
+        noisy = np.rint(np.clip(small + noise, 0.0, 255.0)).astype(np.uint8)
+        file = io.BytesIO()
+        quality = int(random.integers(self.jpeg[0], self.jpeg[1] + 1))
+        Image.fromarray(noisy).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file))

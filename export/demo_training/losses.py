@@ -1,0 +1,136 @@
+"""What each network is trained on and for: L1 throughout, as in the released recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...solvers import NoiseLevels, released_shift
+from ..networks.autoencoder import Encoder
+from ..networks.denoiser import Denoiser
+from .pool import ImageBatch, as_tensor, degraded, photographic, sharp_batch
+from .recipe import IMAGE_SIZE, KL_WEIGHT, VIEWS, Training
+from .train import Loss
+
+
+def restorer_loss(
+    network: nn.Module, pool: ImageBatch, training: Training, device: torch.device
+) -> Loss:
+    """The sharp image from the degraded one."""
+
+    def loss(step: int, random: np.random.Generator) -> Tensor:
+        drawn = pool[random.integers(len(pool), size=training.batch)]
+        hr = photographic(drawn, random, training.crop)
+        lr = as_tensor(degraded(hr, random)).to(device)
+        with _half(device):
+            restored = network(lr)
+        error: Tensor = F.l1_loss(restored.float(), as_tensor(hr).to(device))
+        return error
+
+    return loss
+
+
+def autoencoder_loss(
+    vae: AutoencoderKL, pool: ImageBatch, training: Training, device: torch.device
+) -> Loss:
+    """The image itself through a sampled latent, plus a little of the KL divergence."""
+
+    def loss(step: int, random: np.random.Generator) -> Tensor:
+        image = as_tensor(sharp_batch(pool, random, training.batch, training.crop)).to(device)
+        with _half(device):
+            moments = vae.quant_conv(vae.encoder(2.0 * image - 1.0)).float()
+            mean, log_variance = moments.chunk(2, dim=1)
+            log_variance = torch.clamp(log_variance, -30.0, 20.0)
+            latent = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+            decoded = vae.decoder(vae.post_quant_conv(latent))
+        divergence: Tensor = (
+            0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).sum((1, 2, 3)).mean()
+        )
+        error: Tensor = F.l1_loss((decoded.float() + 1.0) / 2.0, image)
+        return error + KL_WEIGHT * divergence / (training.crop / 64) ** 2
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The pool as the denoiser sees it, float16, each (count, channels, side, side), scaled."""
+
+    x0: Tensor
+    """The sharp images' modes."""
+
+    mean: Tensor
+    """The restored images' modes: the hint, and with ``std`` the posterior of x_lr."""
+
+    std: Tensor
+
+
+@torch.no_grad()
+def encode_pool(
+    restorer: nn.Module,
+    encoder: Encoder,
+    pool: ImageBatch,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> Latents:
+    """Degrade, restore and encode VIEWS pieces of every image of the pool."""
+    rows: tuple[list[Tensor], ...] = ([], [], [])
+    for i in range(len(pool) * VIEWS):
+        random = np.random.default_rng([seed, i, 1])
+        hr = photographic(pool[i // VIEWS][None], random, IMAGE_SIZE)
+        lr = as_tensor(degraded(hr, random)).to(device)
+        with _half(device):
+            restored = restorer(lr).float().clamp(0.0, 1.0)
+            found = (encoder(as_tensor(hr).to(device))[0], *encoder(restored))
+        for row, value in zip(rows, found, strict=True):
+            row.append(value.half().cpu())
+        advance(1)
+    return Latents(*(torch.cat(row) for row in rows))
+
+
+def denoiser_loss(
+    network: Denoiser,
+    latents: Latents,
+    prompt: Tensor,
+    levels: NoiseLevels,
+    training: Training,
+    device: torch.device,
+) -> Loss:
+    """L1 between the sharp latent and x_theta = (x - sigma * out) / alpha, as the code has it.
+
+    Eq. 2 makes the state; the time is uniform over those that the sampler uses, 0 to T/2 - 1.
+    """
+    etas = torch.from_numpy(released_shift()).float()
+    alpha_bar = torch.from_numpy(levels.alpha_bar()[: len(etas)]).float()
+    alphas, sigmas = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
+    side = latents.x0.shape[-1] - training.crop + 1
+
+    def loss(step: int, random: np.random.Generator) -> Tensor:
+        crops: tuple[list[Tensor], ...] = ([], [], [])
+        for index in random.integers(len(latents.x0), size=training.batch):
+            y, x = random.integers(side, size=2)
+            for row, source in zip(crops, (latents.x0, latents.mean, latents.std), strict=True):
+                row.append(source[index, :, y : y + training.crop, x : x + training.crop])
+        x0, mean, std = (torch.stack(row).float().to(device) for row in crops)
+        x_lr = mean + std * torch.randn_like(std)
+        time = torch.from_numpy(random.integers(len(etas), size=training.batch))
+        alpha, sigma, eta = (v[time].view(-1, 1, 1, 1).to(device) for v in (alphas, sigmas, etas))
+        state = alpha * (eta * x_lr + (1.0 - eta) * x0) + sigma * torch.randn_like(x0)
+        with _half(device):
+            text = prompt.expand(len(state), -1, -1)
+            out = network(state, mean, time.float().to(device), text)
+        error: Tensor = F.l1_loss((state - sigma * out.float()) / alpha, x0)
+        return error
+
+    return loss
+
+
+def _half(device: torch.device) -> torch.autocast:
+    """bfloat16 where the processor computes in it; elsewhere it would only be slower."""
+    native = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -1,0 +1,98 @@
+"""The training images: made once, kept in a file, cropped at random."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ...runtime.files import whole_file
+from .degrade import Degradation
+from .images import log_uniform, numbered_image, texture
+from .recipe import CONTRAST, IMAGE_SIZE, TEXTURE, TEXTURED, ZOOM
+
+ImageBatch = NDArray[np.uint8]  # (count, side, side, 3)
+
+_WORTH_A_PROCESS = 64  # images
+
+
+def images(path: Path, count: int, seed: int, advance: Callable[[int], None]) -> ImageBatch:
+    """``count`` procedural images from a file, made first if need be; image i is a function of
+    (seed, i), so a broken-off run leaves nothing to mend."""
+    if path.is_file():
+        kept: ImageBatch = np.load(path, mmap_mode="r")
+        if len(kept) == count:
+            return kept
+    made = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    for i, sharp in enumerate(_images(count, seed)):
+        made[i] = sharp
+        advance(1)
+    with whole_file(path) as temporary:
+        np.save(temporary, made)
+    return made
+
+
+def _images(count: int, seed: int) -> Iterator[ImageBatch]:
+    """Made in as many processes as there are processors, where that is worth their start."""
+    make = partial(numbered_image, seed, IMAGE_SIZE)
+    processes = min(os.cpu_count() or 1, count // _WORTH_A_PROCESS)
+    if processes < 2:
+        yield from map(make, range(count))
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+        yield from executor.map(make, range(count), chunksize=4)
+
+
+def sharp_batch(pool: ImageBatch, random: np.random.Generator, batch: int, crop: int) -> ImageBatch:
+    """Random crops, mirrored and turned at random: uint8 (batch, crop, crop, 3)."""
+    crops = []
+    for index in random.integers(len(pool), size=batch):
+        y, x = random.integers(IMAGE_SIZE - crop + 1, size=2)
+        piece = np.rot90(pool[index, y : y + crop, x : x + crop], int(random.integers(4)))
+        crops.append(piece[:, ::-1] if random.random() < 0.5 else piece)
+    return np.stack(crops)
+
+
+def photographic(images: ImageBatch, random: np.random.Generator, size: int) -> ImageBatch:
+    """A piece of each image, as soft and as flat as photographs are: uint8 (batch, size, size, 3).
+
+    Procedural images have edges one pixel wide and all contrasts large. Here a window is enlarged
+    up to ZOOM times, its contrast reduced to no less than CONTRAST of what it was, and some pieces
+    are given a faint texture, without which whatever is fine would be taken for noise.
+    """
+    pieces = []
+    for sharp in images:
+        side = max(8, round(size / log_uniform(random, 1.0, ZOOM)))
+        y, x = random.integers(IMAGE_SIZE - side + 1, size=2)
+        window = np.rot90(sharp[y : y + side, x : x + side], int(random.integers(4)))
+        image = Image.fromarray(np.ascontiguousarray(window))
+        piece = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+        level = piece.mean((0, 1)) + random.uniform(-20.0, 20.0)
+        piece = level + (piece - piece.mean((0, 1))) * random.uniform(CONTRAST, 1.0)
+        if random.random() < TEXTURED:
+            amplitude = log_uniform(random, *TEXTURE)
+            slope, stretch = (
+                random.uniform(0.4, 1.4),
+                log_uniform(random, 1.0, 6.0),
+            )
+            piece += amplitude * texture(random, size, slope, stretch)[..., None]
+        pieces.append(np.rint(np.clip(piece, 0.0, 255.0)).astype(np.uint8))
+    return np.stack(pieces)
+
+
+def degraded(hr: ImageBatch, random: np.random.Generator) -> ImageBatch:
+    """The small image of each of a batch."""
+    degrade = Degradation()
+    return np.stack([degrade(sharp, random) for sharp in np.ascontiguousarray(hr)])
+
+
+def as_tensor(batch: ImageBatch) -> Tensor:
+    """uint8 (batch, h, w, 3) -> float32 (batch, 3, h, w) in [0, 1], channels last in memory."""
+    return torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float() / 255.0

@@ -1,0 +1,185 @@
+"""The whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...runtime.bundle import Bundle
+from ...runtime.files import whole_file
+from ..checkpoint.config import ModelConfig
+from ..exporter import Progress
+from ..networks.autoencoder import Encoder, autoencoder
+from ..networks.denoiser import new_denoiser
+from ..networks.restorer import new_restorer
+from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from .assemble import official_state, text_state, write_yaml
+from .bundled import State, below, bundle_config, bundle_states
+from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
+from .pool import ImageBatch, images
+from .recipe import DEMO, DEVIATION, LOG_VARIANCE, TRAININGS, VIEWS, Training
+from .start import start_autoencoder, start_denoiser, start_restorer
+from .train import Loss, train
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def train_demo(
+    folder: Path,
+    device: str,
+    count: int,
+    speed: float,
+    seed: int,
+    progress: Progress,
+    start: Bundle | None = None,
+    networks: Collection[str] = tuple(TRAININGS),
+) -> None:
+    """Train networks in ``folder`` and write demo.ckpt, demo.yaml and losses.png there.
+
+    ``start``: train this bundle's ``networks`` further, and keep its other ones. Raises ValueError
+    where there is no bundle to keep them from.
+    """
+    if not start and set(networks) != set(TRAININGS):
+        raise ValueError("networks must come from --start where they are not trained; give it")
+    before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress.phase("making images", count) as advance:
+        pool = images(folder / f"images-{seed}.npy", count, seed, advance)
+    run = _Run(folder, torch.device(device), speed, seed, progress)
+    restorer, vae, denoiser = (before.get(name) for name in ("restorer", "vae", "denoiser"))
+    if restorer is None or "restorer" in networks:
+        restorer = run.restorer(pool, restorer)
+    if vae is None or "autoencoder" in networks:
+        vae = run.autoencoder(pool, vae)
+    raw = run.encode(restorer, vae, pool)
+    config = replace(bundle_config(start) if start else DEMO, latent_scale=_scale(raw))
+    latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
+    if denoiser is None or "denoiser" in networks:
+        denoiser = run.denoiser(config, latents, denoiser)
+    states = {
+        "restorer": restorer,
+        "vae": vae,
+        "unet": below(denoiser, "unet."),
+        "control": below(denoiser, "control."),
+    }
+    with whole_file(folder / "demo.ckpt") as temporary:
+        torch.save(official_state(config, states), temporary)
+    write_yaml(config, folder / "demo.yaml")
+    plot_losses(folder)
+
+
+def plot_losses(folder: Path) -> None:
+    """The loss curves of a training folder as losses.png."""
+    import matplotlib.pyplot as plt
+
+    trained = [name for name in TRAININGS if (folder / f"{name}.csv").is_file()]
+    size = (4 * len(trained), 3.2)
+    figure, axes = plt.subplots(1, len(trained), figsize=size, layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], trained, strict=True):
+        steps, losses, _ = np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2).T
+        axis.plot(steps, losses)
+        axis.set(title=name, xlabel="step", ylabel="loss", yscale="log")
+        axis.grid(alpha=0.3, which="both")
+    with whole_file(folder / "losses.png") as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training run; each method trains one network and returns its averaged weights."""
+
+    folder: Path
+    device: torch.device
+    speed: float
+    seed: int
+    progress: Progress
+
+    def restorer(self, pool: ImageBatch, before: State | None) -> State:
+        network = self._begun(partial(new_restorer, DEMO.restorer), before, start_restorer)
+        training = self._training("restorer")
+        loss = restorer_loss(network, pool, training, self.device)
+        return self._train("restorer", network, loss, training)
+
+    def autoencoder(self, pool: ImageBatch, before: State | None) -> State:
+        start = partial(start_autoencoder, log_variance=LOG_VARIANCE)
+        vae = self._begun(partial(autoencoder, DEMO), before, start)
+        training = self._training("autoencoder")
+        loss = autoencoder_loss(vae, pool, training, self.device)
+        return self._train("autoencoder", vae, loss, training)
+
+    def encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
+        """The pool's latents, not scaled."""
+        network, whole = new_restorer(DEMO.restorer), autoencoder(DEMO)
+        network.load_state_dict(restorer)
+        whole.load_state_dict(vae)
+        network.to(self.device).eval()
+        encoder = Encoder(whole, 1.0).to(self.device).eval()
+        path = self.folder / f"latents-{len(pool) * VIEWS}-{_digest(restorer, vae)}.pt"
+        if path.is_file():
+            raw = Latents(*torch.load(path, weights_only=True))
+        else:
+            with self.progress.phase("encoding images", len(pool) * VIEWS) as advance:
+                raw = encode_pool(network, encoder, pool, self.seed, self.device, advance)
+            with whole_file(path) as temporary:
+                torch.save((raw.x0, raw.mean, raw.std), temporary)
+        return raw
+
+    def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:
+        network = self._begun(partial(new_denoiser, config), before, start_denoiser)
+        training = self._training("denoiser")
+        prompt = _prompt(config).to(self.device)
+        loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
+        return self._train("denoiser", network, loss, training)
+
+    def _begun(
+        self,
+        make: Callable[[], _Network],
+        before: State | None,
+        start: Callable[[_Network], None],
+    ) -> _Network:
+        """A network with the weights of before, or else as the recipe starts it."""
+        torch.manual_seed(self.seed)
+        network = make()
+        if before:
+            network.load_state_dict(before)
+        else:
+            start(network)
+        network.to(self.device)
+        return network
+
+    def _training(self, name: str) -> Training:
+        training = TRAININGS[name]
+        return replace(training, steps=max(1, round(training.steps / self.speed)))
+
+    def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:
+        with self.progress.phase(f"training the {name}", training.steps) as advance:
+            if self.device.type == "cuda" or name == "restorer":  # on CPUs norms are slower in it
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return train(name, network, loss, training, self.folder, self.seed, advance)
+
+
+def _prompt(config: ModelConfig) -> Tensor:
+    """What the denoiser is shown of the text, always."""
+    tokens = tokenize(DEFAULT_PROMPT, config.text.positions)
+    return embed_prompt(text_state(config), config.text, tokens)
+
+
+def _scale(latents: Latents) -> float:
+    """What gives the sharp images' latents the recipe's deviation."""
+    return round(DEVIATION / float(latents.x0.float().std()), 6)
+
+
+def _digest(*states: State) -> str:
+    """What tells latents of other weights apart."""
+    digest = hashlib.sha256()
+    for state in states:
+        for tensor in state.values():
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,117 @@
+"""Training one network: resumable, seeded step by step, with a moving average and a log."""
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...runtime.files import whole_file
+from .recipe import Training
+
+Loss = Callable[[int, np.random.Generator], Tensor]
+"""The loss of the step with this number, on data drawn from this generator."""
+
+_SAVE_EVERY = 250
+_WARM_UP = 100
+_CLIP = 1.0
+
+
+def train(
+    name: str,
+    network: nn.Module,
+    loss: Loss,
+    training: Training,
+    folder: Path,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[str, Tensor]:
+    """Train ``network`` in place and return the moving average of its weights.
+
+    Every step draws from a generator of (seed, step) alone, so a run that was broken off goes on
+    from ``folder/name.pt`` as if nothing had happened. ``folder/name.csv`` logs the loss.
+    """
+    optimizer = torch.optim.AdamW(
+        network.parameters(), training.rate, (0.9, 0.99), weight_decay=1e-4
+    )
+    average = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    path, first = folder / f"{name}.pt", 0
+    if path.is_file():
+        kept = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
+        network.load_state_dict(kept["network"])
+        optimizer.load_state_dict(kept["optimizer"])
+        average, first = kept["average"], int(kept["step"])
+    advance(first)
+    log, began = _Log(folder / f"{name}.csv", first), time.perf_counter()
+    network.train()
+    for step in range(first, training.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate * _schedule(step, training.steps)
+        optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(seed * 1_000_003 + step)
+        value = loss(step, np.random.default_rng([seed, step]))
+        torch.autograd.backward(value)
+        nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+        optimizer.step()
+        _follow(average, network, min(training.average, (1 + step) / (10 + step)))
+        log.add(value.item())
+        advance(1)
+        if (step + 1) % _SAVE_EVERY == 0 or step + 1 == training.steps:
+            log.write(step + 1, time.perf_counter() - began)
+            _save(path, network, optimizer, average, step + 1)
+    return average
+
+
+def _schedule(step: int, steps: int) -> float:
+    """A short warm-up, then a cosine from 1 to 0.01."""
+    cosine = 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / _WARM_UP) * cosine
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    for key, value in network.state_dict().items():
+        average[key].lerp_(value, 1.0 - decay)
+
+
+def _save(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+) -> None:
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average,
+        "step": step,
+    }
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
+
+
+class _Log:
+    """Mean loss and seconds every so many steps, as CSV; lines of a lost stretch are dropped."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        self._path, self._losses = path, list[float]()
+        rows = [["step", "loss", "seconds"]]
+        if first and path.is_file():
+            with path.open(newline="") as file:
+                rows += [row for row in list(csv.reader(file))[1:] if int(row[0]) <= first]
+        with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    def add(self, loss: float) -> None:
+        self._losses.append(loss)
+
+    def write(self, step: int, seconds: float) -> None:
+        mean = sum(self._losses) / len(self._losses)
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerow([step, f"{mean:.5f}", f"{seconds:.1f}"])
+        self._losses.clear()

@@ -1,0 +1,1 @@
+"""The ONNX graph: tracing, and one file for each pass."""

@@ -1,0 +1,164 @@
+"""A graph pass: weights and activations in float16, with float32 islands, and float32 inputs and outputs.
+
+Precision is decided here, in the ONNX file, because strongly typed engines run what the file says.
+Kept in float32:
+
+- inputs and outputs, and what lies before the first and behind the last convolution or matrix
+  product (ranges, clamps, the posterior's exponential);
+- everything that depends on the time alone (sinusoids, the time embedding, its projections);
+- attention, with queries, keys and values raised before it (logits of SD 2 overflow float16), also
+  where it is spelled out as matrix products and a softmax;
+- the statistics of normalisations: by stash_type where the operator has one, else the operator.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from ..errors import Fp16Error
+
+TIME = "time"
+
+_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_ISLANDS = {"Attention", "InstanceNormalization", "ReduceMean", "Softmax"}
+_FLOAT_INPUTS = {"Resize": (1, 2)}  # operator inputs that are float32 by definition
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+def to_fp16(model: ir.Model) -> None:
+    """Convert a float32 graph in place. Raises Fp16Error where a weight overflows float16."""
+    ShapeInferencePass()(model)  # every value's type is needed below
+    graph = model.graph
+    islands = _islands(graph)
+    for node in graph:
+        if node not in islands:
+            _lower(node)
+    for node in list(graph):
+        _mend_inputs(graph, node, node in islands)
+    _mend_outputs(graph)
+    RemoveUnusedNodesPass()(model)  # and the float32 weights that nothing reads any more
+
+
+def _islands(graph: ir.Graph) -> set[ir.Node]:
+    nodes = list(graph)
+    states = [value for value in graph.inputs if value.name != TIME]
+    from_state = _reached(nodes, states)
+    products = {node for node in nodes if node.op_type in _PRODUCTS}
+    behind_product = _reached(nodes, [v for node in products for v in node.outputs])
+    before_product = _leading_to(nodes, products)
+    return {
+        node
+        for node in nodes
+        if node not in from_state
+        or node.op_type in _ISLANDS
+        or _is_product_of_activations(node)
+        or (node not in products and not (node in behind_product and node in before_product))
+    }
+
+
+def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir.Node]:
+    """The nodes that depend on some values; ``nodes`` are in order."""
+    known, reached = set(values), set()
+    for node in nodes:
+        if any(value in known for value in node.inputs):
+            reached.add(node)
+            known.update(node.outputs)
+    return reached
+
+
+def _leading_to(nodes: Collection[ir.Node], targets: set[ir.Node]) -> set[ir.Node]:
+    """The nodes on which some of ``targets`` depend."""
+    leading: set[ir.Node] = set()
+    for node in reversed(list(nodes)):
+        users = {user for value in node.outputs for user, _ in value.uses()}
+        if any(user in targets or user in leading for user in users):
+            leading.add(node)
+    return leading
+
+
+def _is_product_of_activations(node: ir.Node) -> bool:
+    """Whether this is attention spelled out: a product of two computed matrices."""
+    return node.op_type == "MatMul" and not any(
+        value is not None and value.is_initializer() for value in node.inputs
+    )
+
+
+def _lower(node: ir.Node) -> None:
+    """Mark a node's results as float16."""
+    if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
+        node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
+    for value in node.outputs:
+        if value.dtype == ir.DataType.FLOAT:
+            value.dtype = ir.DataType.FLOAT16
+
+
+def _mend_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
+    """Give a node its inputs in its own precision."""
+    float_inputs = _FLOAT_INPUTS.get(node.op_type, ())
+    for index, value in enumerate(node.inputs):
+        if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            continue
+        single = is_island or index in float_inputs
+        wanted = ir.DataType.FLOAT if single else ir.DataType.FLOAT16
+        if value.dtype != wanted:
+            node.replace_input_with(index, _converted(graph, value, wanted))
+
+
+def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """The value in another precision: a converted weight, or a Cast, made once for all users."""
+    name = f"{value.name}_{'fp16' if dtype == ir.DataType.FLOAT16 else 'fp32'}"
+    if value.is_initializer():
+        if name not in graph.initializers:
+            graph.register_initializer(_fp16_weight(value, name))
+        return graph.initializers[name]
+    for user, _ in value.uses():
+        if user.op_type == "Cast" and user.outputs[0].name == name:
+            return user.outputs[0]
+    cast = ir.node("Cast", [value], attributes={"to": dtype})
+    cast.outputs[0].name = name
+    cast.outputs[0].dtype = dtype
+    cast.outputs[0].shape = value.shape
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], cast)
+    else:
+        graph.insert_after(producer, cast)
+    return cast.outputs[0]
+
+
+def _fp16_weight(value: ir.Value, name: str) -> ir.Value:
+    """A weight in float16, converted when the file is written, so that memory holds it once."""
+    tensor = value.const_value
+    assert tensor is not None
+    array = tensor.numpy()
+    largest = float(np.abs(array).max(initial=0.0))
+    if largest > _LARGEST:
+        raise Fp16Error(
+            f"weight '{value.name}' reaches {largest:.3g} and float16 ends at {_LARGEST:.0f}; "
+            "export without --fp16"
+        )
+    shape = ir.Shape(array.shape)
+
+    def convert() -> ir.TensorProtocol:
+        return ir.Tensor(array.astype(np.float16), name=name)
+
+    half = ir.Value(
+        name=name,
+        shape=shape,
+        type=ir.TensorType(ir.DataType.FLOAT16),
+        const_value=ir.LazyTensor(convert, dtype=ir.DataType.FLOAT16, shape=shape, name=name),
+    )
+    return half
+
+
+def _mend_outputs(graph: ir.Graph) -> None:
+    """Raise the outputs of the graph to float32 again, under their own names."""
+    for index, value in enumerate(graph.outputs):
+        if value.dtype == ir.DataType.FLOAT16:
+            name = value.name
+            value.name = f"{name}_fp16"
+            raised = _converted(graph, value, ir.DataType.FLOAT)
+            raised.name = name
+            graph.outputs[index] = raised

@@ -1,0 +1,118 @@
+"""From a torch module to an ONNX graph: dynamic batch, height and width, tidied."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Protocol
+
+import onnx_ir as ir
+import onnxscript.optimizer
+import onnxscript.rewriter
+import torch
+from onnx_ir.passes import common as passes
+from onnxscript.rewriter.rules.common import div_by_1_rule, mul_by_1_rule
+from torch import Tensor, nn
+
+from .center_groups import center_groups
+
+OPSETS = (18, 23)
+"""23 keeps Attention and GroupNormalization whole; 18 is for TensorRT before 10.14."""
+
+
+class Signature(Protocol):
+    """What a network is called, and its inputs and outputs, in the order of forward()."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+
+def trace(
+    signature: Signature,
+    network: nn.Module,
+    example: Sequence[Tensor],
+    opset: int,
+    dynamic: bool = True,
+) -> ir.Model:
+    """The network as an ONNX graph in float32.
+
+    ``example`` gives the inputs in order. ``dynamic``: every axis but the channels may vary; the
+    example's batch is then 2 and its sides differ, so that no axis is taken for a constant. The
+    graph's weights are the network's own memory.
+    """
+    free = torch.export.Dim.DYNAMIC
+    axes = tuple({a: free for a in range(t.ndim) if a != 1} for t in example)
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            tuple(example),
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=axes if dynamic else None,
+            input_names=signature.inputs,
+            output_names=signature.outputs,
+            optimize=False,  # its rewriting takes as long as the tracing; _tidy does what is needed
+        )
+    assert program is not None  # it is None only where a file is written
+    model = program.model
+    _tidy(model)
+    center_groups(model)
+    _name_axes(model)
+    model.graph.name = signature.name
+    return model
+
+
+def _tidy(model: ir.Model) -> None:
+    """Fold constants, drop what computes nothing."""
+    passes.InlinePass()(model)
+    onnxscript.optimizer.fold_constants(model)
+    for step in (
+        onnxscript.rewriter.RewritePass([div_by_1_rule, mul_by_1_rule]),
+        passes.IdentityEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),  # torch's stack traces, most of a small file
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        step(model)
+
+
+def _name_axes(model: ir.Model) -> None:
+    """Call the axes of inputs and outputs by what they are; torch calls them s77 and the like."""
+    names: dict[str, str] = {}
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        prefix = "" if value.is_graph_input() else f"{value.name}_"
+        assert value.shape is not None
+        for axis, word in enumerate(("batch", "channels", "height", "width")[: len(value.shape)]):
+            if not isinstance(value.shape[axis], int):
+                symbol = str(value.shape[axis])
+                value.shape[axis] = names.setdefault(symbol, word if axis == 0 else prefix + word)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own progress lines and warnings, which say nothing to our users."""
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        noisy.setLevel(level)

@@ -1,0 +1,135 @@
+"""CuPy: the only file that imports it. Written against CuPy 14.2.
+
+Nothing of it has been run on a GPU yet.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import cupy
+import numpy as np
+
+from ....solvers import StepCoefficients
+from ..engine import Array, Engine, EngineError
+from .kernel import step_kernel, step_numbers
+
+
+class Cuda:
+    """The GPU that CuPy has selected: CuPy's arrays and ONNX Runtime on one stream.
+
+    Raises EngineError without a driver, a GPU or CUDA's compiler; ``open`` does where ONNX Runtime
+    cannot run on this GPU.
+    """
+
+    kind = "cuda"
+
+    def __init__(self) -> None:
+        check_gpu()
+        self.index = int(cupy.cuda.Device().id)
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._kernels: dict[int, Any] = {}
+
+    def open(self, path: Path) -> Engine:
+        from ..onnxruntime.io_binding import BoundEngine
+        from ..onnxruntime.session import CUDA, check_cuda, cuda_options
+
+        check_cuda(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        return BoundEngine(path, CUDA, cuda_options(self._stream.ptr, self.index), self)
+
+    def active(self) -> AbstractContextManager[Any]:
+        stream: AbstractContextManager[Any] = self._stream
+        return stream
+
+    def upload(self, array: Array) -> Array:
+        with self._stream:
+            uploaded: Array = cupy.asarray(array)
+        return uploaded
+
+    def download(self, array: Array) -> Array:
+        with self._stream:
+            downloaded: Array = cupy.asnumpy(array)
+        return downloaded
+
+    def step(
+        self,
+        row: StepCoefficients,
+        x: Array,
+        eps: Array,
+        x_lr: Array,
+        older: Sequence[Array],
+        z: Array,
+    ) -> tuple[Array, Array]:
+        """One kernel for both results; ``older`` may hold more than the step needs."""
+        order = len(row.x0)
+        if order not in self._kernels:
+            self._kernels[order] = _compile(order)
+        x0, following = self._kernels[order](
+            x, eps, x_lr, z, *older[: order - 1], *step_numbers(row)
+        )
+        return x0, following
+
+    def record_event(self) -> Any:
+        event = cupy.cuda.Event()
+        event.record(self._stream)
+        return event
+
+    def seconds(self, before: Any, after: Any) -> float:
+        after.synchronize()
+        return float(cupy.cuda.get_elapsed_time(before, after)) / 1e3
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        array: Array = cupy.empty(shape, dtype)
+        return array
+
+    def pointer(self, array: Array) -> int:
+        return int(array.data.ptr)  # type: ignore[attr-defined]  # CuPy's, not NumPy's
+
+    def view(self, pointer: int, shape: tuple[int, ...], dtype: str, owner: object) -> Array:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = cupy.cuda.UnownedMemory(pointer, size, owner, self.index)
+        array: Array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0))
+        return array
+
+
+def check_gpu() -> None:
+    """Raise EngineError unless CuPy has a driver that is new enough, a GPU and a compiler."""
+    runtime = cupy.cuda.runtime
+    try:
+        runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        driver, made_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        if driver == 0:
+            message = "no NVIDIA driver is loaded; nvidia-smi must list a GPU"
+        elif driver // 1000 < made_for // 1000:
+            message = (
+                f"the NVIDIA driver supports CUDA {_version(driver)}, and the installed CuPy needs "
+                f"{made_for // 1000}.0; update the driver, or install the wheels for its CUDA"
+            )
+        else:
+            message = f"no NVIDIA GPU can be used ({error}); nvidia-smi must list one"
+        raise EngineError(message) from error
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        raise EngineError(
+            "CuPy finds no CUDA compiler (NVRTC); pip install 'dossr[cuda]' brings it"
+        ) from error
+
+
+def _compile(order: int) -> Any:
+    """The fused solver step; compiled at its first call, and kept on disk by CuPy."""
+    kernel = step_kernel(order)
+    return cupy.ElementwiseKernel(
+        ", ".join(f"float32 {name}" for name in (*kernel.arrays, *kernel.coefficients)),
+        ", ".join(f"float32 {name}" for name in kernel.results),
+        kernel.statements,
+        f"dossr_step_{order}",
+    )
+
+
+def _version(number: int) -> str:
+    """CUDA's own number of a version, such as 12040, as people write it."""
+    return f"{number // 1000}.{number % 1000 // 10}"

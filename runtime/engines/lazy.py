@@ -1,0 +1,36 @@
+"""Engines that are loaded when they are run, one at a time, where memory does not hold them all."""
+
+from collections.abc import Callable, Mapping
+
+from .engine import Array, Engine, TensorSpec
+
+
+class EngineSlot:
+    """Holds the engine that ran last; the next one takes its place."""
+
+    def __init__(self) -> None:
+        self._held: tuple[LazyEngine, Engine] | None = None
+
+    def run(self, lazy: "LazyEngine", inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a lazy engine, opened now unless it is held."""
+        if self._held is None or self._held[0] is not lazy:
+            self._held = None  # before the next one, so that both are never held
+            self._held = lazy, lazy.open()
+        return self._held[1].run(**inputs)
+
+
+class LazyEngine:
+    """An engine of ``slot`` that is not there yet; ``open`` loads it."""
+
+    def __init__(
+        self,
+        slot: EngineSlot,
+        open: Callable[[], Engine],
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
+    ) -> None:
+        self.open, self.inputs, self.outputs = open, inputs, outputs
+        self._slot = slot
+
+    def run(self, **inputs: Array) -> dict[str, Array]:
+        return self._slot.run(self, inputs)

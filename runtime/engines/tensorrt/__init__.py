@@ -1,0 +1,1 @@
+"""TensorRT: profiles, the engine cache, building, running, verification."""

@@ -1,0 +1,123 @@
+"""dossr-bench accuracy: what it measures, on images where the answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+pytest.importorskip("skimage")
+
+from dossr.bench.accuracy.cli import (
+    Setting,
+    accuracy,
+    bicubic,
+    degrade,
+    measure,
+    photographs,
+    read_originals,
+)
+from dossr.bench.metrics import luma, psnr, score
+from dossr.runtime import load_pipeline
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return photographs()["astronaut"][100:228, 150:278]
+
+
+def test_an_image_equals_itself(photograph):
+    scores = score(photograph, photograph)
+    assert scores.psnr_y == np.inf
+    assert scores.ssim == pytest.approx(1.0)
+    assert scores.detail == pytest.approx(1.0)
+    assert scores.gradients == 0.0
+
+
+def test_psnr_of_a_known_error():
+    """Grey 100 against grey 110: luma differs by 10 * (235 - 16) / 255."""
+    a, b = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 110, np.uint8)
+    assert np.ptp(luma(a)) == pytest.approx(0.0, abs=1e-9)
+    difference = 10 * 219 / 255
+    assert psnr(luma(a), luma(b)) == pytest.approx(20 * np.log10(255 / difference), abs=1e-3)
+
+
+def test_blur_takes_detail_and_noise_adds_it(photograph):
+    small = Image.fromarray(photograph).resize((32, 32), Image.Resampling.BOX)
+    soft = score(np.asarray(small.resize((128, 128), Image.Resampling.BICUBIC)), photograph)
+    noise = np.random.default_rng(0).normal(0.0, 12.0, photograph.shape)
+    harsh = score(np.clip(photograph + noise, 0, 255).astype(np.uint8), photograph)
+    assert soft.detail < 0.7 < 1.1 < harsh.detail
+    assert min(soft.gradients, harsh.gradients) > 0.5
+    assert soft.ssim < 1.0 > harsh.ssim
+
+
+def test_gradients_ask_how_many_edges_and_not_where(photograph):
+    turned = np.ascontiguousarray(photograph.transpose(1, 0, 2))
+    assert score(turned, photograph).gradients < 1e-9
+    assert score(turned, photograph).ssim < 0.5
+
+
+def test_images_of_two_sizes_cannot_be_compared(photograph):
+    with pytest.raises(ValueError, match="cannot be compared"):
+        score(photograph, photograph[:-4])
+
+
+def test_every_method_and_setting_is_measured_on_every_image(photograph):
+    settings = [Setting(3, 1), Setting(1, 2), Setting(3, 2, t1=333)]
+    made = []
+    entries = measure(
+        load_pipeline(), {"a": photograph, "b": photograph[:64]}, settings, 0, made.append
+    )
+    assert [entry.method for entry in entries] == ["bicubic", "restorer"] + ["pipeline"] * 3
+    assert [entry.setting for entry in entries[2:]] == settings
+    assert sum(made) == 2 * (len(settings) + 2)
+    for entry in entries:
+        assert set(entry.images) == {"a", "b"}
+        mean = np.mean([scores.psnr_y for scores in entry.images.values()])
+        assert entry.scores.psnr_y == pytest.approx(mean)
+    plain = score(bicubic(degrade(photograph, 0, 0)), photograph)
+    assert entries[0].images["a"] == plain
+
+
+def test_originals_are_trimmed_and_named(tmp_path, photograph):
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(photograph[:99, :70]).save(tmp_path / "sub" / "x.png")
+    assert {n: p.shape for n, p in read_originals(tmp_path, 64).items()} == {
+        "sub/x.png": (64, 64, 3)
+    }
+    assert read_originals(tmp_path, 512)["sub/x.png"].shape == (96, 68, 3)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: None, "must have images"),
+        (lambda folder: (folder / "x.png").write_bytes(b"no image"), "cannot read"),
+        (lambda folder: Image.new("RGB", (8, 80)).save(folder / "x.png"), "at least 64 pixels"),
+    ],
+)
+def test_a_folder_without_sound_originals_is_one_line(tmp_path, prepare, message):
+    prepare(tmp_path)
+    done = CliRunner().invoke(accuracy, [str(tmp_path)])
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_leaves_a_table_a_plot_and_comparisons(tmp_path, photograph):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photograph).save(tmp_path / "in" / "face.png")
+    out = tmp_path / "out"
+    arguments = [str(tmp_path / "in"), "--orders", "3", "--steps", "1", "--steps", "2"]
+    done = CliRunner().invoke(accuracy, [*arguments, "--t1", "333", "--out", str(out)])
+    assert done.exit_code == 0, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert names == {"accuracy.json", "accuracy.md", "accuracy.png", "face.png"}
+    document = json.loads((out / "accuracy.json").read_text())
+    assert [entry["method"] for entry in document["entries"]][:2] == ["bicubic", "restorer"]
+    assert "333" in done.stdout
+    assert (out / "accuracy.md").read_text() in done.stdout + "\n"
+    with Image.open(out / "face.png") as sheet:
+        assert sheet.size == (4 * 132 - 4, 128 + 18)

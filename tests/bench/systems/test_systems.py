@@ -1,0 +1,86 @@
+"""Every system of Table 1: what it has, what it computes, what it calls, and the same on two backends."""
+
+from contextlib import ExitStack
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from dossr.bench.measure.backends import OnnxBackend, TorchBackend  # noqa: E402
+from dossr.bench.measure.count import count_components, count_network, rehearse  # noqa: E402
+from dossr.bench.systems import SYSTEMS, load_system  # noqa: E402
+from dossr.bench.systems.system import Noise  # noqa: E402
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Counts of every network of every system at full size, those of one name and figure once."""
+    seen = {}
+
+    def counts(system):
+        for network in system.networks:
+            key = (network.known, network.inputs, network.outputs)
+            if key not in seen:
+                seen[key] = count_network(network)
+        return {n.name: seen[(n.known, n.inputs, n.outputs)] for n in system.networks}
+
+    return counts
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_parameters_are_those_of_table_1(name):
+    system = load_system(name, SIZE)
+    found = count_components(system)
+    for part in system.components:
+        assert found[part.name] / 1e6 == pytest.approx(part.parameters, rel=1e-6), part.name
+    total = sum(found.values()) / 1e6
+    if system.name == "seesr-50":  # 2283.7 M is in no released code path
+        assert total == pytest.approx(2252.57, rel=1e-4)
+    elif system.published.parameters is not None:
+        assert total == pytest.approx(system.published.parameters, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_multiply_accumulates_are_those_of_the_official_code(name, counted):
+    system = load_system(name, SIZE)
+    counts = counted(system)
+    for network in system.networks:
+        count = counts[network.name]
+        if network.known.parameters is not None:
+            assert count.parameters / 1e6 == pytest.approx(network.known.parameters, rel=1e-6)
+        if network.known.gmac is not None:
+            assert count.gmac == pytest.approx(network.known.gmac, rel=1e-2), network.name
+    total = sum(counts[network.name].gmac * network.calls for network in system.networks)
+    assert total == pytest.approx(system.gmac, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_loop_makes_the_calls_that_are_stated(name, counted):
+    system = load_system(name, SIZE)
+    image, calls = rehearse(system, counted(system), torch.rand(1, 3, SIZE, SIZE))
+    assert calls == {network.name: network.calls for network in system.networks}
+    assert image.shape == (1, 3, 4 * SIZE, 4 * SIZE)
+
+
+# LDL and Real-ESRGAN are BSRGAN's network, DoSSR-1 to -7 one loop.
+DIFFERENT = [n for n in SYSTEMS if n not in ("real-esrgan", "ldl", "dossr-1", "dossr-5", "dossr-7")]
+
+
+def replay(system, backend, lr):
+    """The image of one whole run with every network loaded."""
+    with ExitStack() as stack, torch.inference_mode():
+        runners = {n.name: stack.enter_context(backend.open(n)) for n in system.networks}
+        return system.upscale(lambda name, **inputs: runners[name](**inputs), lr, Noise(0))
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_torch_and_onnx_give_the_same_image(name):
+    system = load_system(name, 64, reduced=True)
+    lr = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    eager = replay(system, TorchBackend(), lr)
+    onnx = replay(system, OnnxBackend(), lr)
+    assert torch.isfinite(eager).all()
+    assert eager.std() > 1e-2  # an image, not a constant
+    assert (eager - onnx).norm() / eager.norm() < 1e-3

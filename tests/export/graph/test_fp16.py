@@ -1,0 +1,132 @@
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dossr.export.graph.fp16 import Fp16Error, to_fp16
+
+
+def _model(nodes, inputs, outputs, weights, opset=23):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
+        [numpy_helper.from_array(np.asarray(w, np.float32), n) for n, w in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    return ir.from_proto(model)
+
+
+def _denoiser():
+    """A convolution, a time embedding that is added to it, a norm, attention, a convolution, a clip."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["doubled"]),
+        helper.make_node("Conv", ["doubled", "w1"], ["c1"], name="first"),
+        helper.make_node("Sin", ["time"], ["s"]),
+        helper.make_node("Gemm", ["s", "wt"], ["t"], name="embed"),
+        helper.make_node("Reshape", ["t", "column"], ["t4"]),
+        helper.make_node("Add", ["c1", "t4"], ["sum"], name="add"),
+        helper.make_node("GroupNormalization", ["sum", "ones", "ones"], ["n"], num_groups=2, name="norm"),
+        helper.make_node("Reshape", ["n", "tokens"], ["q"]),
+        helper.make_node("Attention", ["q", "q", "q"], ["a"], q_num_heads=1, kv_num_heads=1, name="attention"),
+        helper.make_node("Reshape", ["a", "square"], ["b"]),
+        helper.make_node("Resize", ["b", "", "scales"], ["r"], mode="nearest", name="resize"),
+        helper.make_node("Conv", ["r", "w2"], ["c2"], name="last"),
+        helper.make_node("Clip", ["c2", "low", "high"], ["eps"], name="clip"),
+    ]  # fmt: skip
+    model = _model(
+        nodes,
+        {"x": [1, 4, 4, 4], "time": [1, 1]},
+        {"eps": [1, 4, 8, 8]},
+        {
+            "w1": random.normal(size=(4, 4, 1, 1)), "w2": random.normal(size=(4, 4, 1, 1)),
+            "wt": random.normal(size=(1, 4)), "ones": np.ones(4), "two": 2.0,
+            "scales": [1, 1, 2, 2], "low": -5.0, "high": 5.0,
+        },
+    )  # fmt: skip
+    for name, values in (
+        ("column", [1, 4, 1, 1]),
+        ("tokens", [1, 16, 4]),
+        ("square", [1, 4, 4, 4]),
+    ):
+        tensor = ir.tensor(np.array(values, np.int64), name=name)
+        old = next(v for n in model.graph for v in n.inputs if v is not None and v.name == name)
+        new = ir.Value(name=name, const_value=tensor, type=ir.TensorType(ir.DataType.INT64))
+        model.graph.register_initializer(new)
+        ir.convenience.replace_all_uses_with(old, new)
+    return model
+
+
+def _types(model):
+    """Type of the first input of each named node."""
+    return {node.name: node.inputs[0].dtype for node in model.graph if node.name}
+
+
+def test_weights_and_activations_are_half_and_islands_are_not():
+    model = _denoiser()
+    to_fp16(model)
+    half, single = ir.DataType.FLOAT16, ir.DataType.FLOAT
+    types = _types(model)
+    assert {types[name] for name in ("first", "add", "norm", "resize", "last")} == {half}
+    assert {types[name] for name in ("embed", "attention", "clip")} == {single}
+    weights = {name: value.dtype for name, value in model.graph.initializers.items()}
+    assert weights["w1_fp16"] == weights["w2_fp16"] == weights["ones_fp16"] == half
+    assert weights["wt"] == weights["scales"] == weights["two"] == single
+    assert "w1" not in weights
+    norm = next(node for node in model.graph if node.op_type == "GroupNormalization")
+    assert norm.attributes.get_int("stash_type", 1) == single
+
+
+def test_inputs_and_outputs_keep_their_names_and_float32():
+    model = _denoiser()
+    to_fp16(model)
+    signature = [(v.name, v.dtype) for v in (*model.graph.inputs, *model.graph.outputs)]
+    assert signature == [(name, ir.DataType.FLOAT) for name in ("x", "time", "eps")]
+
+
+def test_the_half_graph_computes_nearly_the_same():
+    whole, half = _denoiser(), _denoiser()
+    to_fp16(half)
+    inputs = {
+        "x": np.random.default_rng(1).normal(size=(1, 4, 4, 4)).astype(np.float32),
+        "time": np.full((1, 1), 499.0, np.float32),
+    }
+    results = []
+    for model in (whole, half):
+        session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
+        results.append(session.run(None, inputs)[0])
+    error = np.linalg.norm(results[1] - results[0]) / np.linalg.norm(results[0])
+    assert 0 < error < 2e-3
+
+
+def test_attention_that_is_spelled_out_is_an_island():
+    """Logits of 90000 overflow float16; the two products and the softmax stay in float32."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "wq"], ["q"], name="project"),
+        helper.make_node("Transpose", ["q"], ["k"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "k"], ["logits"], name="logits"),
+        helper.make_node("Softmax", ["logits"], ["p"], name="softmax"),
+        helper.make_node("MatMul", ["p", "q"], ["v"], name="values"),
+        helper.make_node("MatMul", ["v", "wq"], ["out"], name="out"),
+    ]
+    model = _model(nodes, {"x": [1, 3, 4]}, {"out": [1, 3, 4]}, {"wq": np.eye(4) * 150}, opset=18)
+    to_fp16(model)
+    types = _types(model)
+    single, half = ir.DataType.FLOAT, ir.DataType.FLOAT16
+    assert [types[n] for n in ("logits", "softmax", "values")] == [single] * 3
+    assert [types[n] for n in ("project", "out")] == [half] * 2
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
+    out = session.run(None, {"x": np.eye(3, 4, dtype=np.float32)[None] * 2})[0]
+    np.testing.assert_allclose(out[0], np.eye(3, 4) * 2 * 150**2, rtol=1e-3)
+
+
+def test_a_weight_beyond_float16_is_refused():
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    model = _model(
+        nodes, {"x": [1, 1, 1, 1]}, {"y": [1, 1, 1, 1]}, {"w": np.full((1, 1, 1, 1), 7e4)}
+    )
+    with pytest.raises(Fp16Error, match=r"weight 'w' reaches 7e\+04 and float16 ends at 65504"):
+        to_fp16(model)

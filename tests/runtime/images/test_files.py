@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from dossr.runtime.images.files import ImageError, read_image, write_image
+
+RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
+
+
+def _round_trip(tmp_path, name, scale=4.0):
+    """Read a file, enlarge it by repetition, write it and open the result."""
+    source = read_image(tmp_path / name)
+    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    write_image(tmp_path / "out.png", pixels, source, scale)
+    out = Image.open(tmp_path / "out.png")
+    out.load()
+    return out
+
+
+def test_colour_stays_colour(tmp_path):
+    rgb = np.stack([RAMP, RAMP[::-1], RAMP // 2], axis=2)
+    Image.fromarray(rgb).save(tmp_path / "in.png")
+    out = _round_trip(tmp_path, "in.png")
+    assert (out.mode, out.size) == ("RGB", (36, 24))
+    np.testing.assert_array_equal(np.asarray(out)[::4, ::4], rgb)
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_stays_grey(tmp_path, mode):
+    Image.fromarray(RAMP).convert(mode).save(tmp_path / "in.png")
+    out = _round_trip(tmp_path, "in.png")
+    assert (out.mode, out.size) == ("L", (36, 24))
+
+
+def test_sixteen_bits_become_eight_by_their_value(tmp_path):
+    deep = RAMP.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "in.png")
+    out = _round_trip(tmp_path, "in.png")
+    np.testing.assert_array_equal(np.asarray(out)[::4, ::4], RAMP)
+
+
+def test_a_transparent_level_of_a_16_bit_image_is_kept(tmp_path):
+    deep = RAMP.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "in.png", transparency=257 * 8)
+    out = _round_trip(tmp_path, "in.png")
+    alpha = np.asarray(out.getchannel("A").resize((9, 6), Image.Resampling.BOX))
+    assert out.mode == "LA"
+    assert (alpha[RAMP == 8] < 128).all()
+    assert alpha.mean() > 200
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_is_kept(tmp_path, mode):
+    rgba = np.dstack([RAMP, RAMP, RAMP, RAMP[:, ::-1]])
+    image = Image.fromarray(rgba)
+    suffix = "png"
+    if mode == "LA":
+        image = image.convert("LA")
+    if mode == "PA":
+        image, suffix = image.quantize(), "png"
+    image.save(tmp_path / f"in.{suffix}")
+    out = _round_trip(tmp_path, f"in.{suffix}")
+    assert out.mode == ("LA" if mode == "LA" else "RGBA")
+    alpha = np.asarray(out.getchannel("A"), float)
+    assert alpha.shape == (24, 36)
+    assert np.abs(alpha.reshape(6, 4, 9, 4).mean((1, 3)) - RAMP[:, ::-1]).mean() < 8
+
+
+def test_a_palette_with_a_transparent_entry_keeps_it(tmp_path):
+    palette = Image.fromarray(RAMP).convert("P")
+    palette.save(tmp_path / "in.gif", transparency=int(np.asarray(palette)[0, 0]))
+    out = _round_trip(tmp_path, "in.gif")
+    assert out.mode == "RGBA"
+    assert np.asarray(out.getchannel("A"))[0, 0] == 0
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_photograph_is_turned_once(tmp_path, kind, orientation):
+    """Each orientation against the matrix that the EXIF standard describes."""
+    stored = np.kron(RAMP, np.ones((8, 8), np.uint8))  # large patches survive JPEG
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].T,
+        8: np.rot90(stored),
+    }[orientation]
+    image = Image.fromarray(np.dstack([stored] * 3))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F] = orientation, "camera"
+    image.save(tmp_path / f"in.{kind}", exif=exif)
+    out = _round_trip(tmp_path, f"in.{kind}")
+    assert 0x0112 not in out.getexif()
+    assert out.getexif()[0x010F] == "camera"
+    assert out.size == (4 * upright.shape[1], 4 * upright.shape[0])
+    assert np.abs(np.asarray(out, float)[::4, ::4, 0] - upright).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x12\x01\x02\x00\x04\x00\x00\x00abc\x00",  # orientation as text
+        b"\x12\x01\x04\x00\x01\x00\x00\x00\x9f\x86\x01\x00",  # orientation 99999
+        b"\xbc\x02\x02\x00\x04\x00\x00\x00abc\x00",  # XMP as text
+        b"garbage",
+    ],
+)
+def test_odd_metadata_is_dropped_and_the_image_kept(tmp_path, entry):
+    """One EXIF entry, in little-endian TIFF form."""
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00" + entry + b"\x00" * 4
+    Image.fromarray(np.dstack([RAMP] * 3)).save(tmp_path / "in.jpg", exif=exif)
+    out = _round_trip(tmp_path, "in.jpg")
+    assert out.size == (36, 24)
+    assert 0x0112 not in out.getexif()
+
+
+def test_profile_and_resolution_are_kept(tmp_path):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(np.dstack([RAMP] * 3)).save(
+        tmp_path / "in.png", icc_profile=profile, dpi=(300, 300)
+    )
+    out = _round_trip(tmp_path, "in.png")
+    assert out.info["icc_profile"] == profile
+    assert out.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1.0, (9, 6)), (2.5, (22, 15)), (3.0, (27, 18))])
+def test_a_smaller_scale_is_reduced_from_four(tmp_path, scale, size):
+    rgba = np.dstack([RAMP] * 4)
+    Image.fromarray(rgba).save(tmp_path / "in.png")
+    assert _round_trip(tmp_path, "in.png", scale).size == size
+
+
+def test_files_that_are_no_images_are_refused_in_one_line(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(np.dstack([RAMP] * 3).repeat(9, 0)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "float.tiff")
+    for name, reason in (
+        ("text.png", "must be an image"),
+        ("empty.png", "must be an image"),
+        ("cut.png", "cannot be read: it may be cut off"),
+        ("float.tiff", "must have 8 or 16 bits a channel, got 32-bit floats"),
+    ):
+        with pytest.raises(ImageError, match=rf"^[^\n]*{name} {reason}[^\n]*$"):
+            read_image(tmp_path / name)
+
+
+def test_a_format_without_transparency_is_refused_for_a_transparent_image(tmp_path):
+    Image.fromarray(np.dstack([RAMP] * 4)).save(tmp_path / "in.png")
+    source = read_image(tmp_path / "in.png")
+    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    with pytest.raises(ImageError, match=r"out\.jpg cannot hold the transparency"):
+        write_image(tmp_path / "out.jpg", pixels, source, 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "in.png")
+    source = read_image(tmp_path / "in.png")
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_image(tmp_path / "in.png" / "out.png", source.pixels, source, 4)
+    (tmp_path / "out.png").mkdir()
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_image(tmp_path / "out.png", source.pixels, source, 4)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.png", "out.png"}
