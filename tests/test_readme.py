@@ -1,5 +1,6 @@
 """README and docs promise what the commands do, and lead somewhere."""
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ COMMANDS = {"dossr-export": export, "dossr-run": run, "dossr-doctor": doctor}
 COMMANDS |= {f"dossr-bench {name}": command for name, command in bench.commands.items()}
 SYNOPSES = {"dossr-export": "docs/export.md", "dossr-run": "docs/run.md"}
 MAX_WORDS = 900  # of README, as wc counts them
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 
 if not (ROOT / "README.md").is_file():
     pytest.skip("dossr is installed without its checkout", allow_module_level=True)
@@ -47,7 +49,7 @@ def _code_lines(text):
 def _shown(command, text):
     """The options in every line of code that starts with the command."""
     lines = [line for line in _code_lines(text) if re.match(rf"{command}( |$)", line)]
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", "\n".join(lines)))
+    return set(_OPTION.findall("\n".join(lines)))
 
 
 def _options(command):
@@ -72,12 +74,23 @@ def test_every_command_is_shown():
         assert any(line.startswith(name) for line in _code_lines(TEXT)), name
 
 
-def test_the_modules_and_subcommands_shown_exist():
-    for line in _code_lines(TEXT):
-        if found := re.match(r"(?:\w+=\S+ )*python -m (dossr[\w.]*)", line):
-            assert importlib.util.find_spec(found[1]), line
-        if found := re.match(r"dossr-bench (\w+)", line):
-            assert found[1] in bench.commands, line
+def test_the_subcommands_shown_exist():
+    shown = {
+        found[1] for line in _code_lines(TEXT) if (found := re.match(r"dossr-bench (\w+)", line))
+    }
+    assert shown == set(bench.commands)
+
+
+def test_the_modules_shown_exist_and_take_the_options_shown():
+    lines = [re.sub(r"^(\w+=\S+ )+", "", line) for line in _code_lines(TEXT)]
+    lines = [line for line in lines if line.startswith("python -m dossr")]
+    assert lines
+    for line in lines:
+        name = line.split()[2]
+        is_package = importlib.util.find_spec(name).submodule_search_locations is not None
+        command = importlib.import_module(f"{name}.__main__" if is_package else name).main
+        options = {spelling for spellings in _options(command) for spelling in spellings}
+        assert set(_OPTION.findall(line.removeprefix("python -m"))) <= options, line
 
 
 @pytest.mark.parametrize("name", PAGES)
