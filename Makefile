@@ -1,5 +1,6 @@
 # make run:  upscale a photograph with the runtime's few dependencies
-# make test: every linter and test
+# make test: every linter and test, and the site
+# make docs: the site, into build/site
 # make fuzz: damaged files and killed runs, by the ten thousand (a quarter of an hour)
 # make full: the official sizes (16 GiB of memory, 20 GB of disk, a quarter of an hour)
 
@@ -7,8 +8,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 RUN := .venv
 DEV := .venv-dev
+SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
-.PHONY: run test full fuzz clean
+.PHONY: run test docs full fuzz clean
 
 run: $(RUN)/installed
 	mkdir -p out
@@ -18,7 +20,11 @@ test: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
+	$(SITE)
 	$(DEV)/bin/pytest -n 2 --dist loadfile
+
+docs: $(DEV)/installed
+	$(SITE)
 
 full: $(DEV)/installed
 	$(DEV)/bin/pytest -m full -s

@@ -63,7 +63,7 @@ class Schedule:
     """Weight of the image, above 0."""
 
     sigma: NDArray[np.float64]
-    """Standard deviation of the noise; alpha**2 + sigma**2 == 1."""
+    """Standard deviation of the noise; ``alpha**2 + sigma**2 == 1``."""
 
     eta: NDArray[np.float64]
     """Domain shift: 0 is all high resolution, 1 all low resolution."""

@@ -1,56 +1,149 @@
-"""The README promises what the commands do."""
+"""README and docs promise what the commands do, and lead somewhere."""
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 import dossr
+from dossr.bench.cli import main as bench
 from dossr.export.cli import main as export
 from dossr.runtime.cli import main as run
+from dossr.runtime.doctor import main as doctor
 
 ROOT = Path(dossr.__file__).parent
-COMMANDS = {"dossr-export": export, "dossr-run": run}
+COMMANDS = {"dossr-export": export, "dossr-run": run, "dossr-doctor": doctor}
+COMMANDS |= {f"dossr-bench {name}": command for name, command in bench.commands.items()}
+SYNOPSES = {"dossr-export": "docs/export.md", "dossr-run": "docs/run.md"}
+MAX_WORDS = 900  # of README, as wc counts them
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
+
+if not (ROOT / "README.md").is_file():
+    pytest.skip("dossr is installed without its checkout", allow_module_level=True)
+
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+}
+WRITTEN = {name: text for name, text in PAGES.items() if not name.startswith("docs/results/")}
+TEXT = "\n".join(WRITTEN.values())
+EXAMPLES = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, text in WRITTEN.items()
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+]
 
 
-@pytest.fixture(scope="module")
-def readme():
-    path = ROOT / "README.md"
-    if not path.is_file():
-        pytest.skip("dossr is installed without its checkout")
-    return path.read_text(encoding="utf-8")
+def _code_lines(text):
+    """Lines in fenced or indented code, each joined with the lines that go on below it."""
+    fenced = re.findall(r"^( *)```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    code = [block for _, block in fenced] + re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    for block in code:
+        lines = re.sub(r"\\\n *", " ", block)
+        lines = re.sub(r"\n {6,}(?=\S)", " ", lines)
+        yield from (line.split("  #")[0].strip() for line in lines.splitlines())
+
+
+def _shown(command, text):
+    """The options in every line of code that starts with the command."""
+    lines = [line for line in _code_lines(text) if re.match(rf"{command}( |$)", line)]
+    return set(_OPTION.findall("\n".join(lines)))
+
+
+def _options(command):
+    return [param.opts for param in command.params if param.opts[0].startswith("-")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_options_shown_are_the_options_there_are(readme, name):
-    """In every line that starts with the command, and in the lines that go on below it."""
-    shown = set()
-    for block in re.findall(rf"^    {name}.*\n(?:     +.*\n)*", readme, re.MULTILINE):
-        shown |= set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", block.split("  #")[0]))
-    options = [param.opts for param in COMMANDS[name].params if param.opts[0].startswith("-")]
-    assert shown <= {spelling for spellings in options for spelling in spellings}
-    hidden = [spellings for spellings in options if not shown & set(spellings)]
-    assert hidden == [["--version"]] or hidden == [["--device"], ["--version"]]
+def test_the_options_shown_are_options_that_exist(name):
+    options = {spelling for spellings in _options(COMMANDS[name]) for spelling in spellings}
+    assert _shown(name, TEXT) <= options
 
 
-def test_the_make_targets_and_links_exist(readme):
+@pytest.mark.parametrize("name", SYNOPSES)
+def test_a_synopsis_shows_every_option(name):
+    shown = _shown(name, PAGES[SYNOPSES[name]])
+    hidden = [spellings for spellings in _options(COMMANDS[name]) if not shown & set(spellings)]
+    assert hidden == [["--version"]]
+
+
+def test_every_command_is_shown():
+    for name in COMMANDS:
+        assert any(line.startswith(name) for line in _code_lines(TEXT)), name
+
+
+def test_the_subcommands_shown_exist():
+    shown = {
+        found[1] for line in _code_lines(TEXT) if (found := re.match(r"dossr-bench (\w+)", line))
+    }
+    assert shown == set(bench.commands)
+
+
+def test_the_modules_shown_exist_and_take_the_options_shown():
+    lines = [re.sub(r"^(\w+=\S+ )+", "", line) for line in _code_lines(TEXT)]
+    lines = [line for line in lines if line.startswith("python -m dossr")]
+    assert lines
+    for line in lines:
+        name = line.split()[2]
+        is_package = importlib.util.find_spec(name).submodule_search_locations is not None
+        command = importlib.import_module(f"{name}.__main__" if is_package else name).main
+        options = {spelling for spellings in _options(command) for spelling in spellings}
+        assert set(_OPTION.findall(line.removeprefix("python -m"))) <= options, line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_relative_link_and_image_exists(name):
+    folder = (ROOT / name).parent
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[name]):
+        assert (folder / link).exists(), link
+
+
+def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make ([a-z]+)", readme):
-        assert f"\n{target}:" in makefile
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", readme):
-        assert (ROOT / link).exists(), link
-    for path in re.findall(r"`((?:export|runtime|solvers|tests)/[\w./]*)`", readme):
+    for target in re.findall(r"(?:`|^    |^)make ([a-z]+)", TEXT, re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_paths_named_exist(name):
+    for path in re.findall(
+        r"`((?:bench|docs|export|runtime|solvers|tests)/[\w./-]*)`", PAGES[name]
+    ):
         assert (ROOT / path).exists(), path
 
 
-def test_the_python_example_runs(readme, toy_bundle, tmp_path, monkeypatch):
+def test_the_files_of_the_map_exist():
+    """The map of CONTRIBUTING names files and folders in their room's own section."""
+    sections = re.findall(
+        r"^### `(\w+)/`.*?\n(.*?)(?=^##)", PAGES["CONTRIBUTING.md"], re.MULTILINE | re.DOTALL
+    )
+    assert {room for room, _ in sections} >= {"solvers", "runtime", "export", "bench"}
+    for room, section in sections:
+        for name in re.findall(r"`([\w/]+\.py|[\w/]+/)`", section):
+            assert (ROOT / room / name).exists() or list((ROOT / room).rglob(name)), (
+                f"{room}/{name}"
+            )
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].split()) <= MAX_WORDS
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_python_examples_run(example, toy_bundle, tmp_path, monkeypatch):
     import numpy as np
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("photo.jpg")
     (tmp_path / "bundle").symlink_to(toy_bundle)
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["hr"].shape == (32, 32, 3)
+    exec(compile(example, "example.py", "exec"), names)
+    if "hr" in names:
+        assert names["hr"].shape == (32, 32, 3)
+
+
+def test_readme_has_a_python_example():
+    assert len(re.findall(r"```python\n", PAGES["README.md"])) == 1
