@@ -12,12 +12,12 @@ from typing import Any
 import click
 import numpy as np
 
-from ..runtime.bundle import SCALE, Manifest
+from ..runtime.bundle import Manifest
 from ..runtime.engines.device import Host
-from ..runtime.engines.engine import Array, TensorSpec
 from ..runtime.images.color import COLOR_FIXES
 from ..runtime.pipeline import Pipeline
 from ..runtime.sampling import draw_noise, sample
+from ..runtime.tensors import SCALE, Array, TensorSpec
 from ..runtime.terminal import Command
 from ..solvers import NoiseLevels, dos_sde_coefficients, released_schedule
 

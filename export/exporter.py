@@ -14,8 +14,8 @@ from torch import nn
 
 from .. import __version__
 from ..runtime.bundle import MANIFEST, FileRecord, Manifest, Precision, StageRecord, sha256
-from ..runtime.engines.engine import TensorSpec
 from ..runtime.files import whole_folder
+from ..runtime.tensors import TensorSpec
 from .checkpoint.config import TEXT, ModelConfig, TextConfig
 from .checkpoint.reader import Checkpoint, read_checkpoint
 from .graph.fp16 import to_fp16

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.bundle import SCALE
+from ..runtime.tensors import SCALE
 from .checkpoint.config import ModelConfig
 from .stages import Arrays, Stage
 from .verify import Case

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..runtime.engines.device import load_engine
-from ..runtime.engines.engine import EngineError
 from ..runtime.engines.tensorrt.verify import relative_error
+from ..runtime.errors import EngineError
 from ..solvers import NoiseLevels, released_schedule
 from .errors import VerificationError
 from .stages import Arrays, Stage

@@ -3,13 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle import BundleError
-    from .engines.engine import EngineError
+    from .errors import BundleError, EngineError
     from .pipeline import Pipeline, load_pipeline
 
 __all__ = ["BundleError", "EngineError", "Pipeline", "load_pipeline"]
 
-_HOMES = {"BundleError": "bundle", "EngineError": "engines.engine"}
+_HOMES = {"BundleError": "errors", "EngineError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

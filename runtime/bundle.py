@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from ..solvers import NoiseLevels, released_schedule
-from .engines.engine import TensorSpec, one_line
+from .errors import BundleError
 from .files import write_whole
+from .tensors import LATENT_MULTIPLE, SCALE, TensorSpec
 
 MANIFEST = "manifest.json"
 DEMO = Path(__file__).parent / "demo"
@@ -26,12 +27,6 @@ FORMAT_VERSION = 1
 REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
 CONDITION = "condition"  # the stage that exists only where cond_encoder has weights of its own
 
-
-SCALE = 4
-"""How many times larger the networks make an image."""
-
-LATENT_MULTIPLE = 8
-"""Latent sides are multiples of this in every model: SD's UNet halves them three times."""
 
 _LARGEST_MULTIPLE = 128  # LR sides of a tile; a multiple above it would fit no tile
 _MOST_STEPS = 499  # of the released schedule, so that fewer are possible too
@@ -49,13 +44,6 @@ _LARGEST_MANIFEST = 1 << 26  # bytes; ours are a hundred kilobytes
 _Positive = Annotated[int, Meta(gt=0, le=1 << 16)]
 Precision = Literal["fp32", "fp16"]
 _Text = Annotated[str, Meta(max_length=1 << 16)]
-
-
-class BundleError(ValueError):
-    """The folder is not a bundle that this version can run, or it was changed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))  # names in a damaged manifest may hold anything
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from .bundle import DEMO, BundleError
+from .bundle import DEMO
 from .engines.device import DEVICES
 from .engines.tensorrt.profiles import SETTINGS, parse_options
+from .errors import BundleError
 from .files import remove_leftovers
 from .terminal import Command, say
 from .tiling import TILE, Tiling
@@ -234,7 +235,7 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
 def _open(
     bundle: Path | None, device: str, low_memory: bool, settings: Sequence[str]
 ) -> "Pipeline":
-    from .engines.engine import EngineError
+    from .errors import EngineError
     from .pipeline import load_pipeline
 
     try:
@@ -263,8 +264,8 @@ def _upscale(
     pipeline: "Pipeline", job: Job, files: FileOptions, settings: dict[str, Any], label: str
 ) -> dict[str, Any]:
     """One image from file to file: what came of it, for people and for --json."""
-    from .engines.engine import EngineError
-    from .images.files import ImageError, check_writable, read_image, write_image
+    from .errors import EngineError, ImageError
+    from .images.files import check_writable, read_image, write_image
 
     began = time.perf_counter()
     try:

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..solvers import Schedule, StepCoefficients, dos_sde_coefficients, released_schedule
-from .bundle import CONDITION, DEMO, SCALE, BundleError, Manifest, StageRecord, open_bundle
+from .bundle import CONDITION, DEMO, Manifest, StageRecord, open_bundle
 from .engines.device import Device, Host, load_device
-from .engines.engine import Array, Engine, EngineError, check_output
+from .engines.engine import Engine, check_output
 from .engines.lazy import EngineSlot, LazyEngine
 from .engines.tensorrt.profiles import BuildOptions
+from .errors import BundleError, EngineError
 from .images.color import COLOR_FIXES, ColorFix
 from .images.padding import pad_to_multiple
 from .sampling import Observe, draw_noise, sample
+from .tensors import SCALE, Array, Image
 from .tiling import TILE, TiledEngine, Tiling
 
-Image = NDArray[np.uint8]  # (height, width, 3), sRGB
 Progress = Callable[[int, int], None]
 """Told how many runs of a network are done (on a GPU: queued), and of how many; a tile is a run.
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..solvers import StepCoefficients
 from .engines.device import Device
-from .engines.engine import Array, Engine, check_output
+from .engines.engine import Engine, check_output
+from .tensors import Array
 
 Observe = Callable[[str, Array], None]
 

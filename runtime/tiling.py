@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .engines.device import Device
-from .engines.engine import Array, Engine
+from .engines.engine import Engine
+from .tensors import Array
 
 TILE = 128
 """Side of a tile unless told: the size of image that the released model was trained for."""

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, sha256
-from dossr.runtime.engines.engine import TensorSpec
+from dossr.runtime.tensors import TensorSpec
 from dossr.solvers import NoiseLevels
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ...export.checkpoint.reader import read_checkpoint
-from ...runtime.pipeline import Image, load_pipeline
+from ...runtime.pipeline import load_pipeline
 from ...runtime.sampling import draw_noise
+from ...runtime.tensors import Image
 from .backends import torch_backend
 from .events import TimedCalls, between, record_event
 from .process import Job

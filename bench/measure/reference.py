@@ -9,8 +9,7 @@ from ...export.networks.autoencoder import autoencoder, vae_state
 from ...export.networks.denoiser import load_denoiser
 from ...export.networks.restorer import new_restorer
 from ...export.networks.text import load_text_tower
-from ...runtime.engines.engine import Array
-from ...runtime.pipeline import Image
+from ...runtime.tensors import Array, Image
 from ..systems.dossr import networks as stated
 from ..systems.dossr import upscale
 from ..systems.networks.sd import Control, TextEncoder, Unet, VaeDecoder, VaeEncoder

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...runtime.bundle import SCALE
 from ...runtime.images.files import read_image, write_image
+from ...runtime.tensors import SCALE
 from ..systems.system import Input, Network, Noise, System
 from .backends import Backend
 from .events import TimedCalls

@@ -12,8 +12,9 @@ import click
 import numpy as np
 
 from ...export.cli import Terminal
-from ...runtime.bundle import CONDITION, BundleError, Manifest, open_bundle
+from ...runtime.bundle import CONDITION, Manifest, open_bundle
 from ...runtime.engines.device import DEVICES
+from ...runtime.errors import BundleError
 from ...runtime.files import write_whole
 from ...runtime.terminal import Command
 from ..folders import make_folders

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...export.checkpoint.config import ModelConfig
 from ...export.networks.denoiser import fold_prompt, new_denoiser
 from ...export.networks.text import DEFAULT_PROMPT, tokenize
-from ...runtime.bundle import SCALE
+from ...runtime.tensors import SCALE
 from ...solvers import dos_sde_coefficients, predict_x0, released_schedule, step
 from .gan import PARAMETERS as RRDBNET_PARAMETERS
 from .gan import restorer

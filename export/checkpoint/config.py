@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ...runtime.bundle import LATENT_MULTIPLE, SCALE
+from ...runtime.tensors import LATENT_MULTIPLE, SCALE
 from ...solvers import NoiseLevels
 from ..errors import CheckpointError
 

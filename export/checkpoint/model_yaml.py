@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ...runtime.bundle import SCALE
+from ...runtime.tensors import SCALE
 from ...solvers import NoiseLevels
 from ..errors import CheckpointError
 from .config import NORM_GROUPS, Hints, ModelConfig

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ...runtime.bundle import SCALE
+from ...runtime.tensors import SCALE
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), sRGB
 

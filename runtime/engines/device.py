@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...solvers import StepCoefficients, predict_x0, step
-from .engine import Array, Engine, EngineError
+from ..errors import EngineError
+from ..tensors import Array
+from .engine import Engine
 from .tensorrt.profiles import BuildOptions
 
 DEVICES = ("cpu", "cuda", "tensorrt")

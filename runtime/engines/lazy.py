@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from .engine import Array, Engine, TensorSpec
+from ..tensors import Array, TensorSpec
+from .engine import Engine
 
 
 class EngineSlot:

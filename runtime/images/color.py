@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..engines.engine import Array
+from ..tensors import Array
 
 ColorFix = Callable[[Array, Array], Array]
 """From the decoded and the restored image to the decoded one in the restored one's colours."""

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..bundle import SCALE
+from ..errors import ImageError
 from ..files import is_unfinished, write_whole
-from ..pipeline import Image as Pixels
+from ..tensors import SCALE
+from ..tensors import Image as Pixels
 from ..terminal import captured_stderr
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it would write to stderr otherwise
@@ -82,10 +83,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation; Pillow turns TIFF files itself, and takes the orientation out
-
-
-class ImageError(ValueError):
-    """A file is no image that can be read, or an image cannot be written."""
 
 
 @dataclass(frozen=True)

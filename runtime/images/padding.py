@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..engines.engine import Array
+from ..tensors import Array
 
 
 def pad_to_multiple(lr: Array, multiple: int) -> Array:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import dossr
 from dossr.runtime import load_pipeline
-from dossr.runtime.bundle import DEMO, BundleError, sha256
-from dossr.runtime.engines.engine import EngineError
-from dossr.runtime.images.files import ImageError, check_writable, read_image, write_image
+from dossr.runtime.bundle import DEMO, sha256
+from dossr.runtime.errors import BundleError, EngineError, ImageError
+from dossr.runtime.images.files import check_writable, read_image, write_image
 from dossr.runtime.tiling import TILE
 
 __all__ = [

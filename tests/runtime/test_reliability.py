@@ -18,8 +18,9 @@ from PIL import Image, TiffImagePlugin
 
 from dossr.runtime import BundleError, EngineError, load_pipeline
 from dossr.runtime.bundle import DEMO, MANIFEST, sha256
+from dossr.runtime.errors import ImageError
 from dossr.runtime.files import whole_file, whole_folder, write_whole
-from dossr.runtime.images.files import ImageError, check_writable, read_image, write_image
+from dossr.runtime.images.files import check_writable, read_image, write_image
 
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 DOCTOR = [sys.executable, "-c", "from dossr.runtime.launch import doctor; doctor()"]

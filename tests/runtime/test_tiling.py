@@ -11,7 +11,7 @@ from PIL import Image
 
 from dossr.runtime import load_pipeline
 from dossr.runtime.engines.device import Host
-from dossr.runtime.engines.engine import TensorSpec
+from dossr.runtime.tensors import TensorSpec
 from dossr.runtime.tiling import Axis, Grid, TiledEngine, Tiling, cut
 
 PHOTO = Path(__file__).parents[1] / "images" / "astronaut.png"

@@ -13,7 +13,9 @@ import cupy
 import numpy as np
 
 from ....solvers import StepCoefficients
-from ..engine import Array, Engine, EngineError
+from ...errors import EngineError
+from ...tensors import Array
+from ..engine import Engine
 from .kernel import step_kernel, step_numbers
 
 

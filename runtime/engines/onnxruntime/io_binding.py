@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..engine import Array
+from ...tensors import Array
 from .session import open_whole, run_options, running, signature
 
 

@@ -12,8 +12,9 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import; "0" turns it on again
 import onnxruntime as ort
 
+from ...errors import EngineError
+from ...tensors import Array, TensorSpec
 from ...terminal import captured_stderr
-from ..engine import Array, EngineError, TensorSpec
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...bundle import sha256
+from ...errors import EngineError
 from ...files import remove_leftovers, write_whole
-from ..engine import EngineError
 
 FORMAT_VERSION = 1
 Shape = tuple[int, ...]

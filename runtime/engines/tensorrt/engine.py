@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import tensorrt as trt
 
 from ...bundle import MANIFEST, Manifest, StageRecord, read_manifest
+from ...errors import EngineError
 from ...files import write_whole
 from ...hardware import Gpu, GpuError, find_gpu, find_jetson
-from ..engine import Array, EngineError
+from ...tensors import Array
 from .cache import EngineKey, Profile, Shape, get_or_build
 from .profiles import BuildOptions, engine_name, holds, is_fixed, profile_for, stage_shapes
 from .progress import BuildProgress, Show, interruptible

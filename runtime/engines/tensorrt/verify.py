@@ -6,7 +6,8 @@ import numpy as np
 
 from ....solvers import released_schedule
 from ...bundle import Manifest, StageRecord
-from ..engine import Array, EngineError
+from ...errors import EngineError
+from ...tensors import Array
 
 BOUNDS = {"fp32": 1e-3, "fp16": 1e-2}
 """Largest relative error of an output, in the Euclidean norm, by precision."""

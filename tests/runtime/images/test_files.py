@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dossr.runtime.images.files import ImageError, read_image, write_image
+from dossr.runtime.errors import ImageError
+from dossr.runtime.images.files import read_image, write_image
 
 RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 

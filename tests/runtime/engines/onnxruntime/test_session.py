@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
 from dossr.runtime.engines.device import load_engine
-from dossr.runtime.engines.engine import TensorSpec
+from dossr.runtime.tensors import TensorSpec
 
 
 def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from dossr.runtime.engines.engine import EngineError
 from dossr.runtime.engines.tensorrt.cache import (
     EngineKey,
     differences,
@@ -21,6 +20,7 @@ from dossr.runtime.engines.tensorrt.cache import (
 )
 from dossr.runtime.engines.tensorrt.profiles import BuildOptions, engine_name, holds, is_fixed
 from dossr.runtime.engines.tensorrt.progress import BuildProgress, interruptible, time_left
+from dossr.runtime.errors import EngineError
 
 KEY = EngineKey(
     files={"denoiser.onnx": "a" * 64, "denoiser.onnx.data": "b" * 64},

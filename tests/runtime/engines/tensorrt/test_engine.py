@@ -22,10 +22,10 @@ import pytest
 
 import dossr
 from dossr.runtime.bundle import read_manifest
-from dossr.runtime.engines.engine import EngineError
 from dossr.runtime.engines.tensorrt.cache import refusals
 from dossr.runtime.engines.tensorrt.profiles import BuildOptions
 from dossr.runtime.engines.tensorrt.progress import BuildProgress
+from dossr.runtime.errors import EngineError
 from dossr.runtime.hardware import Gpu
 
 STUB = Path(__file__).parent / "stub"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dossr.runtime.bundle import open_bundle
-from dossr.runtime.engines.engine import EngineError
 from dossr.runtime.engines.onnxruntime.session import OrtEngine
 from dossr.runtime.engines.tensorrt.verify import verify_engine
+from dossr.runtime.errors import EngineError
 
 LATENT = (1, 4, 8, 8)
 SHAPES = {
