@@ -11,7 +11,8 @@ import yaml
 from ...runtime.tensors import SCALE
 from ...solvers import NoiseLevels
 from ..errors import CheckpointError
-from .config import NORM_GROUPS, Hints, ModelConfig
+from .config import NORM_GROUPS, ModelConfig
+from .derivation import Hints
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

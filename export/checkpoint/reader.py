@@ -24,10 +24,9 @@ from .config import (
     RESTORER,
     UNET,
     VAE,
-    Hints,
     ModelConfig,
-    derive_config,
 )
+from .derivation import Hints, derive_config
 from .layout import layout
 from .model_yaml import check_yaml, hints, read_yaml
 

@@ -8,7 +8,8 @@ import torch
 from click.testing import CliRunner
 
 from dossr.export import CheckpointError, Fp16Error, VerificationError, export_bundle
-from dossr.export.checkpoint.config import TEXT, Hints, derive_config
+from dossr.export.checkpoint.config import TEXT
+from dossr.export.checkpoint.derivation import Hints, derive_config
 from dossr.export.cli import main
 from dossr.export.exporter import _replacing
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
@@ -177,9 +178,8 @@ def test_a_folder_without_clips_tokenizer_is_refused(tmp_path):
         tokenize("a cat", 77, damaged)
 
 
-def test_the_text_tower_gives_the_references_embedding(golden, tiny_state):
-    shapes = {n: tuple(s) for n, s in json.loads((golden / "tiny_layout.json").read_text()).items()}
-    text = derive_config(shapes, Hints()).text
+def test_the_text_tower_gives_the_references_embedding(golden, tiny_shapes, tiny_state):
+    text = derive_config(tiny_shapes, Hints()).text
     tensors = {name: tensor for name, tensor in tiny_state.items() if name.startswith(TEXT)}
     embedded = embed_prompt(tensors, text, tokenize(DEFAULT_PROMPT, 77)).numpy()
     expected = np.load(golden / "tiny_o3_s5_wavelet.npz")["prompt_embeds"]

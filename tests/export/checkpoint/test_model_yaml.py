@@ -3,19 +3,9 @@ import json
 import pytest
 
 from dossr.export import CheckpointError
-from dossr.export.checkpoint.config import (
-    OFFICIAL,
-    Hints,
-    derive_config,
-)
-from dossr.export.checkpoint.layout import layout
+from dossr.export.checkpoint.derivation import Hints, derive_config
 from dossr.export.checkpoint.model_yaml import check_yaml, hints, read_yaml
 from dossr.export.checkpoint.reader import read_checkpoint
-
-
-@pytest.fixture(scope="module")
-def tiny(golden):
-    return {n: tuple(s) for n, s in json.loads((golden / "tiny_layout.json").read_text()).items()}
 
 
 @pytest.fixture(scope="module")
@@ -23,69 +13,10 @@ def params(golden):
     return read_yaml(golden / "tiny.yaml")
 
 
-@pytest.mark.parametrize("name", ["tiny", "full"])
-def test_the_layout_of_the_derived_configuration_is_the_checkpoints(golden, name):
-    """Name and shape of each of 1480 and 2362 tensors."""
-    shapes = json.loads((golden / f"{name}_layout.json").read_text())
-    shapes = {tensor: tuple(shape) for tensor, shape in shapes.items()}
-    assert layout(derive_config(shapes, Hints())) == shapes
-
-
-def test_the_official_configuration_is_what_the_official_tensors_show(golden):
-    shapes = json.loads((golden / "full_layout.json").read_text())
-    shapes = {tensor: tuple(shape) for tensor, shape in shapes.items()}
-    assert derive_config(shapes, Hints()) == OFFICIAL
-    assert OFFICIAL.size_multiple == 16
-
-
-def test_the_yaml_file_gives_the_same_configuration(tiny, params):
-    config = derive_config(tiny, hints(params))
+def test_the_yaml_file_gives_the_same_configuration(tiny_shapes, params):
+    config = derive_config(tiny_shapes, hints(params))
     check_yaml(params, config)
-    assert derive_config(tiny, Hints()) == config
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model.diffusion_model.input_blocks.0.0.weight",
-        "model.diffusion_model.input_blocks.3.0.op.weight",
-        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight",
-        "model.diffusion_model.out.2.bias",
-        "first_stage_model.encoder.down.2.block.0.conv1.bias",
-        "cond_stage_model.model.ln_final.weight",
-        "preprocess_model.conv_first.bias",
-        "preprocess_model.body.0.rdb1.conv1.weight",
-    ],
-)
-def test_one_missing_or_misshapen_tensor_does_not_change_what_is_derived(tiny, name):
-    expected = derive_config(tiny, Hints())
-    assert derive_config({n: s for n, s in tiny.items() if n != name}, Hints()) == expected
-    shape = (tiny[name][0] + 1, *tiny[name][1:])
-    assert derive_config({**tiny, name: shape}, Hints()) == expected
-
-
-def test_other_widths_depths_and_levels_are_read_from_the_tensors():
-    from dataclasses import replace
-
-    config = replace(
-        OFFICIAL,
-        unet=replace(
-            OFFICIAL.unet,
-            latent_channels=8,
-            channels=(64, 128, 192),
-            blocks=1,
-            attention=(False, True, True),
-            depth=2,
-            context=96,
-            linear=False,
-            heads=(1, 2, 3),
-        ),
-        vae=replace(OFFICIAL.vae, latent_channels=8, channels=(32, 64, 64), blocks=3),
-        text=replace(OFFICIAL.text, width=96, layers=5, heads=1),
-        restorer=replace(OFFICIAL.restorer, features=24, blocks=6, growth=12),
-    )
-    assert derive_config(layout(config), Hints()) == config
-    assert (config.vae.factor, config.unet.factor, config.size_multiple) == (4, 4, 8)
+    assert derive_config(tiny_shapes, Hints()) == config
 
 
 @pytest.mark.parametrize(
@@ -98,21 +29,21 @@ def test_other_widths_depths_and_levels_are_read_from_the_tensors():
         ("cond_stage_config", "width", 1024, "cond_stage_config.width says 1024, .* has 64"),
     ],
 )
-def test_a_yaml_file_of_another_model_is_refused(tiny, params, section, field, value, said):
+def test_a_yaml_file_of_another_model_is_refused(tiny_shapes, params, section, field, value, said):
     edited = {**params[section]["params"], field: value}
     edited = {**params, section: {"params": edited}}
     with pytest.raises(CheckpointError, match=said):
-        check_yaml(edited, derive_config(tiny, hints(edited)))
+        check_yaml(edited, derive_config(tiny_shapes, hints(edited)))
 
 
-def test_heads_come_as_widths_or_as_counts(tiny, params):
+def test_heads_come_as_widths_or_as_counts(tiny_shapes, params):
     def heads(**fields):
         unet = {k: v for k, v in params["unet_config"]["params"].items() if "head" not in k}
         both = {
             name: {"params": {**unet, **fields}} for name in ("unet_config", "control_stage_config")
         }
         said = hints({**params, **both})
-        return derive_config(tiny, said).unet.heads
+        return derive_config(tiny_shapes, said).unet.heads
 
     assert heads(num_head_channels=16) == (2, 4, 8, 8)
     assert heads(num_heads=4, num_head_channels=-1) == (4, 4, 4, 4)
@@ -157,9 +88,11 @@ def test_what_a_yaml_file_may_not_say(checkpoints, params, tmp_path, section, fi
     assert "\n" not in str(caught.value)
 
 
-def test_a_block_count_for_each_level_is_one_where_they_are_equal(tiny, params):
+def test_a_block_count_for_each_level_is_one_where_they_are_equal(tiny_shapes, params):
     unet = {**params["unet_config"]["params"], "num_res_blocks": [2, 2, 2, 2]}
-    check_yaml({**params, "unet_config": {"params": unet}}, derive_config(tiny, hints(params)))
+    check_yaml(
+        {**params, "unet_config": {"params": unet}}, derive_config(tiny_shapes, hints(params))
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "target: os.system", "\xff\xfe"])
