@@ -1,6 +1,8 @@
 # make run:  upscale a photograph with the runtime's few dependencies
 # make test: every linter and test, and the site
+# make lint: the linters alone
 # make docs: the site, into build/site
+# make dist: wheel and source archive, into build/dist
 # make fuzz: damaged files and killed runs, by the ten thousand (a quarter of an hour)
 # make full: the official sizes (16 GiB of memory, 20 GB of disk, a quarter of an hour)
 
@@ -10,18 +12,23 @@ RUN := .venv
 DEV := .venv-dev
 SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
-.PHONY: run test docs full fuzz clean
+.PHONY: run test lint docs dist full fuzz clean
 
 run: $(RUN)/installed
 	mkdir -p out
 	$(RUN)/bin/dossr-run tests/images/astronaut.png -o out/astronaut_x4.png --overwrite
 
-test: $(DEV)/installed
+test: lint docs
+	$(DEV)/bin/pytest -n 2 --dist loadfile --cov --cov-report term
+
+lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
-	$(SITE)
-	$(DEV)/bin/pytest -n 2 --dist loadfile
+	$(DEV)/bin/lint-imports
+
+dist: $(DEV)/installed
+	$(DEV)/bin/python -m build --outdir build/dist
 
 docs: $(DEV)/installed
 	$(SITE)
