@@ -1,4 +1,4 @@
-"""What a DoSSR checkpoint holds, as its tensors' shapes show it."""
+"""The configuration of a DoSSR model: sizes of its networks, noise schedule, tensor prefixes."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -17,12 +17,12 @@ TEXT = "cond_stage_model.model."
 CONDITION = "cond_encoder."
 RESTORER = "preprocess_model."
 
-NORM_GROUPS = 32  # of the released model; they leave no trace in the tensors
+NORM_GROUPS = 32  # of the released model; no tensor's shape depends on it
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The denoiser (LDM's UNetModel); the ControlNet is its encoder half."""
+    """The UNet (LDM's UNetModel); the ControlNet has the sizes of its encoder half."""
 
     latent_channels: int
     channels: tuple[int, ...]
@@ -32,7 +32,7 @@ class UNetConfig:
     """Residual blocks per level of the encoder; the decoder has one more."""
 
     attention: tuple[bool, ...]
-    """Which levels have transformers; the middle always has one."""
+    """Whether each level has transformers; the middle block always has one."""
 
     depth: int
     """Transformer blocks in each transformer."""
@@ -41,42 +41,42 @@ class UNetConfig:
     """Width of the text embedding."""
 
     linear: bool
-    """Whether transformers project with linear layers (SD 2) or with 1x1 convolutions (SD 1)."""
+    """Whether transformers project with linear layers (SD 2) instead of 1x1 convolutions (SD 1)."""
 
     heads: tuple[int, ...]
-    """Attention heads of each level; the middle has as many as the last."""
+    """Attention heads of each level; the middle block has as many as the last level."""
 
     groups: int = NORM_GROUPS
-    """Groups of every GroupNorm."""
+    """Number of groups of every GroupNorm."""
 
     @property
     def factor(self) -> int:
-        """Latent sides must be multiples of this."""
+        """Return the number that latent sides must be a multiple of."""
         return int(2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True)
 class VaeConfig:
-    """The autoencoder (LDM's AutoencoderKL); cond_encoder is its encoder half."""
+    """The autoencoder (LDM's AutoencoderKL); cond_encoder has the sizes of its encoder half."""
 
     latent_channels: int
     channels: tuple[int, ...]
     blocks: int
     attention: bool = True
-    """Whether the middle of encoder and decoder has attention; the released model's has."""
+    """Whether the middle blocks of encoder and decoder have attention, as in the released model."""
 
     groups: int = NORM_GROUPS
-    """Groups of every GroupNorm."""
+    """Number of groups of every GroupNorm."""
 
     @property
     def factor(self) -> int:
-        """How many times smaller a latent's sides are than the image's."""
+        """Return the ratio of an image's side to its latent's side."""
         return int(2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower of OpenCLIP; its last block is not run."""
+    """OpenCLIP's text tower; its last block is not run."""
 
     width: int
     layers: int
@@ -87,7 +87,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """The RRDBNet in front."""
+    """The restorer, an RRDBNet."""
 
     features: int
     blocks: int
@@ -96,7 +96,10 @@ class RestorerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that building the networks needs besides the tensors."""
+    """What is needed to build all networks, apart from their weights.
+
+    Raise CheckpointError where its parts do not fit each other.
+    """
 
     unet: UNetConfig
     vae: VaeConfig
@@ -108,34 +111,37 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.unet.latent_channels != self.vae.latent_channels:
             raise CheckpointError(
-                f"the VAE has {self.vae.latent_channels} latent channels and the UNet "
-                f"{self.unet.latent_channels}; they must be equal"
+                "VAE and UNet must have the same number of latent channels, "
+                f"got {self.vae.latent_channels} and {self.unet.latent_channels}"
             )
         if self.text.width != self.unet.context:
             raise CheckpointError(
-                f"the text tower is {self.text.width} wide and the UNet wants {self.unet.context}"
+                f"the text tower must be as wide as the UNet's context, {self.unet.context}, "
+                f"got {self.text.width}"
             )
         for name, network in (("UNet", self.unet), ("VAE", self.vae)):
             if any(width % network.groups for width in network.channels):
                 raise CheckpointError(
-                    f"the {name}'s widths {network.channels} must be multiples of its norms' "
-                    f"{network.groups} groups; say how many with norm_num_groups in the YAML file"
+                    f"the {name}'s widths must be multiples of its {network.groups} norm groups, "
+                    f"got {network.channels}; set norm_num_groups in the YAML file"
                 )
         if self.text.width % self.text.heads:
             raise CheckpointError(
-                f"a text tower of width {self.text.width} cannot have {self.text.heads} heads; "
-                "say how many with cond_stage_config.params.heads in the YAML file"
+                f"the text tower's width must be a multiple of its {self.text.heads} heads, "
+                f"got {self.text.width}; set cond_stage_config.params.heads in the YAML file"
             )
 
     @property
     def size_multiple(self) -> int:
-        """LR sides must be multiples of this (images are padded to it): 16 where the VAE shrinks
-        by 8, 8 where it shrinks by 4."""
+        """Return the number that LR sides are padded to a multiple of.
+
+        It is 16 for a VAE that shrinks by 8, and 8 for one that shrinks by 4.
+        """
         latent = math.lcm(self.unet.factor, LATENT_MULTIPLE)
         return max(1, latent * self.vae.factor // SCALE)
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as plain values, for the manifest."""
+        """Return the configuration as plain values, for the manifest."""
         return asdict(self)
 
 

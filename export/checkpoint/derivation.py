@@ -31,7 +31,7 @@ _HEAD_WIDTH = 64  # of the released model; no tensor's shape depends on head wid
 
 @dataclass(frozen=True)
 class Hints:
-    """What the YAML file says and the tensors cannot; None where it is silent."""
+    """What only the YAML file states; None where it does not."""
 
     head_width: int | None = None
     head_count: int | None = None
@@ -43,14 +43,15 @@ class Hints:
 
 
 def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
-    """The configuration that gives a checkpoint these tensors.
+    """Return the configuration whose networks have tensors of these shapes.
 
-    Head widths leave no trace in the tensors: without a hint they are taken as the released
-    model's 64, or, in a network too narrow for that, as the widest power of two that divides it.
+    The shapes do not determine head widths. Without a hint they are inferred: 64, as in the released
+    model, or the largest power of two up to 64 that divides all widths. Raise CheckpointError where
+    a network is missing or its parts do not fit each other.
     """
     for part in _PARTS:
         if not any(name.startswith(part) for name in shapes):
-            raise CheckpointError(f"no DoSSR checkpoint: it has no tensor named '{part}*'")
+            raise CheckpointError(f"not a DoSSR checkpoint: no tensor's name starts with '{part}'")
     unet = _unet(_Part(shapes, UNET), hints)
     return ModelConfig(
         unet=unet,
@@ -63,9 +64,10 @@ def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
 
 
 class _Part:
-    """The tensors below one prefix; a size is what most of the tensors that show it say.
+    """The shapes below one prefix.
 
-    So one missing or misshapen tensor does not change what is derived, and is named afterwards.
+    Sizes are decided by majority, so that a missing or misshapen tensor does not change them. The
+    comparison with the layout names that tensor later.
     """
 
     def __init__(self, shapes: Shapes, prefix: str) -> None:
@@ -78,14 +80,14 @@ class _Part:
         return any(name.startswith(prefix) for name in self._shapes)
 
     def count(self, prefix: str) -> int:
-        """How many numbered modules follow a prefix: the highest number plus one."""
+        """Return the number of numbered modules below a prefix: the highest number plus one."""
         numbers = (
             n.removeprefix(prefix).split(".")[0] for n in self._shapes if n.startswith(prefix)
         )
         return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
     def size(self, *places: tuple[str, int]) -> int:
-        """The size most often seen at (tensor, axis)."""
+        """Return the most frequent size among places, each a (tensor, axis)."""
         seen = Counter(
             self._shapes[name][axis]
             for name, axis in places
@@ -140,7 +142,9 @@ def _unet(part: _Part, hints: Hints) -> UNetConfig:
 
 
 def _heads(channels: tuple[int, ...], hints: Hints) -> tuple[int, ...]:
-    if hints.head_count is not None and hints.head_width is None:  # LDM lets the width win
+    if (
+        hints.head_count is not None and hints.head_width is None
+    ):  # in LDM, a width takes precedence
         heads = (hints.head_count,) * len(channels)
     else:
         head_width = hints.head_width or math.gcd(_HEAD_WIDTH, *channels)
@@ -148,8 +152,8 @@ def _heads(channels: tuple[int, ...], hints: Hints) -> tuple[int, ...]:
     for width, count in zip(channels, heads, strict=True):
         if count < 1 or width % count:
             raise CheckpointError(
-                f"a UNet level of width {width} cannot have the heads that unet_config's "
-                "num_head_channels or num_heads gives; correct the YAML file"
+                f"a UNet level of width {width} cannot be split into {count} heads, as unet_config's "
+                "num_head_channels or num_heads demands; correct the YAML file"
             )
     return heads
 

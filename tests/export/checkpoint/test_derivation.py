@@ -9,14 +9,14 @@ from dossr.export.checkpoint.layout import layout
 
 
 @pytest.mark.parametrize("name", ["tiny", "full"])
-def test_the_layout_of_the_derived_configuration_is_the_checkpoints(golden, name):
-    """Name and shape of each of 1480 and 2362 tensors."""
+def test_the_derived_configuration_has_the_layout_of_the_checkpoint(golden, name):
+    """The names and shapes of 1480 and 2362 tensors are the same."""
     shapes = json.loads((golden / f"{name}_layout.json").read_text())
     shapes = {tensor: tuple(shape) for tensor, shape in shapes.items()}
     assert layout(derive_config(shapes, Hints())) == shapes
 
 
-def test_the_official_configuration_is_what_the_official_tensors_show(golden):
+def test_the_official_tensors_give_the_official_configuration(golden):
     shapes = json.loads((golden / "full_layout.json").read_text())
     shapes = {tensor: tuple(shape) for tensor, shape in shapes.items()}
     assert derive_config(shapes, Hints()) == OFFICIAL

@@ -22,11 +22,11 @@ def test_the_yaml_file_gives_the_same_configuration(tiny_shapes, params):
 @pytest.mark.parametrize(
     ("section", "field", "value", "said"),
     [
-        ("unet_config", "model_channels", 64, "unet_config.model_channels says 64, .* has 32"),
-        ("unet_config", "num_res_blocks", 3, "unet_config.num_res_blocks says 3, .* has 2"),
-        ("unet_config", "context_dim", 32, "unet_config.context_dim says 32, .* has 64"),
-        ("preprocess_config", "num_block", 23, "preprocess_config.num_block says 23, .* has 2"),
-        ("cond_stage_config", "width", 1024, "cond_stage_config.width says 1024, .* has 64"),
+        ("unet_config", "model_channels", 64, "unet_config.model_channels must be 32, .* got 64"),
+        ("unet_config", "num_res_blocks", 3, "unet_config.num_res_blocks must be 2, .* got 3"),
+        ("unet_config", "context_dim", 32, "unet_config.context_dim must be 64, .* got 32"),
+        ("preprocess_config", "num_block", 23, "preprocess_config.num_block must be 2, .* got 23"),
+        ("cond_stage_config", "width", 1024, "cond_stage_config.width must be 64, .* got 1024"),
     ],
 )
 def test_a_yaml_file_of_another_model_is_refused(tiny_shapes, params, section, field, value, said):
@@ -36,7 +36,7 @@ def test_a_yaml_file_of_another_model_is_refused(tiny_shapes, params, section, f
         check_yaml(edited, derive_config(tiny_shapes, hints(edited)))
 
 
-def test_heads_come_as_widths_or_as_counts(tiny_shapes, params):
+def test_heads_are_given_as_widths_or_as_counts(tiny_shapes, params):
     def heads(**fields):
         unet = {k: v for k, v in params["unet_config"]["params"].items() if "head" not in k}
         both = {
@@ -49,9 +49,9 @@ def test_heads_come_as_widths_or_as_counts(tiny_shapes, params):
     assert heads(num_heads=4, num_head_channels=-1) == (4, 4, 4, 4)
     assert heads(num_heads=4, num_head_channels=None) == (4, 4, 4, 4)
     assert heads(num_heads=8, num_head_channels=32) == (1, 2, 4, 4)  # as in LDM
-    with pytest.raises(CheckpointError, match="width 32 cannot have the heads"):
+    with pytest.raises(CheckpointError, match="width 32 cannot be split into 0 heads"):
         heads(num_head_channels=64)
-    with pytest.raises(CheckpointError, match=r"num_heads must be a whole number above 0 .* got 0"):
+    with pytest.raises(CheckpointError, match=r"num_heads must be a positive integer .* got 0"):
         heads(num_heads=0)
 
 
@@ -60,25 +60,37 @@ def test_heads_come_as_widths_or_as_counts(tiny_shapes, params):
     [
         ("unet_config", "use_scale_shift_norm", True, "use_scale_shift_norm must be False .* True"),
         ("unet_config", "num_head_channels", 16, "num_head_channels must be the same"),
-        ("unet_config", "num_heads", "x", "num_heads must be a whole number above 0 .* got 'x'"),
+        ("unet_config", "num_heads", "x", "num_heads must be a positive integer .* got 'x'"),
         ("cond_stage_config", "layer", "last", "layer must be penultimate .* got 'last'"),
-        ("cond_stage_config", "heads", -2, "heads must be a whole number above 0 .* got -2"),
+        ("cond_stage_config", "heads", -2, "heads must be a positive integer .* got -2"),
         ("preprocess_config", "scale", 2, "preprocess_config.scale must be 4 .* got 2"),
         (None, "parameterization", "v", "parameterization must be eps .* got 'v'"),
         (None, "only_mid_control", True, "only_mid_control must be False"),
-        (None, "scale_factor", None, "scale_factor must be a number above 0 .* got None"),
-        (None, "scale_factor", 0, "scale_factor must be a number above 0 .* got 0"),
-        (None, "linear_start", [1], r"linear_start must be a number above 0 .* got \[1\]"),
-        (None, "timesteps", True, "timesteps must be a whole number above 0"),
-        (None, "unet_config", 5, "is no sound model YAML"),
-        ("unet_config", "channel_mult", 5, "is no sound model YAML"),
+        (None, "scale_factor", None, "scale_factor must be a positive number .* got None"),
+        (None, "scale_factor", 0, "scale_factor must be a positive number .* got 0"),
+        (None, "linear_start", [1], r"linear_start must be a positive number .* got \[1\]"),
+        (None, "timesteps", True, "timesteps must be a positive integer"),
+        (None, "unet_config", 5, "must be the official model YAML, but it is malformed"),
+        ("unet_config", "channel_mult", 5, "must be the official model YAML, but it is malformed"),
         ("first_stage_config", "ddconfig", 5, "ddconfig must be a mapping, got 5"),
-        ("unet_config", "attention_resolutions", [4, 2], r"attention_resolutions says \(2, 4\)"),
-        ("unet_config", "use_linear_in_transformer", False, "use_linear_in_transformer says False"),
+        (
+            "unet_config",
+            "attention_resolutions",
+            [4, 2],
+            r"attention_resolutions must be \(1, 2, 4\), .* got \(2, 4\)",
+        ),
+        (
+            "unet_config",
+            "use_linear_in_transformer",
+            False,
+            "use_linear_in_transformer must be True, .* got False",
+        ),
     ],
 )
-def test_what_a_yaml_file_may_not_say(checkpoints, params, tmp_path, section, field, value, said):
-    """Through read_checkpoint: one line that names the file and the field."""
+def test_an_unsupported_yaml_value_is_refused(
+    checkpoints, params, tmp_path, section, field, value, said
+):
+    """read_checkpoint raises one line that names the file and the field."""
     edited = json.loads(json.dumps(params))
     (edited[section]["params"] if section else edited)[field] = value
     path = tmp_path / "model.yaml"
@@ -88,7 +100,7 @@ def test_what_a_yaml_file_may_not_say(checkpoints, params, tmp_path, section, fi
     assert "\n" not in str(caught.value)
 
 
-def test_a_block_count_for_each_level_is_one_where_they_are_equal(tiny_shapes, params):
+def test_equal_block_counts_of_all_levels_are_read_as_one(tiny_shapes, params):
     unet = {**params["unet_config"]["params"], "num_res_blocks": [2, 2, 2, 2]}
     check_yaml(
         {**params, "unet_config": {"params": unet}}, derive_config(tiny_shapes, hints(params))
@@ -96,7 +108,7 @@ def test_a_block_count_for_each_level_is_one_where_they_are_equal(tiny_shapes, p
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "target: os.system", "\xff\xfe"])
-def test_a_file_that_is_no_configuration_is_refused_in_one_line(tmp_path, text):
+def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "model.yaml"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"^[^\n]*model\.yaml[^\n]*$"):
