@@ -48,7 +48,7 @@ class Checkpoint:
     path: Path
     sha256: str
     config: ModelConfig
-    heads_assumed: bool
+    heads_inferred: bool
     """Whether the numbers of attention heads were inferred; False for the released sizes."""
 
     tensors: Mapping[str, Tensor]
@@ -92,7 +92,7 @@ def read_checkpoint(
         path=path,
         sha256=sha256(path, advance),
         config=config,
-        heads_assumed=yaml_path is None
+        heads_inferred=yaml_path is None
         and (config.unet, config.text) != (OFFICIAL.unet, OFFICIAL.text),
         tensors={name: tensors[name] for name in layout(config)},
     )
