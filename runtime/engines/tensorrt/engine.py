@@ -21,9 +21,10 @@ from ...errors import EngineError
 from ...files import write_whole
 from ...hardware import Gpu, GpuError, find_gpu, find_jetson
 from ...tensors import Array
+from ...terminal import ShowShare, interruptible
 from .cache import EngineKey, Profile, Shape, get_or_build
 from .profiles import BuildOptions, engine_name, holds, is_fixed, profile_for, stage_shapes
-from .progress import BuildProgress, Show, interruptible
+from .progress import BuildProgress
 from .support import LEAST_FP16_SHARE, best_opset, fp16_share, meaning, refusal
 from .verify import verify_engine
 
@@ -94,7 +95,7 @@ class TrtEngine:
         memory: Memory,
         scratch: Scratch,
         options: BuildOptions | None = None,
-        show_for: Callable[[str], Show] | None = None,
+        show_for: Callable[[str], ShowShare] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
         self._path, self._memory, self._scratch = path, memory, scratch

@@ -3,17 +3,14 @@
 Written against the published bindings, not yet run on a GPU.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
-
+from ...terminal import log, share_line
 from ..cuda.cupy_device import Cuda
 from ..engine import Engine
 from .engine import Scratch, TrtEngine, check_version
 from .profiles import BuildOptions
-from .progress import terminal_bar
 
 
 class TensorRt(Cuda):
@@ -28,7 +25,7 @@ class TensorRt(Cuda):
         self._scratch = Scratch(self)
 
     def open(self, path: Path) -> Engine:
-        return TrtEngine(path, self, self._scratch, self._options, terminal_bar, _log)
+        return TrtEngine(path, self, self._scratch, self._options, share_line, log)
 
     @property
     def stream(self) -> int:
@@ -48,9 +45,3 @@ class TensorRt(Cuda):
         except RuntimeError:  # CuPy's and ours: some layers cannot be recorded
             return None
         return lambda: graph.launch(self._stream)
-
-
-def _log(line: str) -> None:
-    """Builds take minutes: whoever waits at a terminal is told what for."""
-    if sys.stderr.isatty():
-        click.echo(line, err=True)

@@ -34,7 +34,6 @@ from dossr.export.demo_training.start import (
     start_restorer,
 )
 from dossr.export.demo_training.train import train
-from dossr.export.exporter import Silent
 from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
 from dossr.export.networks.denoiser import denoiser, load_denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
@@ -42,6 +41,7 @@ from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from dossr.runtime.bundle import DEMO as BUILT_IN
 from dossr.runtime.bundle import Bundle, open_bundle
 from dossr.runtime.engines.device import load_engine
+from dossr.runtime.terminal import Silent
 
 CPU = torch.device("cpu")
 

@@ -19,8 +19,9 @@ from dossr.runtime.engines.tensorrt.cache import (
     write_whole,
 )
 from dossr.runtime.engines.tensorrt.profiles import BuildOptions, engine_name, holds, is_fixed
-from dossr.runtime.engines.tensorrt.progress import BuildProgress, interruptible, time_left
+from dossr.runtime.engines.tensorrt.progress import BuildProgress
 from dossr.runtime.errors import EngineError
+from dossr.runtime.terminal import interruptible, time_left
 
 KEY = EngineKey(
     files={"denoiser.onnx": "a" * 64, "denoiser.onnx.data": "b" * 64},
@@ -258,7 +259,7 @@ def test_ctrl_c_ends_work_that_lets_no_signal_through(heeding):
     """The work waits in one call, as in a library; the signal is heard, the work is told, and ends."""
     program = (
         "import threading\n"
-        "from dossr.runtime.engines.tensorrt.progress import interruptible\n"
+        "from dossr.runtime.terminal import interruptible\n"
         "told = threading.Event()\n"
         "def work():\n"
         "    print('working', flush=True)\n"
