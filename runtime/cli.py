@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from .bundle import DEMO
 from .engines.device import DEVICES
-from .engines.tensorrt.profiles import SETTINGS, parse_options
+from .engines.tensorrt.options import SETTINGS, parse_options
 from .errors import BundleError
 from .files import remove_leftovers
 from .terminal import Command, progress_bar, say
