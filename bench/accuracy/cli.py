@@ -10,12 +10,11 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...export.cli import Terminal
 from ...export.demo_training.degrade import Degradation
 from ...runtime.files import whole_file, write_whole
 from ...runtime.pipeline import Pipeline, load_pipeline
 from ...runtime.tensors import SCALE
-from ...runtime.terminal import Command
+from ...runtime.terminal import Command, Terminal
 from ...solvers import shifted_schedule
 from ..metrics import Pixels, Scores, score
 

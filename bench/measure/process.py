@@ -12,7 +12,7 @@ from functools import partial
 from threading import Thread
 from typing import IO, Any
 
-from ...runtime.engines.tensorrt.progress import interruptible
+from ...runtime.terminal import interruptible
 from .provenance import free_memory
 
 TICK = "dossr-bench tick"

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from ...export.cli import Terminal
 from ...runtime.bundle import CONDITION, Manifest, open_bundle
 from ...runtime.engines.device import DEVICES
 from ...runtime.errors import BundleError
 from ...runtime.files import write_whole
-from ...runtime.terminal import Command
+from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
 from ..measure.process import Job, JobError, run
 from ..measure.variants import VARIANTS

@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle import open_bundle
-from ...runtime.terminal import Command, say
-from ..cli import Terminal
+from ...runtime.terminal import Command, Terminal, say
 from .recipe import TRAININGS
 
 _NAME = "dossr.export.demo_training"

@@ -16,7 +16,6 @@ from dossr.export.demo_training.assemble import text_state
 from dossr.export.demo_training.bundled import bundle_config, bundle_states
 from dossr.export.demo_training.recipe import DEVIATION
 from dossr.export.demo_training.run import train_demo
-from dossr.export.exporter import Silent
 from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
 from dossr.export.networks.denoiser import load_denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
@@ -24,6 +23,7 @@ from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from dossr.runtime.bundle import DEMO as BUILT_IN
 from dossr.runtime.bundle import Bundle, open_bundle
 from dossr.runtime.engines.device import load_engine
+from dossr.runtime.terminal import Silent
 
 
 @pytest.fixture(scope="module")

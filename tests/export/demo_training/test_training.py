@@ -26,11 +26,11 @@ from dossr.export.demo_training.start import (
     start_restorer,
 )
 from dossr.export.demo_training.train import train
-from dossr.export.exporter import Silent
 from dossr.export.networks.autoencoder import autoencoder, vae_state
 from dossr.export.networks.denoiser import denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
 from dossr.export.networks.text import embed_prompt, tokenize
+from dossr.runtime.terminal import Silent
 
 CPU = torch.device("cpu")
 
