@@ -46,7 +46,7 @@ def main(
     no_verify: bool,
     overwrite: bool,
 ) -> None:
-    r"""Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
+    """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
 
     Each network is compared with torch; an error above the bound fails the export, and no bundle
     is written. Nothing in a checkpoint is ever executed.

@@ -137,7 +137,7 @@ def test_help_has_every_option_and_an_example():
         "--opset",
         "--no-verify",
         "Exit code",
-        "dossr-export dossr_default.ckpt",
+        "Examples:\n    dossr-export dossr_default.ckpt -o bundle --fp16\n",
     ):
         assert word in result.stdout
 
