@@ -49,7 +49,7 @@ class Checkpoint:
     sha256: str
     config: ModelConfig
     heads_inferred: bool
-    """Whether the numbers of attention heads were inferred; False for the released sizes."""
+    """Whether numbers of attention heads were inferred: without a YAML file, unless sizes are official."""
 
     tensors: Mapping[str, Tensor]
     """By official name, in the checkpoint's dtype; memory-mapped and read-only."""
