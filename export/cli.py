@@ -1,15 +1,12 @@
 """``dossr-export``: a checkpoint becomes a bundle."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from .. import __version__
-from ..runtime.terminal import Command, say
+from ..runtime.terminal import Command, Terminal, say
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -88,26 +85,6 @@ def main(
         click.echo(table([Row(**row) for row in manifest.verification]))
     size = sum(record.size for record in manifest.files.values())
     click.echo(f"{output}: {manifest.precision}, opset {manifest.opset}, {size / 1e6:.1f} MB")
-
-
-class Terminal:
-    """Progress on stderr: a bar on a terminal, otherwise a line per step when it is done."""
-
-    @contextmanager
-    def phase(self, label: str, length: int | None = None) -> Iterator[Callable[[int], None]]:
-        began = time.perf_counter()
-        if sys.stderr.isatty() and length:
-            with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-                yield bar.update
-            return
-        if sys.stderr.isatty():
-            click.echo(f"{label} ...", err=True, nl=False)
-        yield lambda count: None
-        done = f"{time.perf_counter() - began:.1f} s"
-        click.echo(f" {done}" if sys.stderr.isatty() else f"{label}: {done}", err=True)
-
-    def note(self, text: str) -> None:
-        click.echo(f"note: {text}", err=True)
 
 
 if __name__ == "__main__":

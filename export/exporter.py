@@ -2,11 +2,10 @@
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import onnx_ir as ir
 import torch
@@ -16,6 +15,7 @@ from .. import __version__
 from ..runtime.bundle import MANIFEST, FileRecord, Manifest, Precision, StageRecord, sha256
 from ..runtime.files import whole_folder
 from ..runtime.tensors import TensorSpec
+from ..runtime.terminal import Progress, Silent
 from .checkpoint.config import TEXT, ModelConfig, TextConfig
 from .checkpoint.reader import Checkpoint, read_checkpoint
 from .graph.fp16 import to_fp16
@@ -27,30 +27,6 @@ from .verify import BOUNDS, Case, Row, compare, grid, reference
 
 DEFAULT_STEPS = (1, 3, 5, 7)
 DEFAULT_OPSET = 23
-
-Advance = Callable[[int], None]
-
-
-class Progress(Protocol):
-    """Told of every long step, one after the other."""
-
-    def phase(self, label: str, length: int | None = None) -> AbstractContextManager[Advance]:
-        """Enter a step; what is yielded is called with the units done, ``length`` in all."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Take in what the user should know."""
-        ...
-
-
-class Silent:
-    """A progress that shows nothing."""
-
-    def phase(self, label: str, length: int | None = None) -> AbstractContextManager[Advance]:
-        return nullcontext(lambda count: None)
-
-    def note(self, text: str) -> None:
-        """Drop it."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ import click
 from .. import __version__
 from .bundle import DEMO
 from .engines.device import DEVICES
-from .engines.tensorrt.profiles import SETTINGS, parse_options
+from .engines.tensorrt.options import SETTINGS, parse_options
 from .errors import BundleError
 from .files import remove_leftovers
-from .terminal import Command, say
+from .terminal import Command, progress_bar, say
 from .tiling import TILE, Tiling
 
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ def _upscale(
         check_writable(job.target, image, files.scale)
         if not files.overwrite and job.target.exists():
             raise ImageError(f"{job.target} appeared meanwhile, and is left as it is")
-        with _progress(label) as progress:
+        with progress_bar(label) as progress:
             pixels = pipeline.upscale(image.pixels, progress=progress, **settings)
         width, height = write_image(job.target, pixels, image, files.scale, replace=files.overwrite)
     except ImageError as error:
@@ -286,21 +285,6 @@ def _upscale(
     seconds = round(time.perf_counter() - began, 3)
     return {"input": str(job.source), "output": str(job.target),
             "width": width, "height": height, "seconds": seconds}  # fmt: skip
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Moves a bar on stderr with every run of a network; None where nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield move
 
 
 if __name__ == "__main__":

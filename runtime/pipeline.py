@@ -13,7 +13,7 @@ from .bundle import CONDITION, DEMO, Manifest, StageRecord, open_bundle
 from .engines.device import Device, Host, load_device
 from .engines.engine import Engine, check_output
 from .engines.lazy import EngineSlot, LazyEngine
-from .engines.tensorrt.profiles import BuildOptions
+from .engines.tensorrt.options import BuildOptions
 from .errors import BundleError, EngineError
 from .images.color import COLOR_FIXES, ColorFix
 from .images.padding import pad_to_multiple

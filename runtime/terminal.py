@@ -1,21 +1,34 @@
-"""What every dossr command does alike: errors and Ctrl-C are one line on stderr, never a traceback,
-and the standard streams are there, even where the caller closed them."""
+"""Commands on a terminal: one-line errors, standard streams, progress, Ctrl-C.
 
+Results go to stdout, progress and messages to stderr. Progress bars appear only on a terminal.
+"""
+
+import math
 import os
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import click
 
 _CAPTURING = threading.RLock()
 _STDERR = 2
+_POLL = 0.2  # seconds between checks for Ctrl-C
+
+Advance = Callable[[int], None]
+"""Called with the number of units done since the last call."""
+
+ShowShare = Callable[[float, float | None], None]
+"""Called with the share done, 0 to 1 and never falling, and the seconds left if known."""
+
+_Result = TypeVar("_Result")
 
 
 class Command(click.Command):
@@ -26,7 +39,7 @@ class Command(click.Command):
         self.context_settings = {"help_option_names": ["-h", "--help"], **self.context_settings}
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command and exit: 2 for wrong use, 1 for Ctrl-C and what the body decides."""
+        """Run the command and exit: 2 for wrong use, 1 for Ctrl-C, otherwise as the body decides."""
         name = kwargs.get("prog_name") or self.name or ""
         _open_closed_streams()
         before = signal.signal(signal.SIGTERM, _interrupt)
@@ -50,23 +63,145 @@ class Command(click.Command):
 
 
 def say(name: str, message: object) -> None:
-    """Print an error of a command as one line on stderr, where there is anybody to read it."""
+    """Print a command's error as one line on stderr; do nothing if stderr cannot be written."""
     with suppress(OSError):
         click.echo(f"{name}: {' '.join(str(message).split())}", err=True)
 
 
+def log(message: str) -> None:
+    """Print a message on stderr if it is a terminal."""
+    if sys.stderr.isatty():
+        click.echo(message, err=True)
+
+
+class Progress(Protocol):
+    """Receives the phases of a long task."""
+
+    def phase(self, label: str, length: int | None = None) -> AbstractContextManager[Advance]:
+        """Enter a phase of ``length`` units; call the yielded function with the units done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a message to the user."""
+        ...
+
+
+class Silent:
+    """A progress that shows nothing."""
+
+    def phase(self, *_: object, **__: object) -> AbstractContextManager[Advance]:
+        """Return a no-op context."""
+        return nullcontext(lambda count: None)
+
+    def note(self, text: str) -> None:
+        """Drop the message."""
+        del text
+
+
+class Terminal:
+    """Progress on stderr: a bar on a terminal, otherwise one line per finished phase."""
+
+    @contextmanager
+    def phase(self, label: str, length: int | None = None) -> Iterator[Advance]:
+        """Show a bar while the phase runs, or its duration when it has ended."""
+        began = time.perf_counter()
+        if sys.stderr.isatty() and length:
+            with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+                yield bar.update
+            return
+        if sys.stderr.isatty():
+            click.echo(f"{label} ...", err=True, nl=False)
+        yield lambda count: None
+        done = f"{time.perf_counter() - began:.1f} s"
+        click.echo(f" {done}" if sys.stderr.isatty() else f"{label}: {done}", err=True)
+
+    def note(self, text: str) -> None:
+        """Print the message on a line of its own."""
+        click.echo(f"note: {text}", err=True)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function that draws ``done`` of ``total`` as a bar on stderr; None off a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield move
+
+
+def share_line(label: str) -> ShowShare:
+    """Return a function that draws a share and the time left; a no-op off a terminal."""
+    if not sys.stderr.isatty():
+        return lambda share, left: None
+
+    def show(share: float, left: float | None) -> None:
+        tail = "" if left is None else f"  about {time_left(left)} left"
+        end = "\n" if share >= 1.0 else ""
+        click.echo(f"\r{label}  {share:4.0%}{tail:<24}{end}", err=True, nl=False)
+
+    return show
+
+
+def time_left(seconds: float) -> str:
+    """Round a duration up to 5 seconds or a minute: 40 s, 3 min or 2 h 5 min."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds / 5) * 5)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def interruptible(work: Callable[[], _Result], stop: Callable[[], None]) -> _Result:
+    """Run ``work``, which blocks signals, in a thread; on Ctrl-C call ``stop`` and wait for it.
+
+    A second Ctrl-C does not wait.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()  # Thread.join, interrupted, may report a running thread as ended
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    try:
+        threading.Thread(target=body, daemon=True).start()
+        _wait(done)
+    except KeyboardInterrupt:
+        stop()
+        _wait(done)
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _wait(done: threading.Event) -> None:
+    while not done.wait(_POLL):
+        pass
+
+
 @dataclass
 class Captured:
-    """What was written to stderr in a block, once the block has ended."""
+    """The text written to stderr in a block, available after the block."""
 
     text: str = ""
 
 
 @contextmanager
 def captured_stderr() -> Iterator[Captured]:
-    """Keep what C libraries write to stderr in the block, instead of showing it.
+    """Capture what C libraries write to stderr in the block.
 
-    The whole process is concerned, so blocks of several threads run one after the other.
+    Affects the whole process; blocks of several threads run one after the other.
     """
     captured = Captured()
     with _CAPTURING:
@@ -87,7 +222,7 @@ def captured_stderr() -> Iterator[Captured]:
 
 @contextmanager
 def _scratch() -> Iterator[int]:
-    """A file without a name; in memory where that is possible, as the disk may be read-only."""
+    """Yield an unnamed file, in memory where possible because the disk may be read-only."""
     if sys.platform == "linux":
         handle = os.memfd_create("stderr")
         try:
@@ -100,24 +235,23 @@ def _scratch() -> Iterator[int]:
 
 
 def _open_closed_streams() -> None:
-    """Where the caller closed a standard stream (``2>&-``), make it one that goes nowhere.
+    """Open the null device for each standard stream that the caller closed (``2>&-``).
 
-    Otherwise the next file that is opened would get its number, and what libraries write to stderr
-    would end up in that file.
+    Otherwise the next opened file would get its number and receive what libraries write to stderr.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(handle)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _abandon_stdout() -> None:
-    """What could not be written to stdout is not tried again when Python ends."""
+    """Redirect stdout to the null device, so that Python does not flush it again at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -125,5 +259,5 @@ def _abandon_stdout() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Being told to end is like Ctrl-C: temporary files go."""
+    """Treat SIGTERM like Ctrl-C, so that temporary files are removed."""
     raise KeyboardInterrupt

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from ...export.cli import Terminal
 from ...runtime.pipeline import load_pipeline
-from ...runtime.terminal import Command
+from ...runtime.terminal import Command, Terminal
 from .originals import SMALLEST, photographs, read_originals
 
 

@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from ...runtime.engines.tensorrt.progress import interruptible
+from ...runtime.terminal import interruptible
 from .calls import Answer, WorkerCall
 from .provenance import free_memory
 

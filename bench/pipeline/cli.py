@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...export.cli import Terminal
 from ...runtime.bundle import Manifest, open_bundle
 from ...runtime.engines.device import DEVICES
 from ...runtime.errors import BundleError
 from ...runtime.files import write_whole
-from ...runtime.terminal import Command
+from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
 from ..measure.calls import VARIANTS
 

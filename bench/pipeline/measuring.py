@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from ...export.checkpoint.reader import Checkpoint
-from ...export.cli import Terminal
 from ...runtime.bundle import CONDITION, Manifest
+from ...runtime.terminal import Progress
 from ..measure.backends import missing
 from ..measure.calls import VARIANTS, MeasureMachine, TimeBundle, TimePipeline, TimeReference
 from ..measure.count import count_image
@@ -78,7 +78,7 @@ def bundle_contenders(
     ]
 
 
-def compare(plan: Plan, progress: Terminal) -> Iterator[Contender]:
+def compare(plan: Plan, progress: Progress) -> Iterator[Contender]:
     """Yield each contender with its figures, or with the reason why it failed.
 
     Images are compared with that of the first contender that runs.
@@ -101,7 +101,7 @@ def compare(plan: Plan, progress: Terminal) -> Iterator[Contender]:
             yield replace(found, largest=largest, psnr=psnr(pixels, base) if largest else None)
 
 
-def matrix_products(device: str, precisions: set[str], progress: Terminal) -> dict[str, float]:
+def matrix_products(device: str, precisions: set[str], progress: Progress) -> dict[str, float]:
     """Return 1e12 multiply-accumulates per second by precision; empty, with a note, on failure."""
     call = MeasureMachine(device=device, precisions=tuple(sorted(precisions)))
     try:
@@ -113,7 +113,7 @@ def matrix_products(device: str, precisions: set[str], progress: Terminal) -> di
 
 
 def _measured(
-    contender: Contender, call: TimePipeline, image: Path, progress: Terminal
+    contender: Contender, call: TimePipeline, image: Path, progress: Progress
 ) -> Contender:
     if reason := missing(VARIANTS[call.variant], call.device):
         raise CallError(reason)

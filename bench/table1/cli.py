@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...export.cli import Terminal
 from ...runtime.engines.device import DEVICES
-from ...runtime.terminal import Command
+from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
 from ..measure.calls import VARIANTS, Variant
 from ..systems import SYSTEMS, load_system

@@ -1,11 +1,11 @@
 """What the rows of one run share: settings, progress, and results that several rows use."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from ...runtime.terminal import Progress
 from ..measure.calls import VARIANTS, Variant, WorkerCall
 from ..measure.process import CallError
 from ..measure.process import run as run_worker
@@ -44,20 +44,6 @@ class Settings:
             "device": self.device,
             "need": need + _LIBRARIES,
         }
-
-
-class Progress(Protocol):
-    """Shows which measurement runs."""
-
-    def phase(
-        self, label: str, length: int | None = None
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a step with a label, and how many parts of it are done."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show one line."""
-        ...
 
 
 class Shared:

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from ...runtime.bundle import open_bundle
-from ...runtime.terminal import Command
-from ..cli import Terminal
+from ...runtime.terminal import Command, Terminal
 from .recipe import TRAININGS
 
 

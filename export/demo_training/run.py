@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...runtime.bundle import Bundle
 from ...runtime.files import whole_file
+from ...runtime.terminal import Progress
 from ..checkpoint.config import ModelConfig
-from ..exporter import Progress
 from ..networks.autoencoder import Encoder, autoencoder
 from ..networks.denoiser import new_denoiser
 from ..networks.restorer import new_restorer

@@ -14,7 +14,7 @@ from ...solvers import StepCoefficients, predict_x0, step
 from ..errors import EngineError
 from ..tensors import Array
 from .engine import Engine
-from .tensorrt.profiles import BuildOptions
+from .tensorrt.options import BuildOptions
 
 DEVICES = ("cpu", "cuda", "tensorrt")
 

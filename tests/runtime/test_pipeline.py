@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dossr.runtime import EngineError, Pipeline, load_pipeline
 from dossr.runtime.engines.device import Host
-from dossr.runtime.engines.tensorrt.profiles import BuildOptions
+from dossr.runtime.engines.tensorrt.options import BuildOptions
 from dossr.runtime.sampling import draw_noise
 
 

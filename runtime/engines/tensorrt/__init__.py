@@ -1,1 +1,1 @@
-"""TensorRT: profiles, the engine cache, building, running, verification."""
+"""TensorRT: options, profiles, the engine cache, building, running, verification."""

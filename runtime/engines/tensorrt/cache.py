@@ -1,27 +1,27 @@
-"""A built engine on disk: what it was built from, whether it fits here, and one builder at a time.
+"""The cache of built engines: their keys on disk, one builder at a time.
 
-An engine is executable code for one GPU, driver and TensorRT. Beside ``name.engine`` lies
-``name.json`` with its key; only where every field agrees, and the plan is the one that was written,
-is it used. A plan is trusted like a program: do not copy one from where you would not run one.
+An engine is executable code for one GPU, driver and version of TensorRT. Beside ``name.engine`` lies
+``name.json`` with its key. An engine is used only if every field of the key matches and the plan is
+unchanged. A plan is trusted like a program: copy plans from trusted machines only.
 """
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from filelock import FileLock, Timeout
+from msgspec import Meta
 
 from ...bundle import sha256
 from ...errors import EngineError
 from ...files import remove_leftovers, write_whole
-
-FORMAT_VERSION = 1
-Shape = tuple[int, ...]
-Profile = Mapping[str, tuple[Shape, Shape, Shape]]
-"""By input: the smallest, the usual and the largest shape. Three equal ones are a fixed size."""
+from ...terminal import log as log_to_terminal
+from .profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,31 @@ class EngineKey:
     driver: str
     profile: Profile
     flags: tuple[str, ...]
-    """How the builder was set, such as level=3; sorted."""
-
-    def document(self) -> dict[str, Any]:
-        """The key as JSON has it: lists for tuples, so that it compares with one that was read."""
-        document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return document
+    """Builder settings such as level=3, sorted."""
 
 
-def differences(wanted: EngineKey, found: Mapping[str, Any]) -> list[str]:
-    """One line for each field in which a stored key (as JSON has it) is not the wanted one."""
-    here = wanted.document()
+@dataclass(frozen=True)
+class _Record:
+    """The content of ``name.json``."""
+
+    format_version: Literal[1]
+    key: EngineKey
+    size: Annotated[int, Meta(ge=0)]
+    """Of the plan, in bytes."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    """Of the plan."""
+
+    notes: Mapping[str, Any]
+    """Facts about the build, not compared."""
+
+
+def differences(wanted: EngineKey, found: EngineKey) -> list[str]:
+    """Return one line for each field in which two keys differ."""
     lines = []
     for field in fields(EngineKey):
-        ours, theirs = here[field.name], found.get(field.name)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
+        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
+        if isinstance(ours, Mapping):
             names = [n for n in sorted({*ours, *theirs}) if ours.get(n) != theirs.get(n)]
             lines += [_line(f"{field.name} {n}", ours.get(n), theirs.get(n)) for n in names]
         elif ours != theirs:
@@ -59,21 +69,18 @@ def differences(wanted: EngineKey, found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def refusals(plan: Path, key: EngineKey) -> list[str]:
-    """Why the engine at ``plan`` cannot be used, a line for each reason; none where it can."""
+def mismatches(plan: Path, key: EngineKey) -> list[str]:
+    """Return why the engine at ``plan`` cannot be used, one reason a line; empty if it can."""
     if not plan.is_file():
         return ["not built yet"]
+    path = _record_path(plan)
     try:
-        document = json.loads(_record_path(plan).read_text(encoding="utf-8"))
-        version, found = document["format_version"], document["key"]
-        size, digest = document["size"], document["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return [f"{_record_path(plan).name}, which says what it was built from, cannot be read"]
-    if version != FORMAT_VERSION or not isinstance(found, dict):
-        return [f"record: must have format_version {FORMAT_VERSION}, got {version!r}"]
-    lines = differences(key, found)
-    if not lines and (plan.stat().st_size != size or sha256(plan) != digest):
-        return ["the plan is damaged: it is not the one that was built"]
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        return [f"{path.name} cannot be read: {error}"]
+    lines = differences(key, record.key)
+    if not lines and (plan.stat().st_size != record.size or sha256(plan) != record.sha256):
+        return ["the plan is damaged: its SHA-256 is not the recorded one"]
     return lines
 
 
@@ -83,25 +90,25 @@ def get_or_build(
     build: Callable[[], tuple[Any, Mapping[str, Any]]],
     *,
     rebuild: bool = True,
-    log: Callable[[str], None] | None = None,
+    log: Callable[[str], None] = log_to_terminal,
 ) -> bool:
-    """See to it that ``plan`` holds an engine of this key; True where it was built now.
+    """Make sure that ``plan`` holds an engine of this key; return True if it was built now.
 
-    ``build`` gives the plan (anything with the buffer interface) and what to note of it. It is
-    called by one process at a time: another waits, and takes what the first has built. ``log`` is called with one line that says why an engine is built or waited for. Raises EngineError, with every field
-    that differs, where the engine there does not fit and ``rebuild`` is False.
+    ``build`` returns the plan (any object with the buffer interface) and notes for the record. One
+    process builds at a time; others wait and use its engine. ``log`` is called with one message per
+    build or wait. Raise EngineError, naming every field that differs, if the engine does not match
+    and ``rebuild`` is False.
     """
-    log = log or _ignore
-    reasons = refusals(plan, key)
+    reasons = mismatches(plan, key)
     if not reasons:
         return False
     if not rebuild:
-        raise EngineError(f"{plan} does not fit: {'; '.join(reasons)}; allow it to be built again")
+        raise EngineError(f"{plan} does not match: {'; '.join(reasons)}; leave out no-rebuild")
     try:
         plan.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(plan, log):
+        with _locked(plan, log):
             remove_leftovers(plan.parent)
-            reasons = refusals(plan, key)
+            reasons = mismatches(plan, key)
             if not reasons:
                 return False
             log(f"building {plan.name}: {'; '.join(reasons)}")
@@ -113,52 +120,27 @@ def get_or_build(
 
 
 def _store(plan: Path, key: EngineKey, data: Any, notes: Mapping[str, Any]) -> None:
-    """The plan first: a record of another plan only means that it is built once more."""
+    """Write the plan, then its record; a crash in between only causes another build."""
     view = memoryview(data)
-    document = {
-        "format_version": FORMAT_VERSION,
-        "key": key.document(),
-        "size": view.nbytes,
-        "sha256": hashlib.sha256(view).hexdigest(),
-        "notes": dict(notes),
-    }
+    record = _Record(1, key, view.nbytes, hashlib.sha256(view).hexdigest(), notes)
     write_whole(plan, view)
-    write_whole(_record_path(plan), (json.dumps(document, indent=1) + "\n").encode())
+    text = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    write_whole(_record_path(plan), text + b"\n")
 
 
 @contextmanager
-def _alone(plan: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a plan. It is the system's, so that it goes with the process that holds it."""
-    with plan.with_suffix(".lock").open("a+b") as file:
-        if not _locked(file, wait=False):
-            log(f"waiting: another process builds {plan.name}")
-            _locked(file, wait=True)
+def _locked(plan: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a plan. The system releases it if the process dies."""
+    lock = FileLock(plan.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"waiting: another process builds {plan.name}")
+        lock.acquire()
+    try:
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-    import time
-
-    def _locked(file: IO[bytes], wait: bool) -> bool:
-        while True:
-            file.seek(0)
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                return True
-            except OSError:
-                if not wait:
-                    return False
-                time.sleep(0.5)
-else:
-    import fcntl
-
-    def _locked(file: IO[bytes], wait: bool) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
+    finally:
+        lock.release()
 
 
 def _record_path(plan: Path) -> Path:
@@ -173,8 +155,4 @@ def _word(value: Any) -> str:
     if value is None:
         return "nothing"
     text = value if isinstance(value, str) else json.dumps(value)
-    return text[:12] if len(text) == 64 else text  # of a SHA-256 the first digits tell enough
-
-
-def _ignore(line: str) -> None:
-    """What nobody wants to hear."""
+    return text[:12] if len(text) == 64 else text  # the first digits of a SHA-256 are enough

@@ -1,25 +1,21 @@
-"""``--device tensorrt``: CuPy's arrays and stream, and every network a TensorRT engine.
+"""``--device tensorrt``: CuPy arrays and stream, with a TensorRT engine for every network.
 
-Written against the published bindings, not yet run on a GPU.
+Written against the published bindings; not run on a GPU yet.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
-
 from ..cuda.cupy_device import Cuda
 from ..engine import Engine
-from .engine import Scratch, TrtEngine, check_version
-from .profiles import BuildOptions
-from .progress import terminal_bar
+from .build import check_version
+from .context import Scratch
+from .engine import TrtEngine
+from .options import BuildOptions
 
 
 class TensorRt(Cuda):
     """The GPU that CuPy has selected, with TensorRT in place of ONNX Runtime."""
-
-    kind = "tensorrt"
 
     def __init__(self, options: BuildOptions | None = None) -> None:
         super().__init__()
@@ -28,16 +24,20 @@ class TensorRt(Cuda):
         self._scratch = Scratch(self)
 
     def open(self, path: Path) -> Engine:
-        return TrtEngine(path, self, self._scratch, self._options, terminal_bar, _log)
+        """Open an ``.onnx`` file of a bundle as a TensorRT engine."""
+        return TrtEngine(path, self, self._scratch, self._options)
 
     @property
     def stream(self) -> int:
+        """The address of the stream."""
         return int(self._stream.ptr)
 
     def synchronize(self) -> None:
+        """Wait for everything on the stream."""
         self._stream.synchronize()
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """Record ``work`` as a CUDA graph and return its launch; None if it cannot be recorded."""
         try:
             with self._stream:
                 self._stream.begin_capture()
@@ -45,12 +45,6 @@ class TensorRt(Cuda):
                     work()
                 finally:
                     graph = self._stream.end_capture()
-        except RuntimeError:  # CuPy's and ours: some layers cannot be recorded
+        except RuntimeError:  # raised by CuPy and by EngineError: some layers cannot be recorded
             return None
         return lambda: graph.launch(self._stream)
-
-
-def _log(line: str) -> None:
-    """Builds take minutes: whoever waits at a terminal is told what for."""
-    if sys.stderr.isatty():
-        click.echo(line, err=True)

@@ -1,4 +1,4 @@
-"""Does a built engine compute what its ``.onnx`` file says? ONNX Runtime on the CPU is the judge."""
+"""Verification of a built engine against ONNX Runtime on the CPU."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,30 +8,31 @@ from ....solvers import released_schedule
 from ...bundle import Manifest, StageRecord
 from ...errors import EngineError
 from ...tensors import Array
+from .profiles import Shape
 
 BOUNDS = {"fp32": 1e-3, "fp16": 1e-2}
 """Largest relative error of an output, in the Euclidean norm, by precision."""
 
 STEPS = 5
-"""The denoiser is asked at each network time that this number of steps uses."""
+"""The denoiser is verified at each network time of this step count."""
 
-Shapes = Mapping[str, tuple[int, ...]]
 Run = Callable[..., Mapping[str, Array]]
 
 
 def verify_engine(
-    manifest: Manifest, stage: str, shapes: Shapes, engine: Run, judge: Run
+    manifest: Manifest, stage: str, shapes: Mapping[str, Shape], engine: Run, reference: Run
 ) -> dict[str, float]:
-    """The worst relative error of every output, ||engine - judge|| / ||judge||.
+    """Return the largest relative error of every output, ||engine - reference|| / ||reference||.
 
-    Both take and give NumPy arrays by name. Raises EngineError at the first one over its bound.
+    Both functions take and return NumPy arrays by name. Raise EngineError at the first error over
+    the bound.
     """
     bound, worst = BOUNDS[manifest.precision], dict[str, float]()
     for inputs in _inputs(manifest, manifest.stages[stage], shapes):
-        expected, found = judge(**inputs), engine(**inputs)
+        expected, found = reference(**inputs), engine(**inputs)
         for name, exact in expected.items():
             error = relative_error(found[name], exact)
-            if not error <= bound:  # also where it is not a number
+            if not error <= bound:  # also if it is NaN
                 at = f" at time {inputs['time'][0]:.0f}" if "time" in inputs else ""
                 half = manifest.precision == "fp16"
                 raise EngineError(
@@ -43,8 +44,10 @@ def verify_engine(
     return worst
 
 
-def _inputs(manifest: Manifest, record: StageRecord, shapes: Shapes) -> Iterator[dict[str, Array]]:
-    """Images between 0 and 1, latents of deviation 1, the same each time."""
+def _inputs(
+    manifest: Manifest, record: StageRecord, shapes: Mapping[str, Shape]
+) -> Iterator[dict[str, Array]]:
+    """Yield reproducible inputs: images in [0, 1], latents of standard deviation 1."""
     random = np.random.Generator(np.random.Philox(0))
     takes_time = any(len(shapes[spec.name]) == 1 for spec in record.inputs)
     times = released_schedule(STEPS, manifest.schedule).times[1:] if takes_time else [0]
@@ -61,12 +64,12 @@ def _inputs(manifest: Manifest, record: StageRecord, shapes: Shapes) -> Iterator
         yield inputs
 
 
-def _ramp(shape: tuple[int, ...]) -> Array:
+def _ramp(shape: Shape) -> Array:
     return np.linspace(0.1, 0.9, shape[-1], dtype=np.float32) * np.ones(shape, np.float32)
 
 
 def relative_error(found: Array, exact: Array) -> float:
-    """||found - exact|| / ||exact||, in float64; NaN where anything is not finite."""
+    """Return ||found - exact|| / ||exact|| in float64; NaN if shapes differ or values are not finite."""
     if found.shape != exact.shape or not np.isfinite(found).all():
         return float("nan")
     exact = exact.astype(np.float64)

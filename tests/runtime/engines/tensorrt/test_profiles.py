@@ -1,36 +1,30 @@
-"""Engine settings as the command line gives them."""
+"""Optimization profiles: shapes of stages, sizes that an engine accepts, file names."""
 
-import pytest
-
-from dossr.runtime.engines.tensorrt.profiles import SETTINGS, BuildOptions, parse_options
-
-
-def test_every_setting_reaches_its_option():
-    words = ["level=5", "workspace=1.5", "sides=64:128:256", "stripped", "version-compatible",
-             "hardware-compatible", "unverified", "no-rebuild"]  # fmt: skip
-    assert parse_options(words) == BuildOptions(
-        level=5, workspace=3 << 29, sides=(64, 128, 256), is_stripped=True,
-        is_version_compatible=True, is_hardware_compatible=True, is_verified=False, rebuild=False,
-    )  # fmt: skip
-    assert {word.partition("=")[0] for word in words} == {s.partition("=")[0] for s in SETTINGS}
-    assert parse_options([]) == BuildOptions()
+from dossr.runtime.bundle import read_manifest
+from dossr.runtime.engines.tensorrt.profiles import contains, engine_name, is_fixed, stage_shapes
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("fast", "got 'fast'"),
-        ("level", "got 'level'"),
-        ("level=high", "level=0..5"),
-        ("level=7", "must be 0 to 5, got 7"),
-        ("sides=64", "sides=MIN:USUAL:MAX"),
-        ("sides=256:128:64", "must be rising"),
-        ("workspace=inf", "got 'workspace=inf'"),
-        ("workspace=0", "above 0 bytes"),
-        ("stripped=yes", "got 'stripped=yes'"),
-    ],
-)
-def test_a_wrong_setting_is_one_line(word, message):
-    with pytest.raises(ValueError, match=message) as raised:
-        parse_options([word])
-    assert "\n" not in str(raised.value)
+def test_every_stage_has_its_shapes(toy_bundle):
+    manifest = read_manifest(toy_bundle / "manifest.json")
+    shapes = {
+        name: stage_shapes(manifest, record, 16, 32) for name, record in manifest.stages.items()
+    }
+    assert shapes["restorer"] == {"lr": (1, 3, 16, 32)}
+    assert shapes["encoder"] == {"restored": (1, 3, 64, 128)}
+    assert shapes["denoiser"] == {"x": (1, 4, 8, 16), "hint": (1, 4, 8, 16), "time": (1,)}
+    assert shapes["decoder"] == {"x": (1, 4, 8, 16)}
+
+
+FIXED = {"x": ((1, 4, 64, 64),) * 3, "time": ((1,),) * 3}
+
+
+def test_a_profile_contains_its_sizes():
+    profile = {"x": ((1, 4, 8, 8), (1, 4, 16, 16), (1, 4, 32, 32)), "time": ((1,),) * 3}
+    assert contains(profile, {"x": (1, 4, 8, 32), "time": (1,)})
+    assert not contains(profile, {"x": (1, 4, 8, 33), "time": (1,)})
+    assert not contains(profile, {"x": (1, 4, 8), "time": (1,)})
+    assert not contains(profile, {"x": (1, 4, 8, 8)})
+    assert not is_fixed(profile)
+    assert is_fixed(FIXED)
+    assert engine_name("denoiser", profile) == "denoiser-1x4x8x8-to-1x4x32x32.engine"
+    assert engine_name("denoiser", FIXED) == "denoiser-1x4x64x64.engine"

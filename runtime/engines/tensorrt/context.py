@@ -1,0 +1,155 @@
+"""Execution contexts: the buffers of a loaded engine, and its CUDA graph."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import tensorrt as trt
+
+from ...errors import EngineError
+from ...tensors import Array, TensorSpec
+from .diagnostics import meaning
+from .plan import Log
+from .profiles import Profile, Shape, is_fixed
+
+_DTYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
+
+
+class Memory(Protocol):
+    """The GPU memory and the one stream on which everything runs."""
+
+    @property
+    def stream(self) -> int:
+        """The address of the stream."""
+        ...
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Return a block whose array operations run on that stream."""
+        ...
+
+    def upload(self, array: Array) -> Array:
+        """Copy an array from NumPy."""
+        ...
+
+    def download(self, array: Array) -> Array:
+        """Copy an array to NumPy."""
+        ...
+
+    def empty(self, shape: Shape, dtype: str) -> Array:
+        """Allocate an array."""
+        ...
+
+    def pointer(self, array: Array) -> int:
+        """Return the address of an array."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for everything on the stream."""
+        ...
+
+    def captured(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """Record ``work`` as a CUDA graph and return its launch; None if it cannot be recorded."""
+        ...
+
+
+class Scratch:
+    """The working memory of engines: one block for all of them, because one runs at a time."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._block: Array | None = None
+
+    def reserve(self, size: int) -> None:
+        """Grow the block to at least ``size`` bytes. A new address must be set in every context."""
+        if self._block is None or self._block.nbytes < size:
+            self._memory.synchronize()
+            self._block = None  # released first, so that both are never held
+            self._block = self._memory.empty((max(1, size),), "uint8")
+
+    @property
+    def pointer(self) -> int:
+        """The address of the block; 0 before ``reserve``."""
+        return 0 if self._block is None else self._memory.pointer(self._block)
+
+
+class ExecutionContext:
+    """A loaded engine with buffers for its inputs and outputs, and its CUDA graph."""
+
+    def __init__(
+        self,
+        engine: Any,
+        profile: Profile,
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
+        memory: Memory,
+        scratch: Scratch,
+        log: Log,
+    ) -> None:
+        self.profile = profile
+        self._memory, self._scratch, self._log = memory, scratch, log
+        self._engine = engine  # must outlive the context
+        self._outputs = outputs
+        _check_signature(engine, {**inputs, **outputs})
+        self._size = int(engine.device_memory_size_v2)
+        scratch.reserve(self._size)
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._context = engine.create_execution_context(strategy)
+        if self._context is None:
+            raise EngineError(f"TensorRT cannot create a context: {meaning(log.errors)}")
+        self._bound: tuple[Mapping[str, Shape], int] | None = None
+        self._buffers: dict[str, Array] = {}
+        self._launch: Callable[[], None] = self._execute
+
+    def run(self, inputs: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
+        """Run the engine on arrays of the memory; the returned arrays belong to the caller."""
+        if self._bound != (shapes, self._scratch.pointer):
+            self._bind(shapes)
+        for name in shapes:
+            self._buffers[name][...] = inputs[name]
+        self._launch()
+        return {name: self._buffers[name].copy() for name in self._outputs}
+
+    def _bind(self, shapes: Mapping[str, Shape]) -> None:
+        """Set the addresses of the context; for a fixed size, record the run as a CUDA graph."""
+        self._launch = self._execute
+        context = self._context
+        context.set_device_memory(self._scratch.pointer, self._size)
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, shape):
+                raise EngineError(
+                    f"TensorRT rejects shape {shape} for '{name}': {meaning(self._log.errors)}"
+                )
+        sizes = {name: tuple(context.get_tensor_shape(name)) for name in self._outputs}
+        for name, shape in {**shapes, **sizes}.items():
+            dtype = "float32"  # of every input and output, by _check_signature
+            self._buffers[name] = self._memory.empty(shape, dtype)
+            if not context.set_tensor_address(name, self._memory.pointer(self._buffers[name])):
+                raise EngineError(
+                    f"TensorRT rejects the buffer of '{name}': {meaning(self._log.errors)}"
+                )
+        if is_fixed(self.profile):
+            for name in shapes:
+                self._buffers[name][...] = 0
+            self._execute()  # the first run initializes what cannot be recorded
+            self._memory.synchronize()
+            self._launch = self._memory.captured(self._execute) or self._execute
+        self._bound = (dict(shapes), self._scratch.pointer)
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._memory.stream):
+            raise EngineError(f"TensorRT failed: {meaning(self._log.errors)}")
+
+
+def _check_signature(engine: Any, specs: Mapping[str, TensorSpec]) -> None:
+    """Raise EngineError unless the engine has the manifest's inputs and outputs."""
+    names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+    wrong = names ^ specs.keys()
+    for name, spec in specs.items():
+        wanted = getattr(trt.DataType, _DTYPES[spec.dtype])
+        if name in names and engine.get_tensor_dtype(name) != wanted:
+            wrong.add(name)
+    if wrong:
+        raise EngineError(
+            f"the engine's inputs/outputs do not match the manifest: {', '.join(sorted(wrong))}; "
+            "export the checkpoint again"
+        )

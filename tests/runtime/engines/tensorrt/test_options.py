@@ -1,0 +1,64 @@
+"""Build options and their spelling on the command line."""
+
+import dataclasses
+
+import pytest
+
+from dossr.runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
+
+
+def test_every_setting_reaches_its_option():
+    words = ["level=5", "workspace=1.5", "sides=64:128:256", "stripped", "version-compatible",
+             "hardware-compatible", "unverified", "no-rebuild"]  # fmt: skip
+    assert parse_options(words) == BuildOptions(
+        level=5, workspace=3 << 29, sides=(64, 128, 256), is_stripped=True,
+        is_version_compatible=True, is_hardware_compatible=True, is_verified=False, rebuild=False,
+    )  # fmt: skip
+    assert {word.partition("=")[0] for word in words} == {s.partition("=")[0] for s in SETTINGS}
+    assert parse_options([]) == BuildOptions()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("fast", "got 'fast'"),
+        ("level", "got 'level'"),
+        ("level=high", "level=0..5"),
+        ("level=7", "must be 0 to 5, got 7"),
+        ("sides=64", "sides=MIN:USUAL:MAX"),
+        ("sides=256:128:64", "must be rising"),
+        ("workspace=inf", "got 'workspace=inf'"),
+        ("workspace=0", "above 0 bytes"),
+        ("stripped=yes", "got 'stripped=yes'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(word, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        parse_options([word])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"level": 6}, "level must be 0 to 5, got 6"),
+        ({"workspace": 0}, "workspace must be above 0 bytes, got 0"),
+        ({"sides": (64, 32, 128)}, "sides must be rising"),
+        ({"sides": (0, 32, 128)}, "sides must be rising"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        BuildOptions(**wrong)
+
+
+def test_every_option_but_rebuild_and_sides_is_in_the_key():
+    """rebuild does not change the engine, and sides are in its profile."""
+    plain = BuildOptions()
+    changed = {"level": 5, "workspace": 1, "is_stripped": True, "is_version_compatible": True,
+               "is_hardware_compatible": True, "is_verified": False, "rebuild": False,
+               "sides": (1, 2, 3)}  # fmt: skip
+    assert changed.keys() == {field.name for field in dataclasses.fields(BuildOptions)}
+    same = [n for n, v in changed.items() if BuildOptions(**{n: v}).flags() == plain.flags()]
+    assert same == ["rebuild", "sides"]
+    assert list(plain.flags()) == sorted(plain.flags())
