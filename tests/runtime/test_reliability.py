@@ -446,7 +446,7 @@ def test_the_limit_of_pixels_is_the_users(photo, toy_bundle):
 )  # fmt: skip
 def test_a_full_standard_output_is_one_line(photo, toy_bundle, arguments):
     bundle = [] if arguments is DOCTOR else ["-b", str(toy_bundle), "--steps", "1"]
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*arguments, *bundle], stdout=full, stderr=subprocess.PIPE, text=True, cwd=photo.parent
         )
