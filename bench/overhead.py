@@ -1,7 +1,7 @@
-"""What an image costs beside its networks: the pipeline with networks that take no time.
+"""``dossr-bench overhead``: the time of the pipeline outside its networks.
 
-The host's share of every run, whatever runs the networks: on a GPU it must stay below the GPU's own
-time, or the GPU waits for Python. Measured on the CPU, where the arrays are NumPy's.
+The networks are replaced by no-ops, so the host's share of a run remains. On a GPU it must stay below
+the GPU's time, or the GPU waits for Python. Measured on the CPU, where arrays are NumPy's.
 """
 
 import time
@@ -20,6 +20,7 @@ from ..runtime.sampling import draw_noise, sample
 from ..runtime.tensors import SCALE, Array, TensorSpec
 from ..runtime.terminal import Command
 from ..solvers import NoiseLevels, dos_sde_coefficients, released_schedule
+from .tables import padded_table
 
 _FACTOR, _CHANNELS = 8, 4  # of the released autoencoder
 _WARM_UP = 3
@@ -27,7 +28,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class InstantEngine:
-    """A network that answers at once, always the same."""
+    """A no-op network that returns constant results."""
 
     results: Mapping[str, Array]
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class InstantEngine:
 
 
 def instant_pipeline(latent: int) -> Pipeline:
-    """The released model's stages for latents of this side, none of which takes time."""
+    """Return a pipeline of the released model's shape with no-op networks, for latents of this side."""
     rng = np.random.default_rng(0)
     image = rng.random((1, 3, latent * _FACTOR, latent * _FACTOR), dtype=np.float32)
     code = rng.standard_normal((1, _CHANNELS, latent, latent), dtype=np.float32)
@@ -52,7 +53,7 @@ def instant_pipeline(latent: int) -> Pipeline:
 
 
 def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name. The first three are the host's cost of sampling, whatever the device."""
+    """Return the functions to time, by name. The first three are the host's cost of sampling on any device."""
     pipeline = instant_pipeline(latent)
     side = latent * _FACTOR // SCALE
     lr = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -69,7 +70,7 @@ def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
         ),
         "noise": lambda: draw_noise(0, steps, shape),
         f"{steps} solver steps": lambda: sample(
-            denoiser, device, coefficients, noise[1], noise[0], noise[0], noise[2:], _unseen
+            denoiser, device, coefficients, noise[1], noise[0], noise[0], noise[2:], _ignore
         ),
         "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored),
         "whole image, no colour fix": lambda: pipeline.upscale(
@@ -81,35 +82,35 @@ def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
 
 @click.command("overhead", cls=Command)
 @click.option("--latent", type=click.IntRange(8), default=64, show_default=True,
-              help="Side of the latent; the image is eight times as large. Multiple of 8.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True)
-@click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True)
+              help="Side of the latent, a multiple of 8; the image is eight times as large.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
+              help="Number of denoising steps.")  # fmt: skip
+@click.option("--order", type=click.IntRange(1, 3), default=3, show_default=True,
+              help="Order of the solver.")  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1), default=200, show_default=True,
-              help="Timed runs of each part, after three that are not.")  # fmt: skip
+              help=f"Timed runs of each part, after {_WARM_UP} untimed runs.")  # fmt: skip
 def overhead(latent: int, steps: int, order: int, repeat: int) -> None:
-    """Time the pipeline's own work on this CPU, with networks that take no time.
+    """Time the pipeline's own work on this CPU, with networks replaced by no-ops.
 
-    Prints the median and the 90th percentile by the clock and the median of the thread's CPU time,
-    which other processes disturb less, in milliseconds. The first three rows are the cost of
-    sampling; the rest is work on the image, which is NumPy's here and the GPU's on a GPU.
+    Prints milliseconds: median and 90th percentile of wall-clock time, and median CPU time of the
+    thread, which other processes affect less. The first three rows are the cost of sampling. The
+    other rows process the image, in NumPy here and on the GPU on a GPU.
     """
     if latent % 8:
         raise click.UsageError(f"--latent must be a multiple of 8, got {latent}")
     click.echo(f"latent {latent} x {latent}, {steps} steps of order {order}, {repeat} runs, NumPy {np.__version__}")  # fmt: skip
-    click.echo(f"{'milliseconds':<32}{'median':>10}{'p90':>10}{'CPU':>10}")
-    sampling: list[tuple[Any, ...]] = []
+    figures: dict[str, tuple[float, ...]] = {}
     for name, work in parts(latent, steps, order).items():
         wall, cpu = _times(work, repeat)
-        row = (np.median(wall), np.percentile(wall, 90), np.median(cpu))
-        click.echo(f"{name:<32}" + "".join(f"{value:>10.3f}" for value in row))
-        if len(sampling) < 3:
-            sampling.append(row)
-    wall_sum, _, cpu_sum = np.sum(sampling, axis=0)
-    click.echo(f"{'sampling in all (rows 1 to 3)':<32}{wall_sum:>10.3f}{'':>10}{cpu_sum:>10.3f}")
+        figures[name] = (np.median(wall), np.percentile(wall, 90), np.median(cpu))
+    rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in figures.items()]
+    wall_sum, _, cpu_sum = np.sum(list(figures.values())[:3], axis=0)
+    rows.append(["total of sampling (rows 1 to 3)", f"{wall_sum:.3f}", "", f"{cpu_sum:.3f}"])
+    click.echo(padded_table(["milliseconds", "median", "p90", "CPU"], rows))
 
 
 def _times(work: Callable[[], Any], repeat: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of each run: by the clock, and of this thread on a CPU."""
+    """Return the milliseconds of each run: wall-clock time and CPU time of this thread."""
     for _ in range(_WARM_UP):
         work()
     wall, cpu = [], []
@@ -121,8 +122,8 @@ def _times(work: Callable[[], Any], repeat: int) -> tuple[list[float], list[floa
     return wall, cpu
 
 
-def _unseen(name: str, array: Array) -> None:
-    """The observer of a run that nobody watches."""
+def _ignore(name: str, array: Array) -> None:
+    """No-op callback."""
 
 
 def _manifest() -> Manifest:

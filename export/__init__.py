@@ -1,4 +1,4 @@
-"""Turns a DoSSR checkpoint into a bundle: ``export_bundle(checkpoint, out)``."""
+"""Exports a DoSSR checkpoint to a bundle: ``export_bundle(checkpoint, out)``."""
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,12 +12,12 @@ __all__ = ["CheckpointError", "Fp16Error", "VerificationError", "export_bundle"]
 
 
 def main() -> NoReturn:
-    """``dossr-export``."""
+    """Run ``dossr-export``."""
     launch("dossr-export", "dossr.export.cli")
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when something is exported, so that ``dossr-export --help`` is quick."""
+    """Import torch only for an export, so that ``dossr-export --help`` is fast."""
     if name == "export_bundle":
         from .exporter import export_bundle
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint or with its export. Light: no torch is imported here."""
+"""Errors of an export that a caller may catch. Nothing heavy is imported here."""
 
 
 class CheckpointError(ValueError):
@@ -6,8 +6,8 @@ class CheckpointError(ValueError):
 
 
 class Fp16Error(ValueError):
-    """The network cannot be expressed in float16."""
+    """A weight exceeds the range of float16."""
 
 
 class VerificationError(RuntimeError):
-    """An exported file does not compute what torch computes."""
+    """An exported network cannot be run, or differs from torch by more than its bound."""

@@ -1,4 +1,4 @@
-"""What the stages are traced and verified on: a procedural image, sent from stage to stage."""
+"""Inputs for tracing and verification: a procedural image, passed from stage to stage."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ _SEED = 0
 
 
 def example(stage: Stage, config: ModelConfig) -> tuple[Tensor, ...]:
-    """Inputs to trace a stage with: batch 2, sides that differ, no side of 1 on any level."""
+    """Return inputs for tracing: batch 2, different sides, none of which is 1 on any level."""
     lr = (2 * config.size_multiple, 3 * config.size_multiple)
     restored = tuple(SCALE * side for side in lr)
     latent = tuple(side // config.vae.factor for side in restored)
@@ -32,9 +32,9 @@ def example(stage: Stage, config: ModelConfig) -> tuple[Tensor, ...]:
 
 
 class ProbeInputs:
-    """The inputs of each stage, made from what torch gave for the stages before it.
+    """The inputs of each stage, computed from torch's outputs of the stages before it.
 
-    Two shapes are run: one image of the smallest size, and two that are twice as high.
+    There are two shapes: one image of the smallest size, and two images of twice its height.
     """
 
     def __init__(self, config: ModelConfig, times: Sequence[int]) -> None:
@@ -45,7 +45,7 @@ class ProbeInputs:
         self._known = [{"lr": _image(1, side, side)}, {"lr": _image(2, 2 * side, side)}]
 
     def runs(self, stage: Stage) -> list[Run]:
-        """The inputs to run a stage on; the denoiser at every time of the grid."""
+        """Return the inputs to run a stage on; the denoiser runs at every time of the grid."""
         if stage.name == "denoiser":
             return [self._denoising(known, time) for known in self._known for time in self._times]
         if stage.name == "decoder":
@@ -53,7 +53,7 @@ class ProbeInputs:
         return [({name: known[name] for name in stage.inputs}, None) for known in self._known]
 
     def follow(self, cases: Sequence[Case]) -> None:
-        """Take in what a stage gave, as input to the later ones."""
+        """Keep a stage's outputs as inputs of later stages."""
         for case in cases:
             if case.time is None:
                 shape = len(next(iter(case.outputs.values())))
@@ -69,7 +69,7 @@ class ProbeInputs:
 
 
 def _image(batch: int, height: int, width: int) -> np.ndarray:
-    """Gradients, an edge and a little noise, float32 (batch, 3, height, width) in [0, 1]."""
+    """Return gradients, an edge and weak noise, float32 (batch, 3, height, width) in [0, 1]."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     edge = (x + y > 1.0) * 0.4
     plain = np.stack([0.3 * x + edge, 0.5 * y + 0.2, 0.6 - 0.3 * x * y])

@@ -1,4 +1,4 @@
-"""The networks on their way to ONNX: one row per stage, built from the checkpoint when its turn comes."""
+"""The networks to export: one row per stage, each built only when its turn comes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ Arrays = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One network: float32, in eval mode, on the CPU."""
+    """One network, built in float32, in eval mode, on the CPU."""
 
     name: str
     build: Callable[[Checkpoint, Tensor], nn.Module]
-    """From the checkpoint and the embedded prompt (1, positions, width)."""
+    """Builds the network from the checkpoint and the embedded prompt (1, positions, width)."""
 
     inputs: tuple[str, ...]
-    """In the order of forward()."""
+    """Names in the order of forward()."""
 
     outputs: tuple[str, ...]
 
 
 def stages(shares_encoder: bool) -> tuple[Stage, ...]:
-    """The stages of a bundle, in the order in which the runtime uses them."""
+    """Return the stages of a bundle in the order of the runtime."""
     condition = Stage(CONDITION_STAGE, _condition, ("restored",), ("hint",))
     return (
         Stage("restorer", _restorer, ("lr",), ("restored",)),
@@ -43,25 +43,23 @@ def stages(shares_encoder: bool) -> tuple[Stage, ...]:
     )
 
 
-def _restorer(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
+def _restorer(checkpoint: Checkpoint, _prompt: Tensor) -> nn.Module:
     network = new_restorer(checkpoint.config.restorer)
     state = {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()}
     network.load_state_dict(state)
     return Restorer(network).eval()
 
 
-def _encoder(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
+def _encoder(checkpoint: Checkpoint, _prompt: Tensor) -> nn.Module:
     vae = autoencoder(checkpoint.config)
     vae.load_state_dict(vae_state(checkpoint.part(VAE), vae))
     return Encoder(vae, checkpoint.config.latent_scale).eval()
 
 
-def _condition(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
+def _condition(checkpoint: Checkpoint, _prompt: Tensor) -> nn.Module:
     vae = autoencoder(checkpoint.config)
     state = vae_state(checkpoint.part(CONDITION), vae)
-    vae.load_state_dict(
-        state, strict=False
-    )  # the encoder half; complete, as the layout was checked
+    vae.load_state_dict(state, strict=False)  # the encoder half; the layout was checked before
     return Condition(vae, checkpoint.config.latent_scale).eval()
 
 
@@ -69,7 +67,7 @@ def _denoiser(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
     return denoiser(checkpoint.config, checkpoint.part(UNET, CONTROL), prompt)
 
 
-def _decoder(checkpoint: Checkpoint, prompt: Tensor) -> nn.Module:
+def _decoder(checkpoint: Checkpoint, _prompt: Tensor) -> nn.Module:
     vae = autoencoder(checkpoint.config)
     vae.load_state_dict(vae_state(checkpoint.part(VAE), vae))
     return Decoder(vae, checkpoint.config.latent_scale).eval()

@@ -1,4 +1,4 @@
-"""Does the exported file compute what torch computes? Asked of every stage before a bundle is made."""
+"""Compares each exported file with torch before a bundle is made."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +17,12 @@ from .errors import VerificationError
 from .stages import Arrays, Stage
 
 BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}
-"""Largest relative error of a stage's output, in the Euclidean norm, by precision."""
+"""Largest allowed relative error of an output, in the Euclidean norm, by precision."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run of one stage: what went in, and what torch gave."""
+    """One run of one stage: its inputs and torch's outputs."""
 
     inputs: Arrays
     outputs: Arrays
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison, as it stands in the manifest."""
+    """One comparison, as recorded in the manifest."""
 
     stage: str
     output: str
@@ -43,12 +43,13 @@ class Row:
     bound: float
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain values, for the manifest."""
         return asdict(self)
 
 
 @torch.no_grad()
 def reference(stage: Stage, network: nn.Module, inputs: Arrays, time: int | None = None) -> Case:
-    """Run a stage in torch."""
+    """Return what torch gives for these inputs of a stage."""
     results = network(*(torch.from_numpy(inputs[name]) for name in stage.inputs))
     results = results if isinstance(results, tuple) else (results,)
     outputs = {name: r.numpy() for name, r in zip(stage.outputs, results, strict=True)}
@@ -62,7 +63,7 @@ def compare(
     bound: float,
     advance: Callable[[int], None],
 ) -> list[Row]:
-    """Run the file on every case. Raises VerificationError at the first error over the bound."""
+    """Run the file on every case; raise VerificationError at the first error above the bound."""
     rows = []
     try:
         engine = load_engine(path, "cpu")
@@ -76,18 +77,18 @@ def compare(
                 rows.append(row)
             advance(1)
     except EngineError as error:
-        raise VerificationError(f"{path.name} does not run: {error}") from error
+        raise VerificationError(f"{path.name} cannot be run by ONNX Runtime: {error}") from error
     return rows
 
 
 def grid(steps: Sequence[int], levels: NoiseLevels) -> list[int]:
-    """Every network time at which some of the step counts run the denoiser, noisiest first."""
+    """Return every time at which one of the step counts runs the denoiser, noisiest first."""
     times = {int(t) for n in steps for t in released_schedule(n, levels).times[1:]}
     return sorted(times, reverse=True)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The worst error of each stage, output and time, over the shapes, as lines of text."""
+    """Return the largest error of each stage, output and time over all shapes, as lines of text."""
     worst: dict[tuple[str, str, int | None], Row] = {}
     for row in rows:
         key = (row.stage, row.output, row.time)
@@ -105,8 +106,8 @@ def table(rows: Sequence[Row]) -> str:
 def _failure(path: Path, row: Row) -> str:
     at = "" if row.time is None else f" at time {row.time}"
     if np.isnan(row.error):
-        return f"{path.name} gives numbers that are not finite in '{row.output}'{at}"
+        return f"{path.name} must give finite numbers of shape {row.shape} in '{row.output}'{at}"
     return (
-        f"{path.name} differs from torch by {row.error:.1e} in '{row.output}'{at}; "
-        f"allowed is {row.bound:.1e}"
+        f"{path.name} differs from torch by {row.error:.1e} in '{row.output}'{at} "
+        f"(allowed {row.bound:.1e})"
     )

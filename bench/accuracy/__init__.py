@@ -1,1 +1,1 @@
-"""``dossr-bench accuracy``: how close the images of a bundle are to originals."""
+"""``dossr-bench accuracy``: compare the images of a bundle with sharp originals."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...export.graph.trace import trace
 from ...runtime.engines.device import Device, load_device
 from ..systems.system import Network
-from .variants import Variant
+from .calls import Variant
 from .weights import fill
 
 Runner = Callable[..., tuple[Tensor, ...]]

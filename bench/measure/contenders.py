@@ -1,4 +1,4 @@
-"""The contenders of ``dossr-bench pipeline``, each in a process of its own."""
+"""The contenders of ``dossr-bench pipeline``: the released procedure in torch, and bundles in the runtime."""
 
 import time
 from collections import defaultdict
@@ -16,11 +16,10 @@ from ...runtime.pipeline import load_pipeline
 from ...runtime.sampling import draw_noise
 from ...runtime.tensors import Image
 from .backends import torch_backend
+from .calls import VARIANTS, PipelineTime, TimeBundle, TimePipeline, TimeReference
 from .events import TimedCalls, between, record_event
-from .process import Job
 from .reference import Reference
 from .timing import Tick, pixels, process_peak
-from .variants import VARIANTS
 
 _SEED = 0
 
@@ -36,7 +35,7 @@ STAGE_OF = {
     "unet": "denoiser",
     "decoder": "decoder",
 }
-"""Which stage a network of the released procedure belongs to."""
+"""The stage of each network of the released procedure."""
 
 STAGE_THAT_ENDS_WITH = {
     "restored": "restorer",
@@ -49,47 +48,46 @@ STAGE_THAT_ENDS_WITH = {
     "decoded": "decoder",
     "image": "colour fix",
 }
-"""Which stage of a bundle ends with an array that its observer sees. The upload before them ends
-with the first word of progress, the download after them with the image."""
+"""The stage of a bundle that ends when its observer receives this array. The upload ends with the
+first progress call, the download with the returned image."""
 
 
-def time_reference(job: Job, tick: Tick) -> dict[str, Any]:
-    """The released procedure in torch, from the checkpoint's tensors."""
-    before = _device_memory(job.device)
+def time_reference(call: TimeReference, tick: Tick) -> PipelineTime:
+    """Time the released procedure in torch, with the checkpoint's weights."""
+    before = _device_memory(call.device)
     began = time.perf_counter()
-    config = Path(job.files["config"]) if job.files["config"] else None
-    checkpoint = read_checkpoint(Path(job.files["checkpoint"]), config)
-    backend = torch_backend(VARIANTS[job.variant], job.device)
+    checkpoint = read_checkpoint(Path(call.checkpoint), Path(call.config) if call.config else None)
+    backend = torch_backend(VARIANTS[call.variant], call.device)
     network = Reference(checkpoint, backend)
     backend.synchronize()
     loaded = time.perf_counter() - began
     model = checkpoint.config
-    side = job.size * 4 // model.vae.factor
-    lr = pixels(job.size)
-    noise = draw_noise(_SEED, job.steps, (1, model.vae.latent_channels, side, side))
+    side = call.size * 4 // model.vae.factor
+    lr = pixels(call.size)
+    noise = draw_noise(_SEED, call.steps, (1, model.vae.latent_channels, side, side))
 
     def stages() -> Stages:
         calls = TimedCalls(network.call, backend.device)
         start = record_event(backend.device)
-        network.upscale(lr, job.steps, noise, calls)
+        network.upscale(lr, call.steps, noise, calls)
         end = record_event(backend.device)
         backend.synchronize()
         found = _summed((STAGE_OF[name], seconds) for name, seconds in calls.seconds())
         return {**found, "rest": between(start, end) - sum(found.values())}
 
-    found = _timed(lambda: network.upscale(lr, job.steps, noise), stages, job, tick)
-    return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}
+    upscale = partial(network.upscale, lr, call.steps, noise)
+    return _timed(upscale, stages, call, loaded, before, tick)
 
 
-def time_bundle(job: Job, tick: Tick) -> dict[str, Any]:
-    """The bundle in the runtime."""
-    before = _device_memory(job.device)
+def time_bundle(call: TimeBundle, tick: Tick) -> PipelineTime:
+    """Time the bundle in the runtime."""
+    before = _device_memory(call.device)
     began = time.perf_counter()
-    pipeline = load_pipeline(job.files["bundle"], job.device)
+    pipeline = load_pipeline(call.bundle, call.device)
     loaded = time.perf_counter() - began
-    lr, device = pixels(job.size), pipeline.device
-    noise = list(draw_noise(_SEED, job.steps, pipeline.latent_shape(job.size, job.size)))
-    upscale = partial(pipeline.upscale, lr, steps=job.steps, noise=noise, tile=0)  # as the released
+    lr, device = pixels(call.size), pipeline.device
+    noise = list(draw_noise(_SEED, call.steps, pipeline.latent_shape(call.size, call.size)))
+    upscale = partial(pipeline.upscale, lr, steps=call.steps, noise=noise, tile=0)  # as released
 
     def stages() -> Stages:
         events = [("", device.record_event())]
@@ -105,31 +103,37 @@ def time_bundle(job: Job, tick: Tick) -> dict[str, Any]:
         events.append(("download", device.record_event()))
         return _summed((stage, device.seconds(a, b)) for (_, a), (stage, b) in pairwise(events))
 
-    found = _timed(upscale, stages, job, tick)
-    return {"load_s": loaded, **found, "memory_bytes": _held(job.device, before)}
+    return _timed(upscale, stages, call, loaded, before, tick)
 
 
 def _timed(
-    upscale: Callable[[], Image], stages: Callable[[], Stages], job: Job, tick: Tick
-) -> dict[str, Any]:
-    """Images without events, then as many with them; ``upscale`` waits for its result."""
+    upscale: Callable[[], Image],
+    stages: Callable[[], Stages],
+    call: TimePipeline,
+    loaded: float,
+    before: int | None,
+    tick: Tick,
+) -> PipelineTime:
+    """Time images without events, then as many with events; ``upscale`` waits for its result."""
     seconds = []
     tick()
-    for _ in range(1 + job.warmup + job.repetitions):
+    for _ in range(1 + call.warmup + call.repetitions):
         began = time.perf_counter()
         image = upscale()
         seconds.append(time.perf_counter() - began)
         tick()
-    marked = []
-    for _ in range(job.repetitions):
-        marked.append(stages())
+    by_stage = []
+    for _ in range(call.repetitions):
+        by_stage.append(stages())
         tick()
-    np.save(job.files["image"], image)
-    return {
-        "first_s": seconds[0],
-        "seconds": seconds[1 + job.warmup :],
-        "stages": marked,
-    }
+    np.save(call.image, image)
+    return PipelineTime(
+        load_s=loaded,
+        first_s=seconds[0],
+        seconds=seconds[1 + call.warmup :],
+        stages=by_stage,
+        memory_bytes=_memory_peak(call.device, before),
+    )
 
 
 def _summed(parts: Iterable[tuple[str, float]]) -> Stages:
@@ -140,7 +144,7 @@ def _summed(parts: Iterable[tuple[str, float]]) -> Stages:
 
 
 def _device_memory(device: str) -> int | None:
-    """Bytes in use on the GPU, by whomever, once this process has its CUDA context.
+    """Return the bytes in use on the GPU by all processes; this creates the CUDA context.
 
     None on the CPU, and where torch was built without CUDA.
     """
@@ -150,10 +154,10 @@ def _device_memory(device: str) -> int | None:
     return total - free
 
 
-def _held(device: str, before: int | None) -> int | None:
-    """Bytes that a contender took: the process's peak on the CPU, what the driver counts on a GPU.
+def _memory_peak(device: str, before: int | None) -> int | None:
+    """Return the peak of the process on the CPU, the growth that the driver counts on a GPU.
 
-    There torch, CuPy, ONNX Runtime and TensorRT keep what they once took, so it is their peak.
+    torch, CuPy, ONNX Runtime and TensorRT do not release GPU memory, so the growth is their peak.
     """
     if device == "cpu":
         return process_peak()

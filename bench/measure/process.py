@@ -1,127 +1,103 @@
-"""A job in a fresh process: cold, with a memory peak of its own, and nothing that it breaks is ours."""
+"""Run a call in a fresh process: cold, with its own memory peak; a crash there cannot reach this process."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from threading import Thread
-from typing import IO, Any
+from typing import IO, TypeVar
+
+import msgspec
 
 from ...runtime.terminal import interruptible
+from .calls import Answer, WorkerCall
 from .provenance import free_memory
 
+R = TypeVar("R")
+
 TICK = "dossr-bench tick"
-"""The line on a worker's stderr for every call that is done."""
+"""The line that a worker writes to stderr after each network call."""
 
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told to do."""
-
-    kind: str
-    """A name in worker.KINDS."""
-
-    system: str = ""
-    network: str = ""
-    size: int = 128
-    reduced: bool = False
-    variant: str = "torch"
-    """A name in VARIANTS."""
-
-    device: str = "cpu"
-    steps: int = 5
-    warmup: int = 0
-    repetitions: int = 1
-    files: Mapping[str, str] = field(default_factory=dict)
-    """What it reads and writes, by name: exported networks, or a checkpoint, a bundle, an image."""
-
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    """Shapes of what the networks give, by name."""
-
-    precisions: tuple[str, ...] = ()
-
-    need: int = 0
-    """Bytes of memory that it takes at the least."""
+class CallError(RuntimeError):
+    """A call gave no result; the message is one line."""
 
 
-class JobError(RuntimeError):
-    """A job gave no result; one line says why."""
+def run(call: WorkerCall[R], tick: Callable[[int], None] = lambda count: None) -> R:
+    """Return the worker's result. ``tick(1)`` is called after each network call.
 
-
-def run(job: Job, tick: Callable[[int], None] = lambda count: None) -> Any:
-    """What the job returns. ``tick(1)`` is called for every call of a network that is done.
-
-    Raises JobError. The process and all that it started are gone when this returns or is broken off.
+    Raise CallError. The process and its children are gone when this returns or is interrupted.
     """
     free = free_memory()
-    if free is not None and job.need > free:
-        raise JobError(f"lack of memory: {_needs(job, free)}")
-    said: list[str] = []
+    if free is not None and call.need > free:
+        raise CallError(f"lack of memory: {_needs(call.need, free)}")
+    messages: list[str] = []
     with ExitStack() as stack:
-        # Ctrl-C while it starts would leave a process of which nobody knows
-        process = interruptible(partial(_start, stack, tick, said), lambda: None)
+        # Ctrl-C during the start would leave a process that nobody can end
+        process = interruptible(partial(_start, stack, tick, messages), lambda: None)
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
-            json.dump(asdict(job), process.stdin)
-        answer = process.stdout.read()
+            process.stdin.write(msgspec.json.encode(call))
+        document = process.stdout.read()
         code = process.wait()
-    if not answer:
-        raise JobError(_reason(job, code, said, free))
-    document = json.loads(answer)
-    if "error" in document:
-        raise JobError(document["error"])
-    return document["result"]
+    if not document:
+        raise CallError(_reason(call.need, code, messages, free))
+    answer = msgspec.json.decode(document, type=Answer)
+    if answer.error:
+        raise CallError(answer.error)
+    result: R = msgspec.json.decode(answer.result, type=call.RESULT)
+    return result
 
 
-def _start(stack: ExitStack, tick: Callable[[int], None], said: list[str]) -> subprocess.Popen[str]:
-    """A worker, which the stack will end."""
+def _start(
+    stack: ExitStack, tick: Callable[[int], None], messages: list[str]
+) -> subprocess.Popen[bytes]:
+    """Start a worker that ends with the stack."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dossr.bench.measure.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us to handle
+        start_new_session=True,  # this process handles Ctrl-C
     )
     assert process.stderr is not None
-    reader = Thread(target=_follow, args=(process.stderr, tick, said), daemon=True)
+    reader = Thread(target=_follow, args=(process.stderr, tick, messages), daemon=True)
     stack.callback(_end, process, reader)
     reader.start()
     return process
 
 
-def _end(process: subprocess.Popen[str], reader: Thread) -> None:
+def _end(process: subprocess.Popen[bytes], reader: Thread) -> None:
     with process:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         reader.join(timeout=5)
 
 
-def _follow(stderr: IO[str], tick: Callable[[int], None], said: list[str]) -> None:
+def _follow(stderr: IO[bytes], tick: Callable[[int], None], messages: list[str]) -> None:
     with stderr:
         for line in stderr:
-            if line.strip() == TICK:
+            text = line.decode(errors="replace").strip()
+            if text == TICK:
                 tick(1)
-            elif line.strip():
-                said.append(line.strip())
+            elif text:
+                messages.append(text)
 
 
-def _reason(job: Job, code: int, said: list[str], free: int | None) -> str:
-    """Why a process ended without an answer."""
+def _reason(need: int, code: int, messages: list[str], free: int | None) -> str:
+    """Return why a process ended without an answer."""
     if code == -signal.SIGKILL:
-        return f"killed; likely out of memory ({_needs(job, free)})"
+        return f"killed; likely out of memory ({_needs(need, free)})"
     ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"ended with {ended}{': ' + said[-1] if said else ''}"
+    return f"ended with {ended}{': ' + messages[-1] if messages else ''}"
 
 
-def _needs(job: Job, free: int | None) -> str:
+def _needs(need: int, free: int | None) -> str:
     known = "" if free is None else f", {free / _GIB:.1f} GiB free"
-    return f"about {job.need / _GIB:.1f} GiB needed{known}"
+    return f"about {need / _GIB:.1f} GiB needed{known}"

@@ -1,7 +1,7 @@
-"""What is timed, in the process that runs it: a network, a whole image, the loop alone, files.
+"""Time a network, a whole image, the loop alone, and image files, in the current process.
 
-Times are wall-clock seconds. The first call after loading is cold; then come warm-up calls, which
-are dropped, and the repetitions. Synthetic weights and random inputs: latency depends on neither.
+Times are wall-clock seconds. The first call after loading is cold. Warm-up calls follow and are
+dropped, then the repetitions. Weights are synthetic and inputs random: latency depends on neither.
 """
 
 import statistics
@@ -21,46 +21,18 @@ from torch import Tensor
 from ...runtime.images.files import read_image, write_image
 from ...runtime.tensors import SCALE
 from ..systems.system import Input, Network, Noise, System
-from .backends import Backend
+from .backends import Backend, Runner
+from .calls import ImageTime, NetworkTime
 from .events import TimedCalls
 
 Tick = Callable[[], None]
-"""Called when a call of a network is done."""
-
-
-@dataclass(frozen=True)
-class NetworkTime:
-    """One network."""
-
-    load_s: float
-    cold_s: float
-    seconds: float
-    """Median of the repetitions."""
-
-    peak_bytes: int | None = None
-    """Of the process on the CPU, of torch's allocator on a GPU; None where nobody knows."""
-
-
-@dataclass(frozen=True)
-class ImageTime:
-    """One system, every step."""
-
-    networks: dict[str, NetworkTime]
-    cold_s: float
-    """The first image."""
-
-    seconds: float
-    p90_s: float
-    loop_s: float
-    """Median of what an image spends outside of its networks."""
-
-    peak_bytes: int | None
+"""Called after each network call."""
 
 
 def time_network(
     network: Network, backend: Backend, warmup: int, repetitions: int, tick: Tick
 ) -> NetworkTime:
-    """Load one network and call it on random inputs."""
+    """Load one network and run it on random inputs."""
     inputs = {spec.name: _random(spec).to(backend.device) for spec in network.inputs}
     began = time.perf_counter()
     with backend.open(network) as run, torch.inference_mode():
@@ -82,50 +54,74 @@ def time_network(
 def time_image(
     system: System, backend: Backend, size: int, warmup: int, repetitions: int, tick: Tick
 ) -> ImageTime:
-    """Load all networks and run the whole procedure. The networks' times are those of the
-    repetitions' calls, taken without waiting for a GPU between them."""
+    """Load all networks and run the whole procedure.
+
+    The networks' times are medians over the repetitions' calls, without waiting for a GPU in between.
+    """
     lr = _image(size).to(backend.device)
-    loads: dict[str, float] = {}
     with ExitStack() as stack, torch.inference_mode():
-        runners = {}
-        for network in system.networks:
-            began = time.perf_counter()
-            runners[network.name] = stack.enter_context(backend.open(network))
-            backend.synchronize()
-            loads[network.name] = time.perf_counter() - began
+        runners, loads = _opened(system, backend, stack)
 
         def call(network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
             found = runners[network](**inputs)
             tick()
             return found
 
-        def once() -> tuple[float, list[tuple[str, float]]]:
+        def once() -> _Run:
             calls, noise = TimedCalls(call, backend.device), Noise(0, backend.device)
             began = time.perf_counter()
             system.upscale(calls, lr, noise)
             backend.synchronize()
-            return time.perf_counter() - began, calls.seconds()
+            return _Run(time.perf_counter() - began, calls.seconds())
 
-        cold, cold_calls = once()
-        images = [once() for _ in range(warmup + repetitions)][warmup:]
-    seconds = [image for image, _ in images]
-    outside = [image - sum(taken for _, taken in calls) for image, calls in images]
-    networks = {
-        name: NetworkTime(
-            load,
-            next(taken for at, taken in cold_calls if at == name),
-            statistics.median(taken for _, calls in images for at, taken in calls if at == name),
-        )
-        for name, load in loads.items()
-    }
+        cold = once()
+        runs = [once() for _ in range(warmup + repetitions)][warmup:]
+    seconds = [run.seconds for run in runs]
     return ImageTime(
-        networks=networks,
-        cold_s=cold,
+        networks={
+            name: NetworkTime(
+                load,
+                cold.calls_of(name)[0],
+                statistics.median(taken for run in runs for taken in run.calls_of(name)),
+            )
+            for name, load in loads.items()
+        },
+        cold_s=cold.seconds,
         seconds=statistics.median(seconds),
         p90_s=float(np.percentile(seconds, 90)),
-        loop_s=statistics.median(outside),
+        loop_s=statistics.median(run.outside for run in runs),
         peak_bytes=peak_memory(backend),
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The time of one image, and of each network call in it."""
+
+    seconds: float
+    calls: list[tuple[str, float]]
+
+    @property
+    def outside(self) -> float:
+        """Seconds outside the networks."""
+        return self.seconds - sum(taken for _, taken in self.calls)
+
+    def calls_of(self, network: str) -> list[float]:
+        """Return the seconds of each call of one network."""
+        return [taken for name, taken in self.calls if name == network]
+
+
+def _opened(
+    system: System, backend: Backend, stack: ExitStack
+) -> tuple[dict[str, Runner], dict[str, float]]:
+    """Load all networks until the stack ends; return them with the seconds that each took."""
+    runners, loads = {}, {}
+    for network in system.networks:
+        began = time.perf_counter()
+        runners[network.name] = stack.enter_context(backend.open(network))
+        backend.synchronize()
+        loads[network.name] = time.perf_counter() - began
+    return runners, loads
 
 
 def time_loop(
@@ -135,7 +131,7 @@ def time_loop(
     size: int,
     repetitions: int,
 ) -> float:
-    """Median seconds of an image whose networks do nothing: they give zeros of these shapes."""
+    """Return the median seconds of an image with no-op networks, which return zeros of these shapes."""
     zeros = {
         name: tuple(torch.zeros(tuple(shape), device=device) for shape in shapes)
         for name, shapes in outputs.items()
@@ -154,7 +150,7 @@ def time_loop(
 
 
 def time_files(size: int, repetitions: int = 5) -> float:
-    """Median seconds of reading an LR image and writing its HR image, both PNG."""
+    """Return the median seconds of reading an LR image and writing its HR image, both PNG."""
     large, seconds = pixels(SCALE * size), []
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
         source, target = Path(folder) / "lr.png", Path(folder) / "hr.png"
@@ -167,15 +163,15 @@ def time_files(size: int, repetitions: int = 5) -> float:
 
 
 def peak_memory(backend: Backend) -> int | None:
-    """Most bytes held so far: by this process on the CPU, by torch on a GPU, else unknown."""
+    """Return the peak memory in bytes: of this process on a CPU, of torch on a GPU, else None."""
     if backend.device.type == "cuda":
         return torch.cuda.max_memory_allocated(backend.device)
     return process_peak() if backend.runs_on_host else None
 
 
 def process_peak() -> int | None:
-    """Most bytes of memory that this process has held; None where the system does not say."""
-    try:  # not getrusage, which takes in the peak of the process that started this one
+    """Return the peak memory of this process in bytes; None where the system does not report it."""
+    try:  # not getrusage: it includes the peak of the parent process
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
@@ -190,12 +186,12 @@ def _random(spec: Input) -> Tensor:
 
 
 def _image(size: int) -> Tensor:
-    """A ramp with noise, float32 (1, 3, size, size) in [0, 1]."""
+    """Return a ramp with noise, float32 (1, 3, size, size) in [0, 1]."""
     noise = 0.05 * Noise(0).normal(1, 3, size, size)
     return (torch.linspace(0.2, 0.8, size) + noise).clamp(0.0, 1.0)
 
 
 def pixels(size: int) -> NDArray[np.uint8]:
-    """The same as uint8 (size, size, 3)."""
+    """Return the test image, a ramp with noise, as uint8 (size, size, 3)."""
     levels = (255.0 * _image(size)[0]).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())

@@ -1,111 +1,124 @@
-"""The process that measures: a job as JSON on stdin, its result or error as JSON on stdout."""
+"""The process that measures: reads one call as JSON from stdin, writes its answer to stdout."""
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import torch
+from msgspec import Raw
 
 from ...runtime.engines.device import load_device
+from ..systems import load_system
 from ..systems.system import System
 from .backends import Backend, open_backend, write_onnx
+from .calls import (
+    VARIANTS,
+    Answer,
+    AnyCall,
+    ExportNetwork,
+    ImageTime,
+    MachineSpeed,
+    MeasureMachine,
+    NetworkTime,
+    PipelineTime,
+    ProbeRuntime,
+    SystemCall,
+    TimeBundle,
+    TimeImage,
+    TimeLoop,
+    TimeNetwork,
+    TimeReference,
+)
 from .matmul import time_matmul
-from .process import TICK, Job
+from .process import TICK
 from .timing import time_files, time_image, time_loop, time_network
-from .variants import VARIANTS
 
 
 def main() -> None:
-    """Do the job that stdin names."""
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    job = Job(**json.load(sys.stdin))
+    """Answer the call on stdin."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # libraries print to stdout too
+    call = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyCall)
     try:
-        document = {"result": KINDS[job.kind](job)}
-    except Exception as error:  # whatever a network or a backend raises is the row's reason
-        document = {"error": _line(error)}
-    with answer:
-        json.dump(document, answer)
+        answer = Answer(result=Raw(msgspec.json.encode(FUNCTIONS[type(call)](call))))
+    except Exception as error:  # the error of a network or backend becomes the row's reason
+        answer = Answer(error=_line(error))
+    with output:
+        output.write(msgspec.json.encode(answer))
 
 
-def _export(job: Job) -> float:
-    """Seconds of building one network and writing it to its file."""
+def _export_network(call: ExportNetwork) -> float:
     began = time.perf_counter()
-    write_onnx(_system(job).network(job.network), Path(job.files[job.network]))
+    write_onnx(_system(call).network(call.network), Path(call.file))
     return time.perf_counter() - began
 
 
-def _network(job: Job) -> dict[str, Any]:
-    network = _system(job).network(job.network)
-    return asdict(time_network(network, _backend(job), job.warmup, job.repetitions, _tick))
+def _time_network(call: TimeNetwork) -> NetworkTime:
+    network = _system(call).network(call.network)
+    return time_network(network, _backend(call), call.warmup, call.repetitions, _tick)
 
 
-def _image(job: Job) -> dict[str, Any]:
-    system = _system(job)
-    return asdict(time_image(system, _backend(job), job.size, job.warmup, job.repetitions, _tick))
+def _time_image(call: TimeImage) -> ImageTime:
+    system, backend = _system(call), _backend(call)
+    return time_image(system, backend, call.size, call.warmup, call.repetitions, _tick)
 
 
-def _loop(job: Job) -> float:
-    return time_loop(
-        _system(job), job.outputs, _backend(job).device, job.size, max(job.repetitions, 3)
-    )
+def _time_loop(call: TimeLoop) -> float:
+    device = torch.device(call.device)
+    return time_loop(_system(call), call.outputs, device, call.size, call.repetitions)
 
 
-def _probe(job: Job) -> None:
-    """Raise where the runtime cannot use the device."""
-    load_device(job.device)
+def _probe_runtime(call: ProbeRuntime) -> None:
+    load_device(call.device)
 
 
-def _machine(job: Job) -> dict[str, Any]:
-    """Seconds of image files; 1e12 multiply-accumulates per second of matrix products."""
-    device = torch.device("cpu" if job.device == "cpu" else "cuda")
+def _measure_machine(call: MeasureMachine) -> MachineSpeed:
+    device = torch.device("cpu" if call.device == "cpu" else "cuda")
     rates = {}
     if device.type == "cpu" or torch.cuda.is_available():
-        for precision in job.precisions:
+        for precision in call.precisions:
             rates[precision] = time_matmul(device, precision)
             _tick()
-    return {"io_s": time_files(job.size), "tmac_s": rates}
+    return MachineSpeed(time_files(call.size), rates)
 
 
-def _reference(job: Job) -> dict[str, Any]:
+def _time_reference(call: TimeReference) -> PipelineTime:
     from .contenders import time_reference
 
-    return time_reference(job, _tick)
+    return time_reference(call, _tick)
 
 
-def _bundle(job: Job) -> dict[str, Any]:
+def _time_bundle(call: TimeBundle) -> PipelineTime:
     from .contenders import time_bundle
 
-    return time_bundle(job, _tick)
+    return time_bundle(call, _tick)
 
 
-KINDS: dict[str, Callable[[Job], Any]] = {
-    "export": _export,
-    "network": _network,
-    "image": _image,
-    "loop": _loop,
-    "machine": _machine,
-    "probe": _probe,
-    "reference": _reference,
-    "bundle": _bundle,
+FUNCTIONS: dict[type, Callable[[Any], Any]] = {
+    ExportNetwork: _export_network,
+    TimeNetwork: _time_network,
+    TimeImage: _time_image,
+    TimeLoop: _time_loop,
+    MeasureMachine: _measure_machine,
+    ProbeRuntime: _probe_runtime,
+    TimeReference: _time_reference,
+    TimeBundle: _time_bundle,
 }
+"""The function that answers each call."""
 
 
-def _system(job: Job) -> System:
-    from ..systems import load_system
-
-    return load_system(job.system, job.size, job.reduced)
+def _system(call: SystemCall[Any]) -> System:
+    return load_system(call.system, call.size, call.reduced)
 
 
-def _backend(job: Job) -> Backend:
-    files = {name: Path(path) for name, path in job.files.items()}
-    return open_backend(VARIANTS[job.variant], job.device, files)
+def _backend(call: TimeNetwork | TimeImage) -> Backend:
+    files = {name: Path(path) for name, path in call.files.items()}
+    return open_backend(VARIANTS[call.variant], call.device, files)
 
 
 def _tick() -> None:
@@ -113,7 +126,7 @@ def _tick() -> None:
 
 
 def _line(error: Exception) -> str:
-    """An exception as one line."""
+    """Return an exception as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0][:300] if lines else ""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:

@@ -1,4 +1,4 @@
-"""What ``dossr-bench pipeline`` finds: contenders, and the figures that follow from them."""
+"""Results of ``dossr-bench pipeline``: contenders, and figures derived from them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,59 +10,59 @@ NETWORKS = ("restorer", "text", "encoder", "denoiser", "decoder")
 """The stages that are networks."""
 
 STAGES = ("upload", *NETWORKS[:4], "solver", "decoder", "colour fix", "download", "rest")
-"""All, in the order of an image; ``rest`` is what torch spends outside of its networks."""
+"""All stages, in order; ``rest`` is what torch spends outside its networks."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared; what was not measured is None or empty."""
+    """One way to run the model; None or empty where nothing was measured."""
 
     name: str
-    """As the command line has it, or where the bundle lies."""
+    """The variant of torch, or the path of the bundle."""
 
     kind: str
-    """``torch``, the released procedure, or ``bundle``."""
+    """``torch`` (the released procedure) or ``bundle``."""
 
     device: str
     precision: str
     gmac: float
-    """1e9 multiply-accumulates of an image."""
+    """1e9 multiply-accumulates per image."""
 
     load_s: float | None = None
-    """Reading and hashing the weights, building or opening the networks."""
+    """Time to read and hash the weights and to build or open the networks."""
 
     first_s: float | None = None
-    """The first image, compilation included."""
+    """Time of the first image, compilation included."""
 
     seconds: tuple[float, ...] = ()
-    """The images after the warm-up."""
+    """Time of each image after the warm-up."""
 
     stages: tuple[Mapping[str, float], ...] = ()
-    """Seconds by stage, of as many images more."""
+    """Seconds by stage, of as many additional images."""
 
     memory_bytes: int | None = None
-    """The most that it held: its process on the CPU, on the device on a GPU."""
+    """Peak of the process on the CPU, of the device on a GPU."""
 
     psnr: float | None = None
-    """dB, of its 8-bit image and the base's; None where they are one image."""
+    """dB, of its 8-bit image against the base's; None where both are equal."""
 
     largest: int | None = None
-    """Largest difference of a value, of 255."""
+    """Largest difference of a pixel value, of 255."""
 
     failed: str = ""
-    """Why it did not run."""
+    """Why it did not run; empty where it ran."""
 
     def percentile(self, percent: float) -> float | None:
-        """Of ``seconds``."""
+        """Return a percentile of ``seconds``."""
         return float(np.percentile(self.seconds, percent)) if self.seconds else None
 
     def stage_medians(self) -> dict[str, float]:
-        """Seconds by stage."""
+        """Return the median seconds of each stage."""
         names = self.stages[0] if self.stages else ()
         return {name: float(np.median([each[name] for each in self.stages])) for name in names}
 
     def outside_share(self) -> float | None:
-        """What is spent outside of the networks, as a share of the image."""
+        """Return the share of the image time spent outside the networks."""
         medians = self.stage_medians()
         outside = sum(seconds for name, seconds in medians.items() if name not in NETWORKS)
         return outside / sum(medians.values()) if medians else None
@@ -70,7 +70,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Same weights, same noise, same machine, one run."""
+    """Contenders with the same weights and noise, measured in one run."""
 
     size: int
     """Side of the LR image."""
@@ -86,12 +86,12 @@ class Comparison:
 
     @property
     def base(self) -> Contender | None:
-        """Whose image the others are held against: the first that ran; None where none did."""
+        """The contender that images are compared with: the first that ran; None where none did."""
         return next((contender for contender in self.contenders if not contender.failed), None)
 
     @property
     def rivals(self) -> tuple[Contender, ...]:
-        """Whose times the others are divided by: the base, and torch in every form that ran."""
+        """The contenders that speed-ups refer to: the base, and every variant of torch that ran."""
         return tuple(
             contender
             for contender in self.contenders
@@ -99,10 +99,10 @@ class Comparison:
         )
 
     def utilization(self, contender: Contender) -> float | None:
-        """The contender's arithmetic per second as a share of the matrix product in its precision.
+        """Return the contender's arithmetic rate as a share of the matrix product in its precision.
 
-        Or in float32 where that is faster: a CPU has no products in float16 worth the name, and
-        ONNX Runtime makes none.
+        The float32 rate is used where it is higher: few CPUs multiply float16, and ONNX Runtime
+        converts it to float32 there.
         """
         rates = [
             self.matmul_tmac_s.get(precision, 0.0) for precision in (contender.precision, "fp32")
@@ -111,7 +111,7 @@ class Comparison:
         return contender.gmac / 1e3 / median / peak if median and peak else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, the figures that follow included."""
+        """Return all fields and all derived figures."""
         contenders = [
             {**asdict(contender), **self._figures(contender)} for contender in self.contenders
         ]
@@ -125,11 +125,11 @@ class Comparison:
             "stage_p50_s": contender.stage_medians(),
             "outside_share": contender.outside_share(),
             "utilization": self.utilization(contender),
-            "times_as_fast_as": {rival.name: times(rival, contender) for rival in self.rivals},
+            "speed_up_over": {rival.name: speed_up(rival, contender) for rival in self.rivals},
         }
 
 
-def times(rival: Contender, contender: Contender) -> float | None:
-    """How many times as fast as a rival that ran a contender is."""
+def speed_up(rival: Contender, contender: Contender) -> float | None:
+    """Return the speed-up of a contender over a rival."""
     theirs, ours = rival.percentile(50), contender.percentile(50)
     return None if theirs is None or ours is None else theirs / ours

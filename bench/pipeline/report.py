@@ -1,16 +1,17 @@
-"""The tables of ``dossr-bench pipeline``, in Markdown."""
+"""The report of ``dossr-bench pipeline``: tables in Markdown."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from ..rounding import NOTHING, gibibytes, one_line, percent, significant
-from .comparison import STAGES, Comparison, Contender, times
+from ..rounding import NOTHING, gibibytes, percent, significant
+from ..tables import markdown_table
+from .comparison import STAGES, Comparison, Contender, speed_up
 
 Cell = Callable[[Contender], str]
 
 
 def comparison_text(found: Comparison) -> str:
-    """Both tables, and what must be known to read them."""
+    """Return the table of figures, the table of stages, and notes."""
     blocks = [_table(found.contenders, _figures(found))]
     ran = tuple(contender for contender in found.contenders if not contender.failed)
     if ran:
@@ -29,7 +30,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
         )
 
     def ratio(rival: Contender, contender: Contender) -> str:
-        return significant(times(rival, contender))
+        return significant(speed_up(rival, contender))
 
     yield f"image, p50 ({unit})", median
     yield f"image, p90 ({unit})", lambda contender: _scaled(contender.percentile(90), factor)
@@ -37,9 +38,9 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
     yield "loading (s)", lambda contender: significant(contender.load_s)
     yield "memory (GiB)", lambda contender: gibibytes(contender.memory_bytes)
     yield "GMAC", lambda contender: significant(contender.gmac, 4)
-    yield "utilization (%)", lambda contender: percent(found.utilization(contender))
+    yield "matrix product utilization (%)", lambda contender: percent(found.utilization(contender))
     for rival in found.rivals:
-        yield f"times as fast as {rival.name}", partial(ratio, rival)
+        yield f"speed-up over {rival.name}", partial(ratio, rival)
     yield "PSNR (dB)", lambda contender: significant(contender.psnr)
     yield "largest difference, of 255", lambda contender: _whole(contender.largest)
 
@@ -60,32 +61,23 @@ def _stages(ran: tuple[Contender, ...]) -> Iterator[tuple[str, Cell]]:
 def _notes(found: Comparison) -> Iterator[str]:
     yield (
         f"{found.size} x {found.size} pixels, {found.steps} steps; {found.repetitions} images "
-        f"after the first and {found.warmup} more, stages of {found.repetitions} others"
+        f"after the first and a warm-up of {found.warmup}, stages from {found.repetitions} additional images"
     )
     rates = [f"{name} {significant(rate)}" for name, rate in found.matmul_tmac_s.items()]
     yield f"matrix product (TMAC/s): {', '.join(rates) or 'not measured'}"
     reference, base = found.contenders[0], found.base
     if reference.failed and base:
-        yield f"{reference.name} failed: ratios and images are held against {base.name}"
+        yield f"{reference.name} failed: ratios and images are compared with {base.name}"
 
 
 def _table(contenders: tuple[Contender, ...], rows: Iterable[tuple[str, Cell]]) -> str:
-    lines = [
-        [
-            "",
-            *(
-                f"{contender.name}, {contender.precision}, {contender.device}"
-                for contender in contenders
-            ),
-        ]
-    ]
-    lines += [[name, *(cell(contender) for contender in contenders)] for name, cell in rows]
-    head, *body = (f"| {' | '.join(map(_escape, line))} |" for line in lines)
-    return "\n".join([head, f"| :-- |{' --: |' * len(contenders)}", *body])
+    names = (f"{each.name}, {each.precision}, {each.device}" for each in contenders)
+    lines = ([name, *map(cell, contenders)] for name, cell in rows)
+    return markdown_table(["", *names], lines)
 
 
 def _unit(seconds: Iterable[float | None]) -> tuple[str, float]:
-    """What the longest of them reads well in, and how many of it are a second."""
+    """Return the unit that suits the longest time, and its number per second."""
     longest = max((each for each in seconds if each is not None), default=0.0)
     return ("s", 1.0) if longest >= 1.0 else ("ms", 1e3)
 
@@ -96,7 +88,3 @@ def _scaled(seconds: float | None, factor: float) -> str:
 
 def _whole(value: int | None) -> str:
     return NOTHING if value is None else str(value)
-
-
-def _escape(cell: str) -> str:
-    return one_line(cell).replace("|", "\\|")

@@ -40,6 +40,9 @@ def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
     )
 
 
+dossr_1, dossr_3, dossr_5, dossr_7 = (partial(dossr, steps) for steps in _GMAC)
+
+
 def networks(config: ModelConfig, steps: int, size: int) -> tuple[Network, ...]:
     """What the released script runs."""
     side = size * SCALE // config.vae.factor

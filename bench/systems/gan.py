@@ -53,7 +53,6 @@ def real_esrgan(size: int = 128, reduced: bool = False) -> System:
         name="real-esrgan",
         title="Real-ESRGAN",
         published=Published(parameters=16.70, latency=0.08, maniqa=0.3861),
-        precision="fp16",
     )
 
 

@@ -109,7 +109,6 @@ def resshift(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=173.9, latency=1.12, maniqa=0.4713),
         gmac=5484.0,
-        precision="fp16",
         note="the official code also rebuilds 270 attention masks per image on the host",
     )
 

@@ -57,7 +57,6 @@ def seesr(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=2283.7, latency=7.24, maniqa=0.5588),
         gmac=84437.0,
-        precision="fp16",
         note="the networks that the released code runs have 2252.6 M; no path in it has 2283.7 M",
     )
 

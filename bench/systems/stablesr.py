@@ -48,7 +48,6 @@ def stablesr(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=1409.1, latency=18.90, maniqa=0.4838),
         gmac=99610.0,
-        precision="fp16",
         note="the printed parameters have the plain VAE, not the one with CFW (128.0 M) that runs",
     )
 

@@ -53,9 +53,7 @@ class Network:
     calls: int
     """How often an image needs it, in the official script, work that is thrown away included."""
 
-    known: Figures
-    same_as: str | None = None
-    """The network of this system whose weights it has."""
+    official: Figures
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,6 @@ class System:
     published: Published
     gmac: float
     """1e9 multiply-accumulates per image, read in the official code; LR 128 x 128."""
-
-    precision: str = "fp32"
-    """Of the official script."""
 
     note: str = ""
     """What a reader of the table must know about this row."""

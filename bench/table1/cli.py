@@ -1,68 +1,64 @@
-"""``dossr-bench table1``: the systems of the paper's Table 1, counted or timed on this machine."""
+"""``dossr-bench table1``: count or time the systems of the paper's Table 1 on this machine."""
 
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...runtime.engines.device import DEVICES
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
-from ..measure.variants import VARIANTS
+from ..measure.calls import VARIANTS, Variant
+from ..systems import SYSTEMS, load_system
 
 if TYPE_CHECKING:
-    from ..measure.variants import Variant
     from ..systems.system import System
     from .results import Results, Row
-    from .rows import Settings
+    from .run import Settings
 
 PROTOCOLS = ("count", "compose", "replay")
 _ALL_DEVICES = tuple(dict.fromkeys(("cpu", "cuda", *DEVICES)))
-_SIDE = 64  # what all systems take a multiple of
+_SIDE = 64  # every system accepts multiples of it
 
 
 @click.command("table1", cls=Command)
 @click.option("--systems", multiple=True, metavar="NAME[,NAME...]",
-              help="Rows to make; may be repeated.  [default: all]")  # fmt: skip
+              help=f"Systems to measure; may be repeated: {', '.join(SYSTEMS)}.  [default: all]")  # fmt: skip
 @click.option("--backend", "backends", type=click.Choice(tuple(VARIANTS)), multiple=True,
               default=("torch",), show_default=True,
-              help="What runs the networks; may be repeated. Not for --protocol count.")  # fmt: skip
+              help="Backend of the networks; may be repeated. Ignored by --protocol count.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="compose", show_default=True,
               help="count: parameters and multiply-accumulates only; compose: each network alone, "
-              "times its calls; replay: the whole procedure, every step.")  # fmt: skip
+              "multiplied by its calls; replay: the whole procedure, every step.")  # fmt: skip
 @click.option("--size", type=click.IntRange(_SIDE), default=128, show_default=True,
               help=f"Side of the LR image, a multiple of {_SIDE}.")  # fmt: skip
 @click.option("--device", type=click.Choice(_ALL_DEVICES), default="cpu", show_default=True,
-              help="Where the networks run.")  # fmt: skip
+              help="Device of the networks.")  # fmt: skip
 @click.option("--warmup", type=click.IntRange(0), default=1, show_default=True,
-              help="Calls (replay: images) after the first, cold one that are not counted.")  # fmt: skip
+              help="Untimed calls (replay: images) after the first, cold one.")  # fmt: skip
 @click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True,
-              help="Calls (replay: images) whose median is taken.")  # fmt: skip
-@click.option("--reduced", is_flag=True, help="Narrow networks, to try the command; the figures mean nothing.")  # fmt: skip
+              help="Timed calls (replay: images); the median is reported.")  # fmt: skip
+@click.option("--reduced", is_flag=True,
+              help="Use narrow networks to try the command; the figures are meaningless.")  # fmt: skip
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Results, saved after each row; rows that are in it are kept.")  # fmt: skip
+              help="Results file, saved after each row; rows already in it are kept.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Folder for the report, made if need be.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Start FILE anew.")
+              help="Folder for the report; created if missing.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Ignore the rows in FILE and replace it.")
 def table1(
     systems: tuple[str, ...],
     backends: tuple[str, ...],
-    protocol: str,
-    size: int,
-    device: str,
-    warmup: int,
-    repetitions: int,
-    reduced: bool,
     file: Path | None,
     out: Path | None,
     overwrite: bool,
+    **settings: Any,
 ) -> None:
     """Count or time the systems of the paper's Table 1 on this machine.
 
-    Every measurement runs in a fresh process. A row that fails or lacks memory says why, and the
-    others go on. With --json, a run that was broken off goes on where it was.
+    Every measurement runs in a fresh process. A row that fails or lacks memory states the reason,
+    and the other rows continue. With --json, an interrupted run resumes.
 
     \b
     Examples:
@@ -72,35 +68,49 @@ def table1(
 
     Exit code: 0 done, 1 some rows failed (each is named), 2 wrong use.
     """
-    if size % _SIDE:
-        raise click.UsageError(f"--size must be a multiple of {_SIDE}, got {size}")
+    if settings["size"] % _SIDE:
+        raise click.UsageError(f"--size must be a multiple of {_SIDE}, got {settings['size']}")
     make_folders(file and file.parent, out)
 
-    from .rows import COUNTED, Session, Settings
+    from .run import COUNTED, Settings
 
-    settings = Settings(protocol, size, device, warmup, repetitions, reduced)
-    chosen = _load(systems, settings)
-    results = _open(None if overwrite else file)
-    variants = [COUNTED] if protocol == "count" else [VARIANTS[name] for name in backends]
-    todo = _unfinished(results, settings, [(s, v) for s in chosen for v in dict.fromkeys(variants)])
-    has_failed = False
-    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as scratch:
-        session = Session(settings, Path(scratch), results.provenance["matmul_tmac_s"], Terminal())
-        for row in session.rows(todo):
-            results = results.with_row(row)
-            if file:
-                results.save(file)
-            click.echo(_line(row))
-            has_failed = has_failed or bool(row.failed)
+    chosen = Settings(**settings)
+    loaded = _load(systems, chosen)
+    before = _open(None if overwrite else file)
+    variants = [VARIANTS[name] for name in backends] if chosen.protocol != "count" else [COUNTED]
+    wanted = [(system, variant) for system in loaded for variant in dict.fromkeys(variants)]
+    results, has_failed = _measure(before, chosen, _unfinished(before, chosen, wanted), file)
     _report(results, out)
     if has_failed:
         sys.exit(1)
 
 
-def _load(names: tuple[str, ...], settings: "Settings") -> "list[System]":
-    """The chosen systems. Raises UsageError for one that is not known."""
-    from ..systems import SYSTEMS, load_system
+def _measure(
+    results: "Results",
+    settings: "Settings",
+    todo: "list[tuple[System, Variant]]",
+    file: Path | None,
+) -> "tuple[Results, bool]":
+    """Add a row for each of ``todo``, and return whether one failed. Saves and prints each row."""
+    from .rows import measure_machine, measure_rows
+    from .run import Run
 
+    has_failed = False
+    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as scratch:
+        run = Run(settings, Path(scratch), Terminal())
+        machine = measure_machine(run, todo, results.provenance["matmul_tmac_s"])
+        results = results.with_provenance(matmul_tmac_s=dict(machine.tmac_s))
+        for row in measure_rows(run, todo, machine):
+            results = results.with_row(row)
+            if file:
+                results.save(file)
+            click.echo(_line(row))
+            has_failed = has_failed or bool(row.failed)
+    return results, has_failed
+
+
+def _load(names: tuple[str, ...], settings: "Settings") -> "list[System]":
+    """Load the chosen systems. Raises UsageError for an unknown name."""
     wanted = [name for item in names for name in item.split(",")] or SYSTEMS
     try:
         return [load_system(n, settings.size, settings.reduced) for n in dict.fromkeys(wanted)]
@@ -109,9 +119,9 @@ def _load(names: tuple[str, ...], settings: "Settings") -> "list[System]":
 
 
 def _open(file: Path | None) -> "Results":
-    """What is in the file, under today's command; nothing where there is none.
+    """Read the rows of the file; there are none without a file.
 
-    Raises UsageError where it is of another machine or version: its rows are never mixed with ours.
+    Raises UsageError where the file is of another machine or version: their rows are never mixed.
     """
     from ..measure.provenance import difference, provenance
     from .results import Results, load_results
@@ -135,11 +145,11 @@ def _open(file: Path | None) -> "Results":
 def _unfinished(
     results: "Results", settings: "Settings", wanted: "list[tuple[System, Variant]]"
 ) -> "list[tuple[System, Variant]]":
-    """What is not in the results, or failed there."""
+    """Return the rows that are not in the results, or failed there."""
     finished = {row.key for row in results.rows if not row.failed}
     todo = [(s, v) for s, v in wanted if settings.key(s.name, v) not in finished]
     if len(todo) < len(wanted):
-        click.echo(f"note: {len(wanted) - len(todo)} rows are kept as they were", err=True)
+        click.echo(f"note: {len(wanted) - len(todo)} rows are already measured and kept", err=True)
     return todo
 
 
@@ -153,7 +163,7 @@ def _report(results: "Results", out: Path | None) -> None:
 
 
 def _line(row: "Row") -> str:
-    """A row as soon as it is there."""
+    """Return a row as one line."""
     head = f"{row.system:<12}  {row.protocol:<7}  "
     if row.backend != "-":
         head += f"{row.backend} {row.precision} {row.device}  "

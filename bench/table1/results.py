@@ -1,18 +1,17 @@
-"""What a benchmark run leaves behind: rows and where they come from, in one JSON file."""
+"""Results of a run: rows and their provenance, in one JSON file."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ...runtime.files import write_whole
+from ..measure.calls import NetworkTime
 
-FORMAT = 1
 
-
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     """One network in a row."""
 
     name: str
@@ -22,7 +21,7 @@ class Stage:
     """Per call, 1e9 multiply-accumulates."""
 
     official_gmac: float | None
-    """The same, read in the official code."""
+    """As determined from the official code."""
 
     seconds: float | None = None
     """Median of one call."""
@@ -31,15 +30,14 @@ class Stage:
     """The first call after loading."""
 
     load_s: float | None = None
-    """Building and loading with torch, loading the exported file with onnx."""
+    """Building and loading in torch; loading the exported file in onnx."""
 
     export_s: float | None = None
-    """Building and exporting, for onnx; done before, in another process."""
+    """Building and exporting for onnx, earlier and in another process."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One system under one protocol on one backend; what was not measured is None."""
+class Row(Struct, frozen=True, forbid_unknown_fields=True):
+    """One system under one protocol on one backend; None where nothing was measured."""
 
     system: str
     title: str
@@ -57,16 +55,16 @@ class Row:
     """Side of the LR image."""
 
     reduced: bool
-    """Narrow networks, for tests: the figures mean nothing."""
+    """Narrow networks for tests: the figures are meaningless."""
 
     parameters: int
-    """The sum that Table 1 prints, counted."""
+    """Counted; the sum that Table 1 prints."""
 
     official_parameters: float
-    """Millions, read in the official code."""
+    """Millions, determined from the official code."""
 
     gmac: float
-    """Per image, 1e9 multiply-accumulates, counted."""
+    """Counted; 1e9 multiply-accumulates per image."""
 
     official_gmac: float
     paper_parameters: float | None
@@ -81,17 +79,17 @@ class Row:
     note: str = ""
     stages: tuple[Stage, ...] = ()
     latency_s: float | None = None
-    """Median (p50) of an image; the sum of calls times medians under ``compose``."""
+    """Median (p50) of an image; under ``compose`` the sum of calls times medians, plus the loop."""
 
     p90_s: float | None = None
     cold_s: float | None = None
-    """First image, loading not included; under ``compose`` with every network's first call cold."""
+    """First image without loading; under ``compose`` with the first call of each network cold."""
 
     loop_s: float | None = None
-    """Of ``latency_s``, what is spent outside the networks."""
+    """The part of ``latency_s`` outside the networks."""
 
     io_s: float | None = None
-    """Reading and writing the image file; not in ``latency_s``."""
+    """Reading and writing the image file; not included in ``latency_s``."""
 
     peak_bytes: int | None = None
     """Peak memory: of the process on the CPU, of the device on a GPU."""
@@ -100,16 +98,16 @@ class Row:
     """1e12 multiply-accumulates per second."""
 
     utilization: float | None = None
-    """``tmac_s`` as a share of this machine's measured matrix product in the same precision."""
+    """``tmac_s`` as a share of the measured matrix product in the same precision."""
 
     warmup: int = 0
     repetitions: int = 0
     failed: str = ""
-    """Why the row could not be measured; everything measured is then None."""
+    """Why the row could not be measured; all measured fields are then None."""
 
     @property
     def key(self) -> tuple[str, str, str, str, str, int, bool]:
-        """What makes a row the same measurement."""
+        """Identifies the measurement; a new row replaces one with the same key."""
         return (
             self.system,
             self.protocol,
@@ -121,38 +119,50 @@ class Row:
         )
 
 
-@dataclass(frozen=True)
-class Results:
-    """Rows of one machine and state of the code."""
+class Results(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows of one machine and one state of the code."""
 
     provenance: dict[str, Any]
     """machine, platform, cpu, cores, threads, memory_bytes, gpu, driver, versions, commit, sources,
     command, time, and matmul_tmac_s by device and precision, such as ``cpu fp32``."""
 
     rows: tuple[Row, ...] = ()
-    format: int = field(default=FORMAT)
+    format: Literal[1] = 1
 
     def with_row(self, row: Row) -> "Results":
-        """With this row in the place of an earlier one of the same key, or at the end."""
+        """Return the results with this row, in place of an earlier one with the same key."""
         rows = {old.key: old for old in self.rows} | {row.key: row}
         return Results(self.provenance, tuple(rows.values()))
 
+    def with_provenance(self, **changes: Any) -> "Results":
+        """Return the results with these entries of the provenance changed."""
+        return Results({**self.provenance, **changes}, self.rows)
+
+    def encode(self) -> bytes:
+        """Return the results as JSON. Raises TypeError where a value has no JSON form."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
     def save(self, path: Path) -> None:
-        """Write the file; it is there whole or not at all."""
-        write_whole(path, f"{json.dumps(asdict(self), indent=1)}\n".encode())
+        """Write the file completely or not at all."""
+        write_whole(path, self.encode())
+
+
+class _Header(Struct):
+    format: Literal[1]
 
 
 def load_results(path: Path) -> Results:
-    """Read a results file. Raises ValueError where it is none."""
+    """Read a results file. Raises ValueError, which names the field that is wrong."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']}, not {FORMAT}")
-        return Results(document["provenance"], tuple(_row(row) for row in document["rows"]))
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        document = path.read_bytes()
+        msgspec.json.decode(document, type=_Header)  # required here, so that no other file passes
+        return msgspec.json.decode(document, type=Results)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ValueError(f"{path} must be a results file of dossr-bench: {error}") from error
 
 
-def _row(values: dict[str, Any]) -> Row:
-    stages: Sequence[dict[str, Any]] = values.pop("stages")
-    return Row(**values, stages=tuple(Stage(**stage) for stage in stages))
+def timed_stage(stage: Stage, time: NetworkTime, export_s: float | None) -> Stage:
+    """Return a stage with its times."""
+    return replace(
+        stage, seconds=time.seconds, cold_s=time.cold_s, load_s=time.load_s, export_s=export_s
+    )

@@ -1,1 +1,1 @@
-"""The checkpoint: its configuration, its layout, its reader, synthetic ones."""
+"""Checkpoints: configuration, layout, reader and synthetic weights."""

@@ -1,8 +1,6 @@
-"""What a DoSSR checkpoint holds, as its tensors' shapes show it."""
+"""The configuration of a DoSSR model: sizes of its networks, noise schedule, tensor prefixes."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +9,6 @@ from ...solvers import NoiseLevels
 from ..errors import CheckpointError
 
 Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
 
 UNET = "model.diffusion_model."
 CONTROL = "control_model."
@@ -19,15 +16,13 @@ VAE = "first_stage_model."
 TEXT = "cond_stage_model.model."
 CONDITION = "cond_encoder."
 RESTORER = "preprocess_model."
-PARTS = (UNET, CONTROL, VAE, TEXT, CONDITION, RESTORER)
 
-NORM_GROUPS = 32  # of the released model; they leave no trace in the tensors
-HEAD_WIDTH = 64  # of the released model; head widths leave no trace in the tensors
+NORM_GROUPS = 32  # of the released model; no tensor's shape depends on it
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The denoiser (LDM's UNetModel); the ControlNet is its encoder half."""
+    """The UNet (LDM's UNetModel); the ControlNet has the sizes of its encoder half."""
 
     latent_channels: int
     channels: tuple[int, ...]
@@ -37,7 +32,7 @@ class UNetConfig:
     """Residual blocks per level of the encoder; the decoder has one more."""
 
     attention: tuple[bool, ...]
-    """Which levels have transformers; the middle always has one."""
+    """Whether each level has transformers; the middle block always has one."""
 
     depth: int
     """Transformer blocks in each transformer."""
@@ -46,42 +41,42 @@ class UNetConfig:
     """Width of the text embedding."""
 
     linear: bool
-    """Whether transformers project with linear layers (SD 2) or with 1x1 convolutions (SD 1)."""
+    """Whether transformers project with linear layers (SD 2) instead of 1x1 convolutions (SD 1)."""
 
     heads: tuple[int, ...]
-    """Attention heads of each level; the middle has as many as the last."""
+    """Attention heads of each level; the middle block has as many as the last level."""
 
     groups: int = NORM_GROUPS
-    """Groups of every GroupNorm."""
+    """Number of groups of every GroupNorm."""
 
     @property
     def factor(self) -> int:
-        """Latent sides must be multiples of this."""
+        """Return the number that latent sides must be a multiple of."""
         return int(2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True)
 class VaeConfig:
-    """The autoencoder (LDM's AutoencoderKL); cond_encoder is its encoder half."""
+    """The autoencoder (LDM's AutoencoderKL); cond_encoder has the sizes of its encoder half."""
 
     latent_channels: int
     channels: tuple[int, ...]
     blocks: int
     attention: bool = True
-    """Whether the middle of encoder and decoder has attention; the released model's has."""
+    """Whether the middle blocks of encoder and decoder have attention, as in the released model."""
 
     groups: int = NORM_GROUPS
-    """Groups of every GroupNorm."""
+    """Number of groups of every GroupNorm."""
 
     @property
     def factor(self) -> int:
-        """How many times smaller a latent's sides are than the image's."""
+        """Return the ratio of an image's side to its latent's side."""
         return int(2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower of OpenCLIP; its last block is not run."""
+    """OpenCLIP's text tower; its last block is not run."""
 
     width: int
     layers: int
@@ -92,7 +87,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class RestorerConfig:
-    """The RRDBNet in front."""
+    """The restorer, an RRDBNet."""
 
     features: int
     blocks: int
@@ -101,7 +96,10 @@ class RestorerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that building the networks needs besides the tensors."""
+    """What is needed to build all networks, apart from their weights.
+
+    Raise CheckpointError where its parts do not fit each other.
+    """
 
     unet: UNetConfig
     vae: VaeConfig
@@ -113,34 +111,37 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.unet.latent_channels != self.vae.latent_channels:
             raise CheckpointError(
-                f"the VAE has {self.vae.latent_channels} latent channels and the UNet "
-                f"{self.unet.latent_channels}; they must be equal"
+                "VAE and UNet must have the same number of latent channels, "
+                f"got {self.vae.latent_channels} and {self.unet.latent_channels}"
             )
         if self.text.width != self.unet.context:
             raise CheckpointError(
-                f"the text tower is {self.text.width} wide and the UNet wants {self.unet.context}"
+                f"the text tower must be as wide as the UNet's context, {self.unet.context}, "
+                f"got {self.text.width}"
             )
         for name, network in (("UNet", self.unet), ("VAE", self.vae)):
             if any(width % network.groups for width in network.channels):
                 raise CheckpointError(
-                    f"the {name}'s widths {network.channels} must be multiples of its norms' "
-                    f"{network.groups} groups; say how many with norm_num_groups in the YAML file"
+                    f"the {name}'s widths must be multiples of its {network.groups} norm groups, "
+                    f"got {network.channels}; set norm_num_groups in the YAML file"
                 )
         if self.text.width % self.text.heads:
             raise CheckpointError(
-                f"a text tower of width {self.text.width} cannot have {self.text.heads} heads; "
-                "say how many with cond_stage_config.params.heads in the YAML file"
+                f"the text tower's width must be a multiple of its {self.text.heads} heads, "
+                f"got {self.text.width}; set cond_stage_config.params.heads in the YAML file"
             )
 
     @property
     def size_multiple(self) -> int:
-        """LR sides must be multiples of this (images are padded to it): 16 where the VAE shrinks
-        by 8, 8 where it shrinks by 4."""
+        """Return the number that LR sides are padded to a multiple of.
+
+        It is 16 for a VAE that shrinks by 8, and 8 for one that shrinks by 4.
+        """
         latent = math.lcm(self.unet.factor, LATENT_MULTIPLE)
         return max(1, latent * self.vae.factor // SCALE)
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as plain values, for the manifest."""
+        """Return the configuration as plain values, for the manifest."""
         return asdict(self)
 
 
@@ -160,169 +161,3 @@ OFFICIAL = ModelConfig(
     restorer=RestorerConfig(features=64, blocks=23, growth=32),
 )
 """The released model: 1717.6 million parameters."""
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What the YAML file says and the tensors cannot; None where it is silent."""
-
-    head_width: int | None = None
-    head_count: int | None = None
-    text_heads: int | None = None
-    unet_groups: int = NORM_GROUPS
-    vae_groups: int = NORM_GROUPS
-    latent_scale: float = ModelConfig.latent_scale
-    levels: NoiseLevels = field(default_factory=NoiseLevels)
-
-
-def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
-    """The configuration that gives a checkpoint these tensors.
-
-    Head widths leave no trace in the tensors: without a hint they are taken as the released
-    model's 64, or, in a network too narrow for that, as the widest power of two that divides it.
-    """
-    for part in PARTS:
-        if not any(name.startswith(part) for name in shapes):
-            raise CheckpointError(f"no DoSSR checkpoint: it has no tensor named '{part}*'")
-    unet = _unet(_Part(shapes, UNET), hints)
-    return ModelConfig(
-        unet=unet,
-        vae=_vae(_Part(shapes, VAE), hints.vae_groups),
-        text=_text(_Part(shapes, TEXT), hints.text_heads, unet.channels[0] // unet.heads[0]),
-        restorer=_restorer(_Part(shapes, RESTORER)),
-        latent_scale=hints.latent_scale,
-        levels=hints.levels,
-    )
-
-
-class _Part:
-    """The tensors below one prefix; a size is what most of the tensors that show it say.
-
-    So one missing or misshapen tensor does not change what is derived, and is named afterwards.
-    """
-
-    def __init__(self, shapes: Shapes, prefix: str) -> None:
-        self._prefix = prefix
-        self._shapes = {
-            n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)
-        }
-
-    def has(self, prefix: str) -> bool:
-        return any(name.startswith(prefix) for name in self._shapes)
-
-    def count(self, prefix: str) -> int:
-        """How many numbered modules follow a prefix: the highest number plus one."""
-        numbers = (
-            n.removeprefix(prefix).split(".")[0] for n in self._shapes if n.startswith(prefix)
-        )
-        return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
-
-    def size(self, *places: tuple[str, int]) -> int:
-        """The size most often seen at (tensor, axis)."""
-        seen = Counter(
-            self._shapes[name][axis]
-            for name, axis in places
-            if name in self._shapes and len(self._shapes[name]) > axis
-        )
-        if not seen:
-            raise CheckpointError(f"tensor '{self._prefix}{places[0][0]}' is missing")
-        return seen.most_common(1)[0][0]
-
-    def ranks(self, names: Iterable[str]) -> list[int]:
-        return [len(self._shapes[name]) for name in names if name in self._shapes]
-
-
-def _unet(part: _Part, hints: Hints) -> UNetConfig:
-    latent = part.size(("out.2.bias", 0), ("out.2.weight", 0), ("input_blocks.0.0.weight", 1))
-    levels: list[list[int]] = [[]]
-    for index in range(1, part.count("input_blocks.")):
-        if part.has(f"input_blocks.{index}.0.op."):
-            levels.append([])
-        else:
-            levels[-1].append(index)
-
-    def width(index: int) -> int:
-        at = f"input_blocks.{index}.0"
-        names = (
-            "in_layers.2.bias",
-            "out_layers.3.bias",
-            "out_layers.0.weight",
-            "out_layers.0.bias",
-        )
-        return part.size(*((f"{at}.{name}", 0) for name in names))
-
-    channels = tuple(width(level[0]) for level in levels if level)
-    attention = tuple(
-        any(part.has(f"input_blocks.{i}.1.") for i in level) for level in levels if level
-    )
-    blocks = Counter(len(level) for level in levels if level).most_common(1)[0][0]
-    at = "middle_block.1"
-    return UNetConfig(
-        latent_channels=latent,
-        channels=channels,
-        blocks=blocks,
-        attention=attention,
-        depth=part.count(f"{at}.transformer_blocks."),
-        context=part.size(
-            *((f"{at}.transformer_blocks.0.attn2.to_{name}.weight", 1) for name in "kv")
-        ),
-        linear=2 in part.ranks((f"{at}.proj_in.weight", f"{at}.proj_out.weight")),
-        heads=_heads(channels, hints),
-        groups=hints.unet_groups,
-    )
-
-
-def _heads(channels: tuple[int, ...], hints: Hints) -> tuple[int, ...]:
-    if hints.head_count is not None and hints.head_width is None:  # LDM lets the width win
-        heads = (hints.head_count,) * len(channels)
-    else:
-        head_width = hints.head_width or math.gcd(HEAD_WIDTH, *channels)
-        heads = tuple(width // head_width for width in channels)
-    for width, count in zip(channels, heads, strict=True):
-        if count < 1 or width % count:
-            raise CheckpointError(
-                f"a UNet level of width {width} cannot have the heads that unet_config's "
-                "num_head_channels or num_heads gives; correct the YAML file"
-            )
-    return heads
-
-
-def _vae(part: _Part, groups: int) -> VaeConfig:
-    def width(level: int) -> int:
-        at = f"encoder.down.{level}.block.0"
-        names = ("conv1.bias", "conv2.bias", "norm2.weight", "norm2.bias")
-        return part.size(*((f"{at}.{name}", 0) for name in names))
-
-    levels = part.count("encoder.down.")
-    return VaeConfig(
-        latent_channels=part.size(
-            ("post_quant_conv.bias", 0),
-            ("post_quant_conv.weight", 0),
-            ("decoder.conv_in.weight", 1),
-        ),
-        channels=tuple(width(level) for level in range(levels)),
-        blocks=part.count("encoder.down.0.block."),
-        attention=part.has("encoder.mid.attn_1.") or part.has("decoder.mid.attn_1."),
-        groups=groups,
-    )
-
-
-def _text(part: _Part, heads: int | None, head_width: int) -> TextConfig:
-    width = part.size(("ln_final.weight", 0), ("ln_final.bias", 0), ("token_embedding.weight", 1))
-    return TextConfig(
-        width=width,
-        layers=part.count("transformer.resblocks."),
-        heads=heads or max(1, width // head_width),
-    )
-
-
-def _restorer(part: _Part) -> RestorerConfig:
-    return RestorerConfig(
-        features=part.size(("conv_first.bias", 0), ("conv_first.weight", 0), ("conv_body.bias", 0)),
-        blocks=part.count("body."),
-        growth=part.size(
-            ("body.0.rdb1.conv1.bias", 0),
-            ("body.0.rdb1.conv2.bias", 0),
-            ("body.0.rdb1.conv1.weight", 0),
-        ),
-    )

@@ -1,7 +1,6 @@
 """The official layout: name and shape of every tensor of a DoSSR checkpoint.
 
-LDM's names for the UNet, the ControlNet and the autoencoder, OpenCLIP's for the text tower and
-BasicSR's for RRDBNet.
+UNet, ControlNet and autoencoder have LDM's names, the text tower OpenCLIP's, RRDBNet BasicSR's.
 """
 
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ Tensors = Iterator[tuple[str, Shape]]
 
 
 def layout(config: ModelConfig) -> dict[str, Shape]:
-    """Every tensor that the networks are built from, without the schedule's buffers."""
+    """Return the shape of every network tensor by name, without the schedule's buffers."""
     parts = {
         UNET: (*_unet_encoder(config.unet, hint=0), *_unet_decoder(config.unet)),
         CONTROL: (
@@ -41,7 +40,7 @@ def layout(config: ModelConfig) -> dict[str, Shape]:
 
 
 def _pair(name: str, *weight: int) -> Tensors:
-    """A layer's weight and its bias, as wide as the weight's first axis."""
+    """Yield a layer's weight and its bias; the bias has the size of the weight's first axis."""
     yield f"{name}.weight", weight
     yield f"{name}.bias", weight[:1]
 
@@ -85,7 +84,7 @@ def _transformer_block(width: int, context: int) -> Tensors:
 
 
 def _encoder_widths(unet: UNetConfig) -> list[tuple[int, int]]:
-    """(level, width) of the state after each input block, as the skip connections carry it."""
+    """Return (level, width) of each input block's output, which a skip connection carries."""
     widths = [(0, unet.channels[0])]
     for level, width in enumerate(unet.channels):
         widths += [(level, width)] * unet.blocks

@@ -1,5 +1,7 @@
-"""The official YAML file of a model: read as text, held against the tensors; its targets are never
-imported."""
+"""Reads a model's official YAML file and checks it against the tensors.
+
+The file is data: its ``target`` strings are never imported.
+"""
 
 import math
 from collections.abc import Mapping
@@ -11,11 +13,12 @@ import yaml
 from ...runtime.tensors import SCALE
 from ...solvers import NoiseLevels
 from ..errors import CheckpointError
-from .config import NORM_GROUPS, Hints, ModelConfig
+from .config import NORM_GROUPS, ModelConfig
+from .derivation import Hints
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The ``params`` of the official YAML file. Its ``target`` strings are text, never imported."""
+    """Return the ``params`` of the official YAML file. Raise CheckpointError where it has none."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -24,14 +27,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     document = document.get("model", document) if isinstance(document, dict) else None
     params = document.get("params") if isinstance(document, dict) else None
     if not isinstance(params, dict):
-        raise CheckpointError(f"{path} must be the official model YAML: it has no 'params' mapping")
+        raise CheckpointError(
+            f"{path} must be the official model YAML, but it has no 'params' mapping"
+        )
     return params
 
 
-# Fields that say what the networks or the process are: other values than these are other models.
+# (section, field, value): another value means another kind of network or process.
 _FIXED = (
     ("", "parameterization", "eps"),
-    ("", "beta_schedule", "linear"),  # LDM's word for linear in the square root
+    ("", "beta_schedule", "linear"),  # LDM's name for "linear in the square root"
     ("", "only_mid_control", False),
     ("unet_config", "use_spatial_transformer", True),
     ("unet_config", "use_scale_shift_norm", False),
@@ -43,7 +48,7 @@ _FIXED = (
 
 
 def hints(params: Mapping[str, Any]) -> Hints:
-    """What only the YAML file knows. Refuses variants that DoSSR's networks do not have."""
+    """Return what only the YAML file states. Raise CheckpointError for variants DoSSR does not have."""
     for section, name, wanted in _FIXED:
         found = _params(params, section).get(name, wanted)
         if found != wanted:
@@ -73,7 +78,7 @@ def hints(params: Mapping[str, Any]) -> Hints:
 
 
 def check_yaml(params: Mapping[str, Any], config: ModelConfig) -> None:
-    """Raise where the YAML file and the tensors contradict each other."""
+    """Raise CheckpointError where the YAML file contradicts the tensors."""
     unet, text = _params(params, "unet_config"), _params(params, "cond_stage_config")
     vae = _autoencoder(params)
     restorer = _params(params, "preprocess_config")
@@ -105,13 +110,13 @@ def check_yaml(params: Mapping[str, Any], config: ModelConfig) -> None:
     for name, said, found in facts:
         if said is not None and said != found:
             raise CheckpointError(
-                f"the configuration is of another model: {name} says {said}, "
-                f"the checkpoint has {found}"
+                f"{name} must be {found}, as in the checkpoint, got {said}; "
+                "give the YAML file of this model"
             )
 
 
 def _params(params: Mapping[str, Any], section: str) -> Mapping[str, Any]:
-    """The ``params`` of a section; of the whole model where the section is ''."""
+    """Return the ``params`` of a section, or the whole model's where the section is ''."""
     found = ((params.get(section) or {}).get("params") or {}) if section else params
     if not isinstance(found, dict):
         raise CheckpointError(f"{section}.params must be a mapping, got {found!r}")
@@ -130,7 +135,7 @@ def _widths(section: Mapping[str, Any], name: str, base: int) -> tuple[int, ...]
 
 
 def _same(value: Any) -> Any:
-    """The one value of a list of equal values, as LDM allows for each level; others as they are."""
+    """Return the common value of a list with one for each level; return other values unchanged."""
     return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
 
 
@@ -139,19 +144,17 @@ def _rising(values: Any) -> tuple[Any, ...] | None:
 
 
 def _count(section: Mapping[str, Any], name: str) -> int | None:
-    """A number of things; None where it is left out, null or -1, as LDM marks what is not set."""
+    """Return a positive integer, or None where it is missing, null or -1 (LDM's "not set")."""
     value = section.get(name)
     if value is None or value == -1:
         return None
     if type(value) is not int or value < 1:
-        raise CheckpointError(
-            f"{name} must be a whole number above 0 in the YAML file, got {value!r}"
-        )
+        raise CheckpointError(f"{name} must be a positive integer in the YAML file, got {value!r}")
     return value
 
 
 def _number(section: Mapping[str, Any], name: str, default: float) -> float:
     value = section.get(name, default)
     if type(value) not in (int, float) or not 0.0 < value < math.inf:
-        raise CheckpointError(f"{name} must be a number above 0 in the YAML file, got {value!r}")
+        raise CheckpointError(f"{name} must be a positive number in the YAML file, got {value!r}")
     return float(value)

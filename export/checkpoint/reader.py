@@ -1,4 +1,4 @@
-"""Reading a DoSSR checkpoint: tensors only, memory-mapped, under their official names."""
+"""Reads a DoSSR checkpoint: tensors only, memory-mapped, under their official names."""
 
 import pickle
 import warnings
@@ -24,38 +24,43 @@ from .config import (
     RESTORER,
     UNET,
     VAE,
-    Hints,
     ModelConfig,
-    derive_config,
 )
+from .derivation import Hints, derive_config
 from .layout import layout
 from .model_yaml import check_yaml, hints, read_yaml
 
-_NAMED = 3  # faults that an error message names
-_KNOWN = (UNET, CONTROL, VAE, CONDITION, RESTORER)  # nothing below these may be left out
-_PASSED_OVER = (f"{VAE}loss.",)  # of training
+_NAMED = 3  # most faults that an error message names
+_KNOWN = (
+    UNET,
+    CONTROL,
+    VAE,
+    CONDITION,
+    RESTORER,
+)  # prefixes below which every tensor must be known
+_PASSED_OVER = (f"{VAE}loss.",)  # used in training only
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a DoSSR checkpoint, complete and of the right shapes."""
+    """The tensors of a DoSSR checkpoint: complete, each with its official shape."""
 
     path: Path
     sha256: str
     config: ModelConfig
-    heads_assumed: bool
-    """Whether the heads of a network that is not the released one were guessed from its widths."""
+    heads_inferred: bool
+    """Whether numbers of attention heads were inferred: without a YAML file, unless sizes are official."""
 
     tensors: Mapping[str, Tensor]
-    """By official name, in the checkpoint's own dtype; read-only memory of the file."""
+    """By official name, in the checkpoint's dtype; memory-mapped and read-only."""
 
     def part(self, *prefixes: str) -> dict[str, Tensor]:
-        """The tensors below some prefixes, with their full names, in float32."""
+        """Return the tensors below some prefixes, by full name, in float32."""
         return {n: t.float() for n, t in self.tensors.items() if n.startswith(prefixes)}
 
     @property
     def shares_encoder(self) -> bool:
-        """Whether cond_encoder holds the same weights as the VAE encoder."""
+        """Return whether cond_encoder has the same weights as the VAE encoder."""
         return all(
             torch.equal(tensor.float(), self.tensors[VAE + name.removeprefix(CONDITION)].float())
             for name, tensor in self.tensors.items()
@@ -68,9 +73,9 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Open a ``.ckpt`` or ``.safetensors`` file; nothing in it is ever executed.
 
-    The state dict may be bare or under ``state_dict``, with or without ``module.`` before every
-    name. ``advance`` is called with the number of bytes read while the file is hashed. Raises
-    CheckpointError in one line that names the fault.
+    The state dict may be bare or under ``state_dict``, and names may start with ``module.``.
+    ``advance`` is called with the number of bytes just hashed. Raise CheckpointError in one line
+    that names the fault.
     """
     params, said = _read_hints(yaml_path)
     tensors = {_official(name): tensor for name, tensor in _load(path).items()}
@@ -87,14 +92,14 @@ def read_checkpoint(
         path=path,
         sha256=sha256(path, advance),
         config=config,
-        heads_assumed=yaml_path is None
+        heads_inferred=yaml_path is None
         and (config.unet, config.text) != (OFFICIAL.unet, OFFICIAL.text),
         tensors={name: tensors[name] for name in layout(config)},
     )
 
 
 def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
-    """A YAML file's parameters and what only they say. Raises CheckpointError that names the file."""
+    """Return a YAML file's parameters and its hints. Raise CheckpointError that names the file."""
     if path is None:
         return {}, Hints()
     with _naming(path):
@@ -104,17 +109,19 @@ def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
 
 @contextmanager
 def _naming(path: Path | None) -> Iterator[None]:
-    """Turn what a malformed YAML file sets off into a CheckpointError that names the file."""
+    """Turn any error caused by a malformed YAML file into a CheckpointError that names the file."""
     try:
         yield
     except CheckpointError as error:
         raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no sound model YAML: {error}") from error
+        raise CheckpointError(
+            f"{path} must be the official model YAML, but it is malformed: {error}"
+        ) from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, by its own names."""
+    """Return the state dict of a file, under the names it has there."""
     try:
         if _is_safetensors(path):
             found: Any = load_file(path)
@@ -122,13 +129,13 @@ def _load(path: Path) -> dict[str, Tensor]:
             found = _torch_load(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} was refused: it holds more than tensors, and loading it could run code, or it "
-            "is damaged; download it again, or save its tensors with safetensors and export those"
+            f"{path} must hold tensors only; it is damaged, or holds objects whose loading could run "
+            "code; download it again, or save its tensors with safetensors and export those"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "nothing in it"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
         raise CheckpointError(
-            f"{path} is no readable checkpoint, or it is cut off; download it again ({reason})"
+            f"{path} cannot be read as a checkpoint ({reason}); if it is truncated, download it again"
         ) from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
@@ -138,17 +145,17 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content: eight bytes of header length, then JSON."""
+    """Recognise the format by content: eight bytes of header length, then JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{" or path.suffix.lower() == ".safetensors"
 
 
 def _torch_load(path: Path) -> Any:
-    """torch.load with tensors only; files from before torch 1.6 cannot be memory-mapped."""
+    """Load tensors only, memory-mapped unless the file is older than torch 1.6."""
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols; what is wrong is raised
+        warnings.simplefilter("ignore")  # about pickle protocols; faults are raised anyway
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
@@ -160,7 +167,7 @@ def _official(name: str) -> str:
 
 
 def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
-    """Raise unless the networks' tensors are these, each in its shape."""
+    """Raise CheckpointError unless every network tensor is present, known and of its shape."""
     wanted = layout(config)
     faults = [
         f"tensor '{name}' is missing"
@@ -170,7 +177,7 @@ def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
         if shapes.get(name) != shape
     ]
     faults += [
-        f"tensor '{name}' belongs to no network of DoSSR's kind"
+        f"tensor '{name}' belongs to none of DoSSR's networks"
         for name in shapes
         if name not in wanted and name.startswith(_KNOWN) and not name.startswith(_PASSED_OVER)
     ]
@@ -180,7 +187,7 @@ def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
 
 
 def _check_schedule(tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
-    """Raise where the checkpoint was trained with another noise schedule."""
+    """Raise CheckpointError where the checkpoint was trained with another noise schedule."""
     stored = tensors.get("alphas_cumprod")
     if stored is None:
         return
@@ -189,6 +196,6 @@ def _check_schedule(tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
     tolerance = 1e-4 if stored.element_size() >= 4 else 1e-2  # half-precision checkpoints
     if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=tolerance, atol=1e-5):
         raise CheckpointError(
-            "'alphas_cumprod' is not the noise schedule of the configuration; give the model's "
-            "YAML file with --config (linear_start, linear_end, timesteps)"
+            "'alphas_cumprod' must be the noise schedule of the configuration (linear_start, "
+            "linear_end, timesteps), and it differs; give the model's YAML file with --config"
         )

@@ -1,12 +1,12 @@
-"""Checkpoints without a download: every tensor is a function of its name and shape.
+"""Synthetic weights: every tensor is a function of its name and shape, so no download is needed.
 
-The images they make are noise, but they export, run and take the time and memory of the real
-model, and an independent implementation with the same function gives the same numbers. From the
-command line: ``python -m dossr.export.checkpoint.synthetic full.ckpt`` (6.9 GB, the official sizes).
+A checkpoint of them exports and runs, and takes the time and memory of the real model; its images
+are noise. Another implementation of the same function gives the same numbers. On the command line:
+``python -m dossr.export.checkpoint.synthetic full.ckpt`` (6.9 GB, the official sizes).
 """
 
-import json
 import math
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +17,16 @@ import torch
 from torch import Tensor
 
 from ...runtime.files import whole_file
+from ...runtime.terminal import Command, say
 from .config import CONDITION, OFFICIAL, RESTORER, VAE, Shape
 from .layout import layout
 
+_NAME = "dossr.export.checkpoint.synthetic"
+
 
 def synthetic_tensor(name: str, shape: Shape) -> Tensor:
-    """One tensor: seeded by its name, scaled by its fan-in, rounded to float16, as float32."""
-    random = np.random.RandomState(zlib.crc32(name.encode()))  # its stream never changes
+    """Return one tensor in float32: seeded by its name, scaled by its fan-in, rounded to float16."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))  # its stream is frozen by NumPy
     weight = random.standard_normal(shape)
     if len(shape) >= 2:
         weight /= math.sqrt(math.prod(shape[1:]))
@@ -39,7 +42,7 @@ def synthetic_tensor(name: str, shape: Shape) -> Tensor:
 
 
 def synthetic_state(shapes: Mapping[str, Shape], shared_encoder: bool = False) -> dict[str, Tensor]:
-    """The state dict of a layout. ``shared_encoder``: cond_encoder is the VAE encoder's copy."""
+    """Return the state dict of a layout. ``shared_encoder``: cond_encoder copies the VAE encoder."""
     state = {}
     for name, shape in shapes.items():
         source = name
@@ -49,20 +52,23 @@ def synthetic_state(shapes: Mapping[str, Shape], shared_encoder: bool = False) -
     return state
 
 
-@click.command()
+@click.command(_NAME, cls=Command)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--layout",
-    "layout_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file with the shape of every tensor by name.  [default: the official model]",
-)
 @click.option("--separate-encoder", is_flag=True, help="Give cond_encoder weights of its own.")
-def main(out: Path, layout_file: Path | None, separate_encoder: bool) -> None:
+def main(out: Path, separate_encoder: bool) -> None:
     """Write a checkpoint OUT in the official layout with synthetic weights."""
-    shapes = json.loads(layout_file.read_text()) if layout_file else layout(OFFICIAL)
-    with whole_file(out) as temporary:
-        torch.save(synthetic_state(shapes, shared_encoder=not separate_encoder), temporary)
+    if out.exists():
+        raise click.UsageError(f"{out} exists; choose another file or remove it")
+    if not out.parent.is_dir():
+        raise click.UsageError(f"folder {out.parent} does not exist; make it first")
+    try:
+        with whole_file(out, replace=False) as temporary:
+            torch.save(
+                synthetic_state(layout(OFFICIAL), shared_encoder=not separate_encoder), temporary
+            )
+    except RuntimeError as error:  # torch's own, for example on a full disk
+        say(_NAME, f"cannot write {out}: {error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A graph pass: GroupNormalization of centred groups.
+"""A graph pass that subtracts each group's mean before GroupNormalization.
 
-ONNX Runtime computes the variance of GroupNormalization as E[x^2] - E[x]^2 in float32. On flat
-images, where a group's mean is hundreds of times its deviation, nothing but rounding is left of
-that, and even the square root of a negative number. The result does not change when a group is
-shifted, so each group's mean is taken off first, and the variance is right in any runtime.
+ONNX Runtime computes the variance of GroupNormalization as E[x^2] - E[x]^2 in float32. Flat images
+have groups whose mean is hundreds of times their deviation; there the difference is rounding error
+and may be negative. Shifting a group does not change the result, so the pass makes the variance
+accurate in any runtime.
 """
 
 import numpy as np
@@ -12,8 +12,8 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 
 def center_groups(model: ir.Model) -> None:
-    """Put a shift by the group's own mean in front of every GroupNormalization."""
-    ShapeInferencePass()(model)  # the attention of the VAE has norms of rank 3
+    """Insert the subtraction before every GroupNormalization of the graph."""
+    ShapeInferencePass()(model)  # ranks are needed: the VAE's attention has norms of rank 3
     graph = model.graph
     for node in list(graph):
         if node.op_type == "GroupNormalization":
@@ -49,7 +49,7 @@ def _center(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _constant(graph: ir.Graph, numbers: tuple[int, ...]) -> ir.Value:
-    """A constant list of integers, shared by all that need the same."""
+    """Return a constant list of integers; equal lists are one initializer."""
     name = f"int64_{'_'.join(map(str, numbers))}"
     if name not in graph.initializers:
         tensor = ir.Tensor(np.array(numbers, np.int64), name=name)

@@ -1,14 +1,13 @@
-"""A graph pass: weights and activations in float16, with float32 islands, and float32 inputs and outputs.
+"""A graph pass that converts weights and activations to float16, with float32 islands.
 
-Precision is decided here, in the ONNX file, because strongly typed engines run what the file says.
-Kept in float32:
+Precision is decided in the ONNX file, because strongly typed engines follow the file. These stay in
+float32:
 
-- inputs and outputs, and what lies before the first and behind the last convolution or matrix
-  product (ranges, clamps, the posterior's exponential);
+- inputs, outputs, and all nodes before the first and after the last convolution or matrix product
+  (ranges, clamps, the posterior's exponential);
 - everything that depends on the time alone (sinusoids, the time embedding, its projections);
-- attention, with queries, keys and values raised before it (logits of SD 2 overflow float16), also
-  where it is spelled out as matrix products and a softmax;
-- the statistics of normalisations: by stash_type where the operator has one, else the operator.
+- attention, whose logits overflow float16 in SD 2, as one operator or as products and a softmax;
+- the statistics of normalisations, by stash_type or by keeping the whole operator.
 """
 
 from collections.abc import Collection
@@ -23,22 +22,22 @@ TIME = "time"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"Attention", "InstanceNormalization", "ReduceMean", "Softmax"}
-_FLOAT_INPUTS = {"Resize": (1, 2)}  # operator inputs that are float32 by definition
+_FLOAT_INPUTS = {"Resize": (1, 2)}  # indices of inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_fp16(model: ir.Model) -> None:
-    """Convert a float32 graph in place. Raises Fp16Error where a weight overflows float16."""
-    ShapeInferencePass()(model)  # every value's type is needed below
+    """Convert a float32 graph in place. Raise Fp16Error where a weight overflows float16."""
+    ShapeInferencePass()(model)  # the type of every value is needed below
     graph = model.graph
     islands = _islands(graph)
     for node in graph:
         if node not in islands:
             _lower(node)
     for node in list(graph):
-        _mend_inputs(graph, node, node in islands)
-    _mend_outputs(graph)
-    RemoveUnusedNodesPass()(model)  # and the float32 weights that nothing reads any more
+        _cast_inputs(graph, node, node in islands)
+    _cast_outputs(graph)
+    RemoveUnusedNodesPass()(model)  # includes float32 weights without a reader
 
 
 def _islands(graph: ir.Graph) -> set[ir.Node]:
@@ -59,7 +58,7 @@ def _islands(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir.Node]:
-    """The nodes that depend on some values; ``nodes`` are in order."""
+    """Return the nodes that depend on ``values``; ``nodes`` are in topological order."""
     known, reached = set(values), set()
     for node in nodes:
         if any(value in known for value in node.inputs):
@@ -69,7 +68,7 @@ def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir
 
 
 def _leading_to(nodes: Collection[ir.Node], targets: set[ir.Node]) -> set[ir.Node]:
-    """The nodes on which some of ``targets`` depend."""
+    """Return the nodes on which ``targets`` depend."""
     leading: set[ir.Node] = set()
     for node in reversed(list(nodes)):
         users = {user for value in node.outputs for user, _ in value.uses()}
@@ -79,14 +78,14 @@ def _leading_to(nodes: Collection[ir.Node], targets: set[ir.Node]) -> set[ir.Nod
 
 
 def _is_product_of_activations(node: ir.Node) -> bool:
-    """Whether this is attention spelled out: a product of two computed matrices."""
+    """Return whether both factors are computed, as in attention written as matrix products."""
     return node.op_type == "MatMul" and not any(
         value is not None and value.is_initializer() for value in node.inputs
     )
 
 
 def _lower(node: ir.Node) -> None:
-    """Mark a node's results as float16."""
+    """Mark a node's outputs as float16."""
     if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
     for value in node.outputs:
@@ -94,8 +93,8 @@ def _lower(node: ir.Node) -> None:
             value.dtype = ir.DataType.FLOAT16
 
 
-def _mend_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
-    """Give a node its inputs in its own precision."""
+def _cast_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
+    """Convert a node's inputs to the node's precision."""
     float_inputs = _FLOAT_INPUTS.get(node.op_type, ())
     for index, value in enumerate(node.inputs):
         if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
@@ -107,7 +106,7 @@ def _mend_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
 
 
 def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """The value in another precision: a converted weight, or a Cast, made once for all users."""
+    """Return the value in another precision: a converted weight or a Cast, shared by all users."""
     name = f"{value.name}_{'fp16' if dtype == ir.DataType.FLOAT16 else 'fp32'}"
     if value.is_initializer():
         if name not in graph.initializers:
@@ -129,14 +128,14 @@ def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value
 
 
 def _fp16_weight(value: ir.Value, name: str) -> ir.Value:
-    """A weight in float16, converted when the file is written, so that memory holds it once."""
+    """Return a weight in float16, converted only when the file is written, to save memory."""
     tensor = value.const_value
     assert tensor is not None
     array = tensor.numpy()
     largest = float(np.abs(array).max(initial=0.0))
     if largest > _LARGEST:
         raise Fp16Error(
-            f"weight '{value.name}' reaches {largest:.3g} and float16 ends at {_LARGEST:.0f}; "
+            f"weight '{value.name}' must not exceed {_LARGEST:.0f} in float16, got {largest:.3g}; "
             "export without --fp16"
         )
     shape = ir.Shape(array.shape)
@@ -144,17 +143,16 @@ def _fp16_weight(value: ir.Value, name: str) -> ir.Value:
     def convert() -> ir.TensorProtocol:
         return ir.Tensor(array.astype(np.float16), name=name)
 
-    half = ir.Value(
+    return ir.Value(
         name=name,
         shape=shape,
         type=ir.TensorType(ir.DataType.FLOAT16),
         const_value=ir.LazyTensor(convert, dtype=ir.DataType.FLOAT16, shape=shape, name=name),
     )
-    return half
 
 
-def _mend_outputs(graph: ir.Graph) -> None:
-    """Raise the outputs of the graph to float32 again, under their own names."""
+def _cast_outputs(graph: ir.Graph) -> None:
+    """Convert the graph's outputs back to float32; they keep their names."""
     for index, value in enumerate(graph.outputs):
         if value.dtype == ir.DataType.FLOAT16:
             name = value.name

@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX graph: dynamic batch, height and width, tidied."""
+"""Traces a torch module to an ONNX graph with dynamic batch, height and width."""
 
 import io
 import logging
@@ -22,16 +22,22 @@ OPSETS = (18, 23)
 
 
 class Signature(Protocol):
-    """What a network is called, and its inputs and outputs, in the order of forward()."""
+    """I/O signature: the network's name, its inputs and outputs in the order of forward()."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the network."""
+        ...
 
     @property
-    def inputs(self) -> tuple[str, ...]: ...
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        ...
 
     @property
-    def outputs(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        ...
 
 
 def trace(
@@ -41,11 +47,10 @@ def trace(
     opset: int,
     dynamic: bool = True,
 ) -> ir.Model:
-    """The network as an ONNX graph in float32.
+    """Return the network as an ONNX graph in float32, which shares the network's weights.
 
-    ``example`` gives the inputs in order. ``dynamic``: every axis but the channels may vary; the
-    example's batch is then 2 and its sides differ, so that no axis is taken for a constant. The
-    graph's weights are the network's own memory.
+    ``example``: the inputs in order. ``dynamic``: every axis but the channels may vary. The example
+    then needs a batch of 2 and different sides, so that no axis is taken for a constant.
     """
     free = torch.export.Dim.DYNAMIC
     axes = tuple({a: free for a in range(t.ndim) if a != 1} for t in example)
@@ -58,9 +63,9 @@ def trace(
             dynamic_shapes=axes if dynamic else None,
             input_names=signature.inputs,
             output_names=signature.outputs,
-            optimize=False,  # its rewriting takes as long as the tracing; _tidy does what is needed
+            optimize=False,  # takes as long as the tracing; _tidy does what is needed
         )
-    assert program is not None  # it is None only where a file is written
+    assert program is not None  # None only where torch writes a file
     model = program.model
     _tidy(model)
     center_groups(model)
@@ -70,7 +75,7 @@ def trace(
 
 
 def _tidy(model: ir.Model) -> None:
-    """Fold constants, drop what computes nothing."""
+    """Fold constants and remove nodes without effect."""
     passes.InlinePass()(model)
     onnxscript.optimizer.fold_constants(model)
     for step in (
@@ -89,7 +94,7 @@ def _tidy(model: ir.Model) -> None:
 
 
 def _name_axes(model: ir.Model) -> None:
-    """Call the axes of inputs and outputs by what they are; torch calls them s77 and the like."""
+    """Give the axes of inputs and outputs meaningful names; torch calls them s77 or similar."""
     names: dict[str, str] = {}
     for value in (*model.graph.inputs, *model.graph.outputs):
         prefix = "" if value.is_graph_input() else f"{value.name}_"
@@ -102,7 +107,7 @@ def _name_axes(model: ir.Model) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's own progress lines and warnings, which say nothing to our users."""
+    """Suppress the progress lines and warnings of torch's exporter."""
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
     noisy.setLevel(logging.ERROR)

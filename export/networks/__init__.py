@@ -1,1 +1,1 @@
-"""The networks as torch modules, with the runtime's inputs and outputs."""
+"""Networks as torch modules with the runtime's inputs and outputs."""

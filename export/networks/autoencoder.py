@@ -1,4 +1,4 @@
-"""The VAE as two stages, with the ranges and the latent scale of inputs and outputs folded in."""
+"""The VAE as separate stages; value ranges and the latent scale are folded in."""
 
 import torch
 from diffusers import AutoencoderKL
@@ -9,7 +9,7 @@ from ..checkpoint.config import CONDITION, VAE, ModelConfig
 
 
 class Encoder(nn.Module):
-    """(batch, 3, h, w) in [0, 1] -> mean and std (batch, c, h / f, w / f), times the latent scale."""
+    """Map (batch, 3, h, w) in [0, 1] to scaled mean and std, each (batch, c, h / f, w / f)."""
 
     def __init__(self, vae: AutoencoderKL, scale: float) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Encoder(nn.Module):
 
 
 class Condition(nn.Module):
-    """The posterior's mode alone: what the ControlNet is shown."""
+    """Map an image to the scaled mode of its posterior, the ControlNet's hint."""
 
     def __init__(self, vae: AutoencoderKL, scale: float) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Condition(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Scaled latents (batch, c, h, w) -> images (batch, 3, f h, f w), nominally [0, 1], unclamped."""
+    """Map scaled latents (batch, c, h, w) to images (batch, 3, f h, f w), nominally in [0, 1]."""
 
     def __init__(self, vae: AutoencoderKL, scale: float) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Decoder(nn.Module):
 
 
 def autoencoder(config: ModelConfig) -> AutoencoderKL:
-    """The whole VAE, without weights worth having."""
+    """Return the whole VAE with random weights."""
     levels = len(config.vae.channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -61,7 +61,7 @@ def autoencoder(config: ModelConfig) -> AutoencoderKL:
 
 
 def vae_state(tensors: dict[str, Tensor], vae: AutoencoderKL) -> dict[str, Tensor]:
-    """Checkpoint tensors of the VAE, or of cond_encoder, by diffusers' names."""
+    """Rename checkpoint tensors of the VAE, or of cond_encoder, to diffusers' names."""
     named = {VAE + name.removeprefix(CONDITION).removeprefix(VAE): t for name, t in tensors.items()}
     state: dict[str, Tensor] = convert_ldm_vae_checkpoint(named, vae.config)
     return state

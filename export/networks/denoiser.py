@@ -15,11 +15,11 @@ from ..checkpoint.config import CONTROL, UNET, ModelConfig
 
 
 class Denoiser(nn.Module):
-    """x, hint (batch, c, h, w) and time (batch,), all float32 -> eps, shaped like x.
+    """Map x, hint (batch, c, h, w) and time (batch,), all float32, to eps, shaped like x.
 
-    ``text`` (batch, positions, width) is for training; it is folded in before export.
-    The ControlNet sees the state and the hint side by side; its outputs are added to the UNet's
-    skip connections and middle with weight 1.
+    ``text`` (batch, positions, width) is for training; an export folds it in. The ControlNet's
+    input is state and hint, concatenated by channel. Its outputs are added to the UNet's skip
+    connections and middle block.
     """
 
     def __init__(self, unet: UNet2DConditionModel, control: ControlNetModel) -> None:
@@ -28,7 +28,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, hint: Tensor, time: Tensor, text: Tensor | None = None) -> Tensor:
         if text is None:
-            text = x[:, :, 0]  # folded keys and values take no more than the batch size from it
+            text = x[:, :, 0]  # folded keys and values use its batch size only
         down, middle = self.control(
             torch.cat([x, hint], dim=1), time, text, controlnet_cond=x, return_dict=False
         )
@@ -44,7 +44,7 @@ class Denoiser(nn.Module):
 
 
 class FoldedProjection(nn.Module):
-    """A key or value projection of the prompt, computed once: (batch, positions, width)."""
+    """A key or value projection of a constant prompt: (batch, positions, width)."""
 
     def __init__(self, projection: nn.Linear, prompt: Tensor) -> None:
         super().__init__()
@@ -55,19 +55,19 @@ class FoldedProjection(nn.Module):
 
 
 class _NoStem(nn.Module):
-    """DoSSR's ControlNet has no image stem: its hint is a latent, an input channel of conv_in."""
+    """The absent image stem: DoSSR's hint is a latent, passed through the channels of conv_in."""
 
-    def forward(self, image: Tensor) -> float:
+    def forward(self, _image: Tensor) -> float:
         return 0.0
 
 
 def new_denoiser(config: ModelConfig) -> Denoiser:
-    """The network with fresh weights, on torch's default device; the prompt is not folded in."""
+    """Return the network with random weights on torch's default device, without a prompt."""
     return Denoiser(new_unet(config), new_control(config))
 
 
 def new_unet(config: ModelConfig) -> UNet2DConditionModel:
-    """Its UNet alone."""
+    """Return a UNet with random weights."""
     latent = config.unet.latent_channels
     up = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in config.unet.attention[::-1])
     return UNet2DConditionModel(
@@ -79,7 +79,7 @@ def new_unet(config: ModelConfig) -> UNet2DConditionModel:
 
 
 def new_control(config: ModelConfig) -> ControlNetModel:
-    """Its ControlNet alone."""
+    """Return a ControlNet with random weights."""
     channels = 2 * config.unet.latent_channels
     control = ControlNetModel(in_channels=channels, **_shared_arguments(config))
     control.controlnet_cond_embedding = _NoStem()
@@ -87,14 +87,17 @@ def new_control(config: ModelConfig) -> ControlNetModel:
 
 
 def denoiser(config: ModelConfig, tensors: dict[str, Tensor], prompt: Tensor) -> Denoiser:
-    """The network with a checkpoint's weights; ``tensors`` must outlive it, they are not copied."""
+    """Return the network with a checkpoint's weights and the prompt folded in.
+
+    The weights are not copied, so ``tensors`` must outlive the network.
+    """
     network = load_denoiser(config, tensors)
     fold_prompt(network, prompt)
     return network
 
 
 def load_denoiser(config: ModelConfig, tensors: dict[str, Tensor]) -> Denoiser:
-    """The same with the text as an input."""
+    """Return the network with a checkpoint's weights and the text as an input; nothing is copied."""
     with torch.device("meta"):
         network = new_denoiser(config)
     unet, control = network.unet, network.control
@@ -115,7 +118,7 @@ def load_denoiser(config: ModelConfig, tensors: dict[str, Tensor]) -> Denoiser:
 
 
 def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
-    """The encoder half that both networks have (diffusers calls the head count its dimension)."""
+    """Return the arguments of the encoder half, which both networks share."""
     unet = config.unet
     return {
         "down_block_types": tuple(
@@ -125,7 +128,7 @@ def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
         "layers_per_block": unet.blocks,
         "transformer_layers_per_block": unet.depth,
         "cross_attention_dim": unet.context,
-        "attention_head_dim": unet.heads,
+        "attention_head_dim": unet.heads,  # diffusers' name for the number of heads
         "use_linear_projection": unet.linear,
         "norm_num_groups": unet.groups,
     }
@@ -133,7 +136,7 @@ def _shared_arguments(config: ModelConfig) -> dict[str, Any]:
 
 @torch.no_grad()
 def fold_prompt(network: nn.Module, prompt: Tensor) -> None:
-    """Compute what the network's transformers make of a prompt (1, positions, width), for good."""
+    """Replace every key and value projection of the prompt (1, positions, width) by its result."""
     for block in network.modules():
         if isinstance(block, BasicTransformerBlock):
             for name in ("to_k", "to_v"):

@@ -1,4 +1,4 @@
-"""RRDBNet x4, the restorer in front of DoSSR (ESRGAN, Wang et al. 2018; BasicSR's tensor names)."""
+"""RRDBNet x4, DoSSR's restorer (ESRGAN, Wang et al. 2018), with BasicSR's tensor names."""
 
 import re
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from ..checkpoint.config import RestorerConfig
 
-_SLOPE = 0.2  # of every LeakyReLU
-_RESIDUAL = 0.2  # share of a dense block's, and of an RRDB's, output that is added to its input
+_SLOPE = 0.2  # negative slope of every LeakyReLU
+_RESIDUAL = 0.2  # residual scale of dense blocks and RRDBs
 
 
 class DenseBlock(nn.Module):
-    """Five 3x3 convolutions, each of which sees the input and all earlier outputs."""
+    """Five 3x3 convolutions; each takes the input and all earlier outputs."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class DenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Three dense blocks with a residual around them."""
+    """Three dense blocks with a residual connection around them."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """Four times larger images: (batch, 3, h, w) in [0, 1] -> (batch, 3, 4h, 4w), unclamped."""
+    """Map images (batch, 3, h, w) in [0, 1] to (batch, 3, 4h, 4w), unclamped."""
 
-    def __init__(self, features: int = 64, blocks: int = 23, growth: int = 32) -> None:
+    def __init__(self, features: int, blocks: int, growth: int) -> None:
         super().__init__()
         self.conv_first = _conv(3, features)
         self.body = nn.Sequential(*(RRDB(features, growth) for _ in range(blocks)))
@@ -68,7 +68,7 @@ class RRDBNet(nn.Module):
 
 
 def new_restorer(widths: RestorerConfig) -> RRDBNet:
-    """The network with fresh weights, on torch's default device."""
+    """Return the network with random weights on torch's default device."""
     return RRDBNet(widths.features, widths.blocks, widths.growth)
 
 
@@ -87,7 +87,7 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-# BSRGAN (and ESRGAN's "new" architecture), then ESRGAN's "old" architecture.
+# First the names of BSRGAN and of ESRGAN's "new" architecture, then of its "old" one.
 _RENAMES = (
     (r"RRDB_trunk\.(\d+)\.RDB(\d)\.", r"body.\1.rdb\2."),
     (r"trunk_conv\.", "conv_body."),
@@ -104,7 +104,7 @@ _RENAMES = (
 
 
 def basicsr_name(name: str) -> str:
-    """The BasicSR name of an RRDBNet tensor that is named as in BasicSR, BSRGAN or old ESRGAN."""
+    """Return the BasicSR name of an RRDBNet tensor named as in BasicSR, BSRGAN or old ESRGAN."""
     for pattern, replacement in _RENAMES:
         renamed, count = re.subn(f"^{pattern}", replacement, name)
         if count:

@@ -1,4 +1,4 @@
-"""The text tower: it turns the prompt into a constant at export and does not ship."""
+"""The text tower, which turns the prompt into a constant at export; no bundle contains it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ..checkpoint.config import TEXT, TextConfig
 
 DEFAULT_PROMPT = "clean, high-resolution, 8k"
 
-# OpenCLIP's token ids, start and end included; a prompt is padded with 0 to the tower's positions.
+# OpenCLIP's token ids with start and end; prompts are padded with 0 to the number of positions.
 _KNOWN_TOKENS = {
     DEFAULT_PROMPT: (49406, 3772, 267, 1400, 268, 9977, 267, 279, 330, 49407),
     "": (49406, 49407),
@@ -19,13 +19,17 @@ _KNOWN_TOKENS = {
 
 
 def tokenize(prompt: str, positions: int, tokenizer: Path | None = None) -> list[int]:
-    """Token ids, padded with 0. Prompts other than the two known ones need a CLIP tokenizer folder."""
+    """Return token ids, padded with 0.
+
+    ``tokenizer``: folder of a CLIP tokenizer, needed for all but the two known prompts. Raise
+    ValueError where it is needed and missing, unusable, or the prompt is too long.
+    """
     if prompt in _KNOWN_TOKENS:
         ids = list(_KNOWN_TOKENS[prompt])
     elif tokenizer is None:
         raise ValueError(
-            f"the prompt must be '{DEFAULT_PROMPT}' or '' unless a CLIP tokenizer is given with "
-            f"--tokenizer, got '{prompt}'"
+            f"the prompt must be '{DEFAULT_PROMPT}' or '' where no CLIP tokenizer is given, "
+            f"got '{prompt}'; give a folder with --tokenizer"
         )
     else:
         ids = _tokenize(prompt, tokenizer)
@@ -35,27 +39,27 @@ def tokenize(prompt: str, positions: int, tokenizer: Path | None = None) -> list
 
 
 def _tokenize(prompt: str, folder: Path) -> list[int]:
-    """The ids of a CLIP tokenizer in a folder; it must be CLIP's, as the tower's embedding is."""
-    needed = f"a CLIP tokenizer (vocab.json and merges.txt, or tokenizer.json) must be in {folder}"
+    """Return the ids from a CLIP tokenizer; another one would not fit the tower's embedding."""
+    needed = f"{folder} must hold a CLIP tokenizer (vocab.json and merges.txt, or tokenizer.json)"
     names = {path.name for path in folder.iterdir()}
     if not {"vocab.json", "merges.txt"} <= names and "tokenizer.json" not in names:
-        raise ValueError(f"{needed}, and it is not")
+        raise ValueError(f"{needed}, but these files are missing")
     try:
         ids = list(CLIPTokenizer.from_pretrained(folder, local_files_only=True)(prompt).input_ids)
-    except Exception as error:  # the library raises nearly anything for a damaged file
-        raise ValueError(f"{needed}, and it cannot be read: {error}") from error
+    except Exception as error:  # the library raises many types for a damaged file
+        raise ValueError(f"{needed}, but it cannot be read: {error}") from error
     start, end = _KNOWN_TOKENS[""]
     if ids[0] != start or ids[-1] != end or max(ids) >= TextConfig.vocabulary:
         raise ValueError(
-            f"{needed}, and it is another one: it frames a prompt by {ids[0]}, {ids[-1]}"
+            f"{needed}, but this is another one: its start and end tokens are {ids[0]}, {ids[-1]}"
         )
     return ids
 
 
 def text_tower(text: TextConfig, layers: int | None = None) -> CLIPTextModel:
-    """The tower with fresh weights, on torch's default device; its last block is not there.
+    """Return the tower with random weights on torch's default device, without its last block.
 
-    ``layers``: how many blocks instead.
+    ``layers``: number of blocks, if it is another one.
     """
     return CLIPTextModel(
         CLIPTextConfig(
@@ -73,15 +77,15 @@ def text_tower(text: TextConfig, layers: int | None = None) -> CLIPTextModel:
 
 @torch.no_grad()
 def embed_prompt(tensors: dict[str, Tensor], text: TextConfig, tokens: list[int]) -> Tensor:
-    """The prompt as the UNet is shown it: float32, shape (1, positions, width)."""
+    """Return the prompt's embedding for the UNet: float32 (1, positions, width)."""
     output: Tensor = load_text_tower(tensors, text)(torch.tensor([tokens])).last_hidden_state
     return output
 
 
 def load_text_tower(tensors: dict[str, Tensor], text: TextConfig) -> CLIPTextModel:
-    """The tower with a checkpoint's weights.
+    """Return the tower with a checkpoint's weights.
 
-    OpenCLIP's "penultimate" output: all blocks but the last, then the final norm.
+    It gives OpenCLIP's "penultimate" output: all blocks but the last, then the final norm.
     """
     model = text_tower(text)
     unused = f"{TEXT}transformer.resblocks.{text.layers - 1}."

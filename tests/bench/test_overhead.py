@@ -17,7 +17,7 @@ def test_every_part_is_timed_and_the_sampling_rows_add_up():
     rows = re.findall(r"^(\D.*?|5 solver steps) {2,}([\d.]+)\s", result.stdout, re.MULTILINE)
     assert [name for name, _ in rows] == [
         "schedule and coefficients", "noise", "5 solver steps", "colour fix, wavelet",
-        "whole image, no colour fix", "whole image, wavelet", "sampling in all (rows 1 to 3)",
+        "whole image, no colour fix", "whole image, wavelet", "total of sampling (rows 1 to 3)",
     ]  # fmt: skip
     times = [float(value) for _, value in rows]
     assert min(times) > 0

@@ -8,14 +8,15 @@ import torch
 from click.testing import CliRunner
 
 from dossr.export import CheckpointError, Fp16Error, VerificationError, export_bundle
-from dossr.export.checkpoint.config import TEXT, Hints, derive_config
+from dossr.export.checkpoint.config import TEXT
+from dossr.export.checkpoint.derivation import Hints, derive_config
 from dossr.export.cli import main
 from dossr.export.exporter import _replacing
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 
 
 def _overflowing(state):
-    """Weights that fit float16 and activations that do not."""
+    """Return weights that fit float16 and give activations that do not."""
     first, last = "preprocess_model.conv_first.weight", "preprocess_model.conv_last.weight"
     return {**state, first: torch.full_like(state[first], 6e4), last: state[last] * 1e-6}
 
@@ -29,7 +30,7 @@ def _run(*arguments):
 def test_a_stage_over_its_bound_leaves_no_bundle(tmp_path, tiny_state):
     path = tmp_path / "model.ckpt"
     torch.save(_overflowing(tiny_state), path)
-    with pytest.raises(VerificationError, match=r"^restorer\.onnx (gives|differs)"):
+    with pytest.raises(VerificationError, match=r"^restorer\.onnx (must give|differs)"):
         export_bundle(path, tmp_path / "bundle", fp16=True)
     assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
     code, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
@@ -46,14 +47,14 @@ def test_a_weight_beyond_float16_leaves_no_bundle(tmp_path, tiny_state):
     assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
 
 
-def test_what_exists_is_left_alone(tmp_path, checkpoints):
+def test_an_existing_folder_is_left_alone(tmp_path, checkpoints):
     path = checkpoints / "separate.ckpt"
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "letter.txt").write_text("dear")
     with pytest.raises(FileExistsError, match="exists; choose another folder or pass --overwrite"):
         export_bundle(path, folder)
-    with pytest.raises(FileExistsError, match="is no bundle; it is not overwritten"):
+    with pytest.raises(FileExistsError, match="must be a bundle to be overwritten"):
         export_bundle(path, folder, overwrite=True)
     assert (folder / "letter.txt").read_text() == "dear"
 
@@ -87,7 +88,7 @@ def test_a_failed_export_keeps_the_bundle_that_it_would_have_replaced(tmp_path, 
     bad = tmp_path / "bad.ckpt"
     bad.write_bytes(b"nothing")
     before = {p.name: p.read_bytes() for p in fresh_bundle.iterdir()}
-    with pytest.raises(CheckpointError, match="was refused"):
+    with pytest.raises(CheckpointError, match="must hold tensors only"):
         export_bundle(bad, fresh_bundle, overwrite=True)
     assert {p.name: p.read_bytes() for p in fresh_bundle.iterdir()} == before
 
@@ -97,12 +98,15 @@ def test_a_failed_export_keeps_the_bundle_that_it_would_have_replaced(tmp_path, 
     [
         (["--steps", "0"], "'--steps': 0 is not in the range"),
         (["--opset", "17"], "'17' is not one of"),
-        (["--prompt", "a cat"], "must be 'clean, high-resolution, 8k' or '' unless"),
+        (
+            ["--prompt", "a cat"],
+            "must be 'clean, high-resolution, 8k' or '' where no CLIP tokenizer",
+        ),
         (["--tokenizer", "/nowhere"], "does not exist"),
         (["--config", "/nowhere.yaml"], "does not exist"),
     ],
 )
-def test_wrong_use_is_told_at_once_in_one_line(tmp_path, checkpoints, arguments, said):
+def test_wrong_use_is_one_line_and_writes_nothing(tmp_path, checkpoints, arguments, said):
     code, stderr = _run(checkpoints / "separate.ckpt", "-o", tmp_path / "bundle", *arguments)
     assert code == 2
     assert said in stderr.splitlines()[-1]
@@ -110,19 +114,19 @@ def test_wrong_use_is_told_at_once_in_one_line(tmp_path, checkpoints, arguments,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_checkpoint_is_told_in_one_line(tmp_path):
+def test_a_bad_checkpoint_is_one_line(tmp_path):
     bad = tmp_path / "bad.ckpt"
     bad.write_bytes(b"PK\x03\x04nothing")
     code, stderr = _run(bad, "-o", tmp_path / "bundle")
     assert code == 1
-    assert stderr.splitlines()[-1].startswith(f"dossr-export: {bad} is no readable checkpoint")
+    assert stderr.splitlines()[-1].startswith(f"dossr-export: {bad} cannot be read as a checkpoint")
 
 
-def test_guessed_heads_are_said(tmp_path, tiny_state):
+def test_a_note_is_printed_about_inferred_heads(tmp_path, tiny_state):
     path = tmp_path / "model.ckpt"
     torch.save(_overflowing(tiny_state), path)
     _, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
-    assert "note: no tensor shows the number of attention heads: (1, 2, 4, 4) in the UNet" in stderr
+    assert "note: numbers of attention heads are inferred: (1, 2, 4, 4) in the UNet" in stderr
 
 
 def test_help_has_every_option_and_an_example():
@@ -133,7 +137,7 @@ def test_help_has_every_option_and_an_example():
         "--opset",
         "--no-verify",
         "Exit code",
-        "dossr-export dossr_default.ckpt",
+        "Examples:\n    dossr-export dossr_default.ckpt -o bundle --fp16\n",
     ):
         assert word in result.stdout
 
@@ -148,7 +152,7 @@ def test_the_default_prompts_tokens_are_open_clips():
 
 
 def _tokenizer(folder, first=49406):
-    """A vocabulary of letters, </w> ends a word; the start and end of text have CLIP's ids."""
+    """Write a vocabulary of letters; </w> ends a word, start and end of text have CLIP's ids."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = [*letters, *(f"{letter}</w>" for letter in letters)]
     words += [f"filler{i}</w>" for i in range(first - len(words))]
@@ -159,17 +163,19 @@ def _tokenizer(folder, first=49406):
     return folder
 
 
-def test_another_prompt_takes_the_users_tokenizer(tmp_path):
+def test_another_prompt_uses_the_given_tokenizer(tmp_path):
     ids = tokenize("a cat", 10, _tokenizer(tmp_path / "clip"))
     assert ids == [49406, 26, 2, 0, 45, 49407, 0, 0, 0, 0]
 
 
 def test_a_folder_without_clips_tokenizer_is_refused(tmp_path):
-    """An empty one would give a prompt of unknown words, in silence."""
+    """An empty folder would silently give a prompt of unknown words."""
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"vocab\.json and merges\.txt.* and it is not"):
+    with pytest.raises(
+        ValueError, match=r"vocab\.json and merges\.txt.* but these files are missing"
+    ):
         tokenize("a cat", 77, tmp_path / "empty")
-    with pytest.raises(ValueError, match="it is another one"):
+    with pytest.raises(ValueError, match="but this is another one"):
         tokenize("a cat", 77, _tokenizer(tmp_path / "other", first=60))
     damaged = _tokenizer(tmp_path / "damaged")
     (damaged / "vocab.json").write_text("{")
@@ -177,9 +183,8 @@ def test_a_folder_without_clips_tokenizer_is_refused(tmp_path):
         tokenize("a cat", 77, damaged)
 
 
-def test_the_text_tower_gives_the_references_embedding(golden, tiny_state):
-    shapes = {n: tuple(s) for n, s in json.loads((golden / "tiny_layout.json").read_text()).items()}
-    text = derive_config(shapes, Hints()).text
+def test_the_text_tower_gives_the_references_embedding(golden, tiny_shapes, tiny_state):
+    text = derive_config(tiny_shapes, Hints()).text
     tensors = {name: tensor for name, tensor in tiny_state.items() if name.startswith(TEXT)}
     embedded = embed_prompt(tensors, text, tokenize(DEFAULT_PROMPT, 77)).numpy()
     expected = np.load(golden / "tiny_o3_s5_wavelet.npz")["prompt_embeds"]

@@ -1,29 +1,16 @@
 """Results as a comparison: one line per system, one column per way of measuring."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ...rounding import one_line
+from ...systems import SYSTEMS
 from ..results import Results, Row
 
 REFERENCE = "dossr-5"
 """What the multiples are multiples of."""
-
-ORDER = (
-    "bsrgan",
-    "real-esrgan",
-    "ldl",
-    "dasr",
-    "stablesr-200",
-    "resshift-15",
-    "diffbir-50",
-    "seesr-50",
-    "dossr-1",
-    "dossr-3",
-    "dossr-5",
-    "dossr-7",
-)
-"""Table 1 from left to right; other names come after, as they were measured."""
 
 PAPER_SIZE = 128
 """Side of the LR image in Table 1."""
@@ -143,7 +130,7 @@ def headline(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _comparison(rows: list[Row]) -> Comparison:
-    places = {name: place for place, name in enumerate(ORDER)}
+    places = {name: place for place, name in enumerate(SYSTEMS)}
     first: dict[str, Row] = {}
     for row in rows:
         first.setdefault(row.system, row)

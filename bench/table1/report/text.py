@@ -2,9 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import fields
 
+from ...tables import markdown_table, padded_table
 from ..results import Results, Row
 from .comparison import compare, headline, setup_of, warnings
 from .notes import NOTES
@@ -12,27 +11,30 @@ from .provenance import provenance
 from .tables import Table, tables
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$"})
-_COLUMNS = tuple(field.name for field in fields(Row) if field.name != "stages")
+_COLUMNS = tuple(name for name in Row.__struct_fields__ if name != "stages")
 
 
 def terminal_table(results: Results) -> str:
-    """The tables with padded columns; what must be read before the figures comes first."""
+    """Return the tables with padded columns, after the warnings."""
     blocks = []
     for comparison in compare(results):
         blocks += [f"*** {line} ***" for line in warnings(comparison)]
-        blocks += ["\n".join(_padded(table)) for table in tables(comparison)]
+        blocks += [_padded(table) for table in tables(comparison)]
         blocks += ["\n".join(headline(comparison))]
     return "\n\n".join(block for block in blocks if block)
 
 
 def markdown(results: Results) -> str:
-    """The tables in GitHub's Markdown, with provenance."""
+    """Return the tables in GitHub's Markdown, with provenance and notes."""
     blocks = ["# Table 1, replayed"]
     for comparison in compare(results):
         blocks += [f"> **{_escape(line)}**" for line in warnings(comparison)]
         blocks += ["\n".join(f"- {_escape(line)}" for line in headline(comparison))]
         for table in tables(comparison):
-            blocks += [f"## {_escape(table.title)}", "\n".join(_piped(table))]
+            blocks += [
+                f"## {_escape(table.title)}",
+                markdown_table(table.head, table.lines, _escape),
+            ]
             blocks += ["\n".join(f"- {_escape(line)}" for line in table.remarks)]
     blocks += ["## Provenance"]
     blocks += ["\n".join(f"- {_escape(f'{k}: {v}')}" for k, v in provenance(results))]
@@ -41,7 +43,7 @@ def markdown(results: Results) -> str:
 
 
 def comma_separated(results: Results) -> str:
-    """One line per row of the results, every digit kept; empty is what was not measured."""
+    """Return one line per row with all digits; a cell is empty where nothing was measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_COLUMNS, "paper_multiple", "multiple"])
@@ -58,34 +60,8 @@ def comma_separated(results: Results) -> str:
     return text.getvalue()
 
 
-def _padded(table: Table) -> Iterator[str]:
-    heads = _stacked(table.head)
-    widths = [max(map(len, column)) for column in zip(*heads, *table.lines, strict=True)]
-
-    def aligned(line: tuple[str, ...]) -> str:
-        system, *numbers = zip(line, widths, strict=True)
-        cells = [system[0].ljust(system[1]), *(cell.rjust(width) for cell, width in numbers)]
-        return "  ".join(cells).rstrip()
-
-    yield table.title
-    yield from map(aligned, heads)
-    yield "  ".join("-" * width for width in widths)
-    yield from map(aligned, table.lines)
-    yield from table.remarks
-
-
-def _stacked(head: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Heads broken into words, the last word at the bottom: columns as narrow as their numbers."""
-    words = [name.split(" ") for name in head]
-    depth = max(map(len, words))
-    return list(zip(*([""] * (depth - len(w)) + w for w in words), strict=True))
-
-
-def _piped(table: Table) -> Iterator[str]:
-    for line in (table.head, *table.lines):
-        yield f"| {' | '.join(map(_escape, line))} |"
-        if line is table.head:
-            yield f"| :-- |{' --: |' * (len(line) - 1)}"
+def _padded(table: Table) -> str:
+    return "\n".join([table.title, padded_table(table.head, table.lines), *table.remarks])
 
 
 def _escape(text: str) -> str:

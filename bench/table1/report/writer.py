@@ -1,7 +1,5 @@
 """A report as files."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 from ....runtime.files import write_whole
@@ -31,7 +29,7 @@ def _contents(results: Results) -> dict[str, bytes]:
     return {
         "table.md": markdown(results).encode(),
         "table.csv": comma_separated(results).encode(),
-        "results.json": (json.dumps(asdict(results), indent=1) + "\n").encode(),
+        "results.json": results.encode(),
         "latency.svg": svg(figure).encode(),
         "latency.png": png(figure),
         "report.html": page(results).encode(),

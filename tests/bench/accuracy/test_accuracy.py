@@ -9,15 +9,9 @@ from PIL import Image
 
 pytest.importorskip("skimage")
 
-from dossr.bench.accuracy.cli import (
-    Setting,
-    accuracy,
-    bicubic,
-    degrade,
-    measure,
-    photographs,
-    read_originals,
-)
+from dossr.bench.accuracy.cli import accuracy
+from dossr.bench.accuracy.measuring import Setting, bicubic, degrade, measure
+from dossr.bench.accuracy.originals import photographs, read_originals
 from dossr.bench.metrics import luma, psnr, score
 from dossr.runtime import load_pipeline
 

@@ -8,18 +8,20 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
+from msgspec.structs import replace as changed
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
 from dossr.bench.measure.backends import OnnxBackend, TorchBackend, allow_tf32, write_onnx  # noqa: E402
-from dossr.bench.measure.fingerprint import count_and_fingerprint  # noqa: E402
-from dossr.bench.measure.process import Job, JobError, run  # noqa: E402
+from dossr.bench.measure.calls import TimeNetwork  # noqa: E402
+from dossr.bench.measure.count import count_and_fingerprint  # noqa: E402
+from dossr.bench.measure.process import CallError, run  # noqa: E402
 from dossr.bench.measure.timing import time_files, time_image, time_loop, time_network  # noqa: E402
 from dossr.bench.systems import load_system  # noqa: E402
 
-NETWORK = Job("network", system="bsrgan", network="restorer", size=64, reduced=True)
+NETWORK = TimeNetwork(system="bsrgan", network="restorer", size=64, reduced=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +106,14 @@ def test_the_same_work_has_one_fingerprint_and_other_work_another():
 
 def test_a_job_too_large_for_the_machine_is_not_started():
     with pytest.raises(
-        JobError, match=r"^lack of memory: about 1048576\.0 GiB needed, .* GiB free$"
+        CallError, match=r"^lack of memory: about 1048576\.0 GiB needed, .* GiB free$"
     ):
-        run(replace(NETWORK, need=2**50))
+        run(changed(NETWORK, need=2**50))
 
 
 def test_an_error_in_a_process_is_one_line():
-    with pytest.raises(JobError, match=r"^ValueError: system must be one of bsrgan, [^\n]*$"):
-        run(replace(NETWORK, system="esrgan"))
+    with pytest.raises(CallError, match=r"^ValueError: system must be one of bsrgan, [^\n]*$"):
+        run(changed(NETWORK, system="esrgan"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process in /proc")
@@ -124,8 +126,8 @@ def test_a_killed_process_is_reported_as_lack_of_memory():
             if "dossr.bench.measure.worker" in Path(f"/proc/{child}/cmdline").read_text():
                 os.kill(child, signal.SIGKILL)
 
-    with pytest.raises(JobError, match=r"^killed; likely out of memory \(about 3\.0 GiB needed"):
-        run(replace(NETWORK, need=3 * 2**30, repetitions=10_000), kill)
+    with pytest.raises(CallError, match=r"^killed; likely out of memory \(about 3\.0 GiB needed"):
+        run(changed(NETWORK, need=3 * 2**30, repetitions=10_000), kill)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -156,4 +158,4 @@ def test_the_peak_is_the_process_s_own():
     ballast = torch.ones(2**28)  # 1 GiB, which a process started from here must not be charged
     found = run(NETWORK)
     assert ballast.sum() > 0
-    assert 2**27 < found["peak_bytes"] < 2**30
+    assert 2**27 < found.peak_bytes < 2**30

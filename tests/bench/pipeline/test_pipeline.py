@@ -74,7 +74,7 @@ def test_every_side_has_times_and_memory(measured):
         assert min(contender["first_s"], contender["load_s"]) > 0
         assert contender["memory_bytes"] > 2**20
         assert contender["utilization"] > 0
-        assert contender["times_as_fast_as"].keys() == {"torch", "torch-bf16"}
+        assert contender["speed_up_over"].keys() == {"torch", "torch-bf16"}
         assert contender["failed"] == ""
 
 
@@ -109,10 +109,10 @@ def test_the_tables_have_a_column_for_every_contender(measured, bundles):
     for table in (figures, stages):
         assert {line.count(" | ") for line in table.splitlines() if "--" not in line} == {4}
         assert f"| torch-bf16, bf16, cpu | {bundles('separate')}, fp32, cpu |" in table
-    for name in ("image, p50 (", "image, p90 (", "memory (GiB)", "times as fast as torch-bf16"):
+    for name in ("image, p50 (", "image, p90 (", "memory (GiB)", "speed-up over torch-bf16"):
         assert f"| {name}" in figures
     assert "| outside the networks (%) |" in stages
-    assert notes.startswith("16 x 16 pixels, 2 steps; 2 images after the first and 0 more")
+    assert notes.startswith("16 x 16 pixels, 2 steps; 2 images after the first and a warm-up of 0")
 
 
 def test_a_side_that_fails_is_shown_and_the_others_go_on(invoke, bundles, tmp_path):
@@ -140,7 +140,7 @@ def test_without_a_gpu_every_side_of_one_says_why(invoke, bundles):
     figures, notes = done.stdout.strip().split("\n\n")
     assert figures.count(f"failed: torch {torch.__version__} sees no CUDA device") == 2
     assert figures.count("failed: ") == 3
-    assert "50 images after the first and 5 more" in notes
+    assert "50 images after the first and a warm-up of 5" in notes
 
 
 def _contender(name, seconds=(), **others):
@@ -157,12 +157,12 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
     text = comparison_text(found)
     rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in text.splitlines()}
     assert rows["| image, p50 (ms)"] == ["failed: out of memory: 9 GiB", "25.0", "100 |"]
-    assert rows["| times as fast as bundle"] == ["-", "1.00", "0.250 |"]
-    assert rows["| times as fast as torch-fp16"] == ["-", "4.00", "1.00 |"]
-    assert rows["| utilization (%)"] == ["-", "10", "2.5 |"]
+    assert rows["| speed-up over bundle"] == ["-", "1.00", "0.250 |"]
+    assert rows["| speed-up over torch-fp16"] == ["-", "4.00", "1.00 |"]
+    assert rows["| matrix product utilization (%)"] == ["-", "10", "2.5 |"]
     assert rows["| solver (ms)"] == ["5.00", "- |"]
     assert rows["| outside the networks (%)"] == ["20", "10 |"]
-    assert text.endswith("torch failed: ratios and images are held against bundle")
+    assert text.endswith("torch failed: ratios and images are compared with bundle")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_second_run_measures_nothing(table1, composed):
         *SMALL, "bsrgan", "--backend", "torch", "--backend", "onnx", "--json", composed
     )
     assert code == 0
-    assert stderr == "note: 2 rows are kept as they were\n"
+    assert stderr == "note: 2 rows are already measured and kept\n"
     assert _rows(composed) == before
 
 

@@ -9,7 +9,7 @@ from dossr.export.graph.fp16 import to_fp16
 
 
 def _norm(channels=32, groups=8):
-    """y = GroupNormalization(x) with weights that differ by channel."""
+    """Return a graph y = GroupNormalization(x) whose weights differ by channel."""
     random = np.random.default_rng(0)
     graph = helper.make_graph(
         [helper.make_node("GroupNormalization", ["x", "w", "b"], ["y"], num_groups=groups)],
@@ -31,7 +31,7 @@ def _run(model, x):
 
 
 def _exact(model, x):
-    """In float64, straight from the definition."""
+    """Compute the definition in float64."""
     weight, bias = (model.graph.initializers[n].const_value.numpy() for n in ("w", "b"))
     grouped = x.astype(np.float64).reshape(len(x), 8, -1)
     variance = grouped.var(-1, keepdims=True)
@@ -47,7 +47,7 @@ def _relative(result, expected):
 
 @pytest.mark.parametrize("mean", [0.0, 5.0, -300.0])
 def test_flat_groups_are_normalised_as_exactly_as_float32_allows(mean):
-    """Deviation 0.01 around a mean; the input itself is only known to 1e-7 of its mean."""
+    """The deviation is 0.01 around a mean; the input has a precision of 1e-7 of its mean."""
     noise = np.random.default_rng(1).normal(size=(2, 32, 9, 16)) * 0.01
     x = (noise + mean + np.arange(32)[:, None, None] // 4).astype(np.float32)
     model = _norm()
@@ -56,12 +56,12 @@ def test_flat_groups_are_normalised_as_exactly_as_float32_allows(mean):
     center_groups(model)
     error = _relative(_run(model, x), expected)
     assert error < 1e-6 + 1e-5 * abs(mean)
-    if mean == -300.0:  # why the pass exists: nothing is left without it
+    if mean == -300.0:  # the reason for the pass: the plain result is useless
         assert not _relative(plain, expected) < 0.5
 
 
-def test_a_constant_image_is_its_bias():
-    """Where rounding makes E[x^2] - E[x]^2 negative there would be no number at all."""
+def test_a_constant_image_gives_the_bias():
+    """Without the pass, rounding may make E[x^2] - E[x]^2 negative and the result NaN."""
     model = _norm()
     bias = model.graph.initializers["b"].const_value.numpy()
     center_groups(model)

@@ -20,7 +20,7 @@ def _model(nodes, inputs, outputs, weights, opset=23):
 
 
 def _denoiser():
-    """A convolution, a time embedding that is added to it, a norm, attention, a convolution, a clip."""
+    """A convolution, an added time embedding, a norm, attention, a convolution and a clip."""
     random = np.random.default_rng(0)
     nodes = [
         helper.make_node("Mul", ["x", "two"], ["doubled"]),
@@ -61,7 +61,7 @@ def _denoiser():
 
 
 def _types(model):
-    """Type of the first input of each named node."""
+    """Return the type of the first input of each named node."""
     return {node.name: node.inputs[0].dtype for node in model.graph if node.name}
 
 
@@ -102,7 +102,7 @@ def test_the_half_graph_computes_nearly_the_same():
     assert 0 < error < 2e-3
 
 
-def test_attention_that_is_spelled_out_is_an_island():
+def test_attention_written_as_products_is_an_island():
     """Logits of 90000 overflow float16; the two products and the softmax stay in float32."""
     nodes = [
         helper.make_node("MatMul", ["x", "wq"], ["q"], name="project"),
@@ -128,5 +128,5 @@ def test_a_weight_beyond_float16_is_refused():
     model = _model(
         nodes, {"x": [1, 1, 1, 1]}, {"y": [1, 1, 1, 1]}, {"w": np.full((1, 1, 1, 1), 7e4)}
     )
-    with pytest.raises(Fp16Error, match=r"weight 'w' reaches 7e\+04 and float16 ends at 65504"):
+    with pytest.raises(Fp16Error, match=r"weight 'w' must not exceed 65504 in float16, got 7e\+04"):
         to_fp16(model)

@@ -1,0 +1,204 @@
+"""What a worker process can be asked: one record for each call, and the record of its result."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Generic, TypeVar
+
+from msgspec import Raw, Struct
+
+R = TypeVar("R")
+
+
+class Variant(Struct, frozen=True):
+    """A backend in one precision, as a row of the results states it."""
+
+    backend: str
+    precision: str
+
+
+VARIANTS = {
+    "torch": Variant("torch", "fp32"),
+    "torch-tf32": Variant("torch", "tf32"),
+    "torch-fp16": Variant("torch", "fp16"),
+    "torch-bf16": Variant("torch", "bf16"),
+    "torch-compile": Variant("torch-compile", "fp32"),
+    "torch-compile-fp16": Variant("torch-compile", "fp16"),
+    "onnx": Variant("onnx", "fp32"),
+}
+"""Values of ``--backend``."""
+
+
+class NetworkTime(Struct, frozen=True):
+    """Times of one network, in seconds."""
+
+    load_s: float
+    cold_s: float
+    seconds: float
+    """Median of the repetitions."""
+
+    peak_bytes: int | None = None
+    """Of the process on a CPU, of torch's allocator on a GPU; None where it is unknown."""
+
+
+class ImageTime(Struct, frozen=True):
+    """Times of one system with every step, in seconds."""
+
+    networks: dict[str, NetworkTime]
+    cold_s: float
+    """The first image."""
+
+    seconds: float
+    p90_s: float
+    loop_s: float
+    """Median time of an image outside its networks."""
+
+    peak_bytes: int | None
+
+
+class MachineSpeed(Struct, frozen=True):
+    """What a machine reaches without any network."""
+
+    io_s: float
+    """Seconds of reading and writing an image file."""
+
+    tmac_s: dict[str, float]
+    """1e12 multiply-accumulates per second of a matrix product, by precision."""
+
+
+class PipelineTime(Struct, frozen=True):
+    """Times of a whole pipeline, in seconds."""
+
+    load_s: float
+    first_s: float
+    seconds: list[float]
+    """Images after the warm-up."""
+
+    stages: list[dict[str, float]]
+    """By stage, of as many additional images."""
+
+    memory_bytes: int | None
+    """Peak of the process on a CPU, of the device on a GPU."""
+
+
+class WorkerCall(Struct, Generic[R], frozen=True, kw_only=True, tag=True):
+    """A question to a worker. ``RESULT`` is the type of the answer."""
+
+    RESULT: ClassVar[type | None]
+
+    need: int = 0
+    """Least memory that the call takes, in bytes."""
+
+
+class SystemCall(WorkerCall[R], Generic[R], frozen=True, kw_only=True):
+    """A call about a system of Table 1."""
+
+    system: str
+    size: int = 128
+    """Side of the LR image."""
+
+    reduced: bool = False
+    device: str = "cpu"
+
+
+class ExportNetwork(SystemCall[float], frozen=True, kw_only=True, tag=True):
+    """Export a network to ``file``; the result is the time in seconds."""
+
+    RESULT = float
+    network: str
+    file: str
+
+
+class TimeNetwork(SystemCall[NetworkTime], frozen=True, kw_only=True, tag=True):
+    """Time one network alone."""
+
+    RESULT = NetworkTime
+    network: str
+    variant: str = "torch"
+    """A name in VARIANTS."""
+
+    files: Mapping[str, str] = {}
+    """Exported networks, by name; only the ``onnx`` backend reads them."""
+
+    warmup: int = 0
+    repetitions: int = 1
+
+
+class TimeImage(SystemCall[ImageTime], frozen=True, kw_only=True, tag=True):
+    """Time whole images, every step."""
+
+    RESULT = ImageTime
+    variant: str = "torch"
+    files: Mapping[str, str] = {}
+    warmup: int = 0
+    repetitions: int = 1
+
+
+class TimeLoop(SystemCall[float], frozen=True, kw_only=True, tag=True):
+    """Time the loop around no-op networks; the result is the median in seconds."""
+
+    RESULT = float
+    outputs: Mapping[str, tuple[tuple[int, ...], ...]]
+    """Output shapes of each network."""
+
+    repetitions: int = 3
+
+
+class MeasureMachine(WorkerCall[MachineSpeed], frozen=True, kw_only=True, tag=True):
+    """Time image files of ``size``, and matrix products in these precisions."""
+
+    RESULT = MachineSpeed
+    device: str = "cpu"
+    size: int = 128
+    precisions: tuple[str, ...] = ()
+
+
+class ProbeRuntime(WorkerCall[None], frozen=True, kw_only=True, tag=True):
+    """Open a device of the runtime; the error says why that is impossible."""
+
+    RESULT = None
+    device: str
+
+
+class TimePipeline(WorkerCall[PipelineTime], frozen=True, kw_only=True):
+    """Upscale one image many times and write the last result to ``image`` (.npy)."""
+
+    RESULT = PipelineTime
+    image: str = ""
+    variant: str = "torch"
+    device: str = "cpu"
+    size: int = 128
+    steps: int = 5
+    warmup: int = 0
+    repetitions: int = 1
+
+
+class TimeReference(TimePipeline, frozen=True, kw_only=True, tag=True):
+    """Time the released procedure in torch on a checkpoint."""
+
+    checkpoint: str
+    config: str = ""
+    """The model's YAML file; empty where the configuration follows from the tensors."""
+
+
+class TimeBundle(TimePipeline, frozen=True, kw_only=True, tag=True):
+    """Time a bundle in the runtime."""
+
+    bundle: str
+
+
+AnyCall = (
+    ExportNetwork
+    | TimeNetwork
+    | TimeImage
+    | TimeLoop
+    | MeasureMachine
+    | ProbeRuntime
+    | TimeReference
+    | TimeBundle
+)
+
+
+class Answer(Struct, frozen=True):
+    """A result, or one line that says why there is none."""
+
+    result: Raw = Raw(b"null")
+    error: str = ""

@@ -1,0 +1,95 @@
+"""The ``compose`` protocol: each network alone in a process, multiplied by its calls."""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from ..measure.calls import NetworkTime, TimeLoop, TimeNetwork, Variant
+from ..measure.process import CallError
+from ..systems.system import Network, System
+from .counting import count_system, joined
+from .exports import drop_exports, export
+from .results import Row, timed_stage
+from .run import Run, variant_name
+
+_LEAST_LOOPS = 3
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Times of a network, and the system in which it was timed."""
+
+    time: NetworkTime
+    export_s: float | None
+    system: str
+
+
+def composed(run: Run, row: Row, system: System, variant: Variant) -> Row:
+    """Add times to a counted row: calls times medians, plus the loop. Raises CallError."""
+    found = {n.name: _time_network(run, system, n, variant) for n in system.networks}
+    loop = _time_loop(run, system, variant)
+    latency = sum(n.calls * found[n.name].time.seconds for n in system.networks) + loop
+    first = sum(timed.time.cold_s - timed.time.seconds for timed in found.values())
+    peaks = [timed.time.peak_bytes for timed in found.values()]
+    return replace(
+        row,
+        note=joined(row.note, _shared(found, system)),
+        stages=tuple(
+            timed_stage(s, found[s.name].time, found[s.name].export_s) for s in row.stages
+        ),
+        latency_s=latency,
+        cold_s=latency + first,
+        loop_s=loop,
+        peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+    )
+
+
+def _time_network(run: Run, system: System, network: Network, variant: Variant) -> Timed:
+    """Time a network, or return the times of the same work in another system."""
+    settings, counted = run.settings, count_system(run, system)
+
+    def time() -> Timed:
+        need, files, seconds = counted.weights(network.name), {}, None
+        if variant.backend == "onnx":
+            exported = export(run, system, network)
+            seconds, files = exported.seconds, {network.name: str(exported.path)}
+            need = 2 * need
+        call = TimeNetwork(
+            network=network.name,
+            variant=variant_name(variant),
+            files=files,
+            warmup=settings.warmup,
+            repetitions=settings.repetitions,
+            **settings.system_options(system.name, need),
+        )
+        label = f"{system.name} {variant_name(variant)}: {network.name}"
+        ticks = 1 + settings.warmup + settings.repetitions
+        return Timed(run.measure(call, label, ticks), seconds, system.name)
+
+    try:
+        return run.shared.get((counted.fingerprints[network.name], variant), time)
+    except CallError as error:
+        raise CallError(f"{network.name}: {error}") from error
+    finally:
+        drop_exports(run, ())
+
+
+def _time_loop(run: Run, system: System, variant: Variant) -> float:
+    """Time the loop with no-op networks, once per system and device."""
+    device = "cpu" if variant.backend == "onnx" else run.settings.device
+    call = TimeLoop(
+        outputs={name: c.outputs for name, c in count_system(run, system).networks.items()},
+        repetitions=max(run.settings.repetitions, _LEAST_LOOPS),
+        **{**run.settings.system_options(system.name, 0), "device": device},
+    )
+    label = f"{system.name}: loop alone"
+    return run.shared.get(("loop", system.name, device), lambda: run.measure(call, label))
+
+
+def _shared(found: dict[str, Timed], system: System) -> str:
+    """Return a note that names the networks timed in another system."""
+    by_system: dict[str, list[str]] = {}
+    for name, timed in found.items():
+        if timed.system != system.name:
+            by_system.setdefault(timed.system, []).append(name)
+    return "; ".join(f"{', '.join(names)} timed with {other}" for other, names in by_system.items())

@@ -1,0 +1,79 @@
+"""Count a system: parameters and multiply-accumulates, on the meta device."""
+
+from dataclasses import dataclass
+
+from ..measure.calls import Variant
+from ..measure.count import Count, count_and_fingerprint, count_components
+from ..systems.system import System
+from .results import Row, Stage
+from .run import COUNTED, Run
+
+_FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The counts of a system."""
+
+    networks: dict[str, Count]
+    fingerprints: dict[str, str]
+    """Equal for networks that do the same work."""
+
+    parameters: int
+    """The sum that Table 1 prints."""
+
+    def weights(self, network: str) -> int:
+        """Return the bytes of a network's float32 weights."""
+        return _FLOAT * self.networks[network].parameters
+
+
+def count_system(run: Run, system: System) -> Counted:
+    """Count a system once per run."""
+
+    def count() -> Counted:
+        with run.progress.phase(f"{system.name}: counting"):
+            found = {n.name: count_and_fingerprint(n) for n in system.networks}
+            return Counted(
+                networks={name: count for name, (count, _) in found.items()},
+                fingerprints={name: fingerprint for name, (_, fingerprint) in found.items()},
+                parameters=sum(count_components(system).values()),
+            )
+
+    return run.shared.get(("count", system.name), count)
+
+
+def counted_row(run: Run, system: System, variant: Variant) -> Row:
+    """Return a row with counts and published figures, and without times."""
+    counted, settings = count_system(run, system), run.settings
+    stages = tuple(
+        Stage(n.name, n.calls, found.parameters, found.gmac, n.official.gmac)
+        for n, found in zip(system.networks, counted.networks.values(), strict=True)
+    )
+    is_timed = variant != COUNTED
+    copies = is_timed and variant.backend == "onnx" and settings.device != "cpu"
+    return Row(
+        system=system.name,
+        title=system.title,
+        protocol=settings.protocol,
+        backend=variant.backend,
+        device=settings.device if is_timed else "meta",
+        precision=variant.precision,
+        size=settings.size,
+        reduced=settings.reduced,
+        parameters=counted.parameters,
+        official_parameters=sum(part.parameters for part in system.components),
+        gmac=sum(stage.calls * stage.gmac for stage in stages),
+        official_gmac=system.gmac,
+        paper_parameters=system.published.parameters,
+        paper_latency_s=system.published.latency,
+        paper_maniqa=system.published.maniqa,
+        note=joined(system.note, "each call copies its tensors between host and device" if copies else ""),
+        stages=stages,
+        warmup=settings.warmup if is_timed else 0,
+        repetitions=settings.repetitions if is_timed else 0,
+    )  # fmt: skip
+
+
+def joined(*notes: str) -> str:
+    """Return the notes that are not empty as one."""
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,45 @@
+"""The ``replay`` protocol: the whole procedure, every step, in one process."""
+
+from msgspec.structs import replace
+
+from ..measure.calls import TimeImage, Variant
+from ..systems.system import System
+from .counting import count_system
+from .exports import export
+from .results import Row, timed_stage
+from .run import Run, variant_name
+
+
+def replayed(run: Run, row: Row, system: System, variant: Variant) -> Row:
+    """Add times to a counted row from runs of the whole procedure. Raises CallError."""
+    settings, counted = run.settings, count_system(run, system)
+    is_onnx = variant.backend == "onnx"
+    exports = {n.name: export(run, system, n) for n in system.networks} if is_onnx else {}
+    weights = [counted.weights(n.name) for n in system.networks]
+    need = sum(weights) if settings.device == "cpu" else max(weights)
+    call = TimeImage(
+        variant=variant_name(variant),
+        files={name: str(exported.path) for name, exported in exports.items()},
+        warmup=settings.warmup,
+        repetitions=settings.repetitions,
+        **settings.system_options(system.name, need + max(weights) if is_onnx else need),
+    )
+    runs = 1 + settings.warmup + settings.repetitions
+    ticks = runs * sum(n.calls for n in system.networks)
+    image = run.measure(call, f"{system.name} {variant_name(variant)}", ticks)
+    return replace(
+        row,
+        stages=tuple(
+            timed_stage(
+                stage,
+                image.networks[stage.name],
+                exports[stage.name].seconds if is_onnx else None,
+            )
+            for stage in row.stages
+        ),
+        latency_s=image.seconds,
+        p90_s=image.p90_s,
+        cold_s=image.cold_s,
+        loop_s=image.loop_s,
+        peak_bytes=image.peak_bytes,
+    )

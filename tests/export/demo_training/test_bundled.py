@@ -1,0 +1,143 @@
+"""A demo bundle's weights, recovered and trained further."""
+
+import shutil
+from dataclasses import astuple, replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+
+from dossr.export.checkpoint.config import CONTROL, RESTORER, UNET, VAE
+from dossr.export.checkpoint.reader import read_checkpoint
+from dossr.export.demo_training.__main__ import main
+from dossr.export.demo_training.assemble import text_state
+from dossr.export.demo_training.bundled import bundle_config, bundle_states
+from dossr.export.demo_training.recipe import DEVIATION
+from dossr.export.demo_training.run import train_demo
+from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
+from dossr.export.networks.denoiser import load_denoiser, new_denoiser
+from dossr.export.networks.restorer import RRDBNet
+from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from dossr.runtime.bundle import DEMO as BUILT_IN
+from dossr.runtime.bundle import Bundle, open_bundle
+from dossr.runtime.engines.device import load_engine
+from dossr.runtime.terminal import Silent
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    """The built-in bundle, its configuration, its prompt, and its weights by torch's names."""
+    bundle = open_bundle(BUILT_IN)
+    config = bundle_config(bundle)
+    text = embed_prompt(
+        text_state(config), config.text, tokenize(DEFAULT_PROMPT, config.text.positions)
+    )
+    return bundle, config, text, bundle_states(bundle, text)
+
+
+def test_the_weights_of_a_bundle_are_recovered(built_in, photograph):
+    """Networks with the recovered weights compute what the bundle computes."""
+    bundle, config, text, states = built_in
+    vae, network = autoencoder(config), new_denoiser(config)
+    restorer = RRDBNet(*astuple(config.restorer))
+    for module, name in ((restorer, "restorer"), (vae, "vae"), (network, "denoiser")):
+        module.load_state_dict(states[name])
+        module.eval()
+    hint = torch.randn(1, config.vae.latent_channels, 16, 16)
+    x, time = torch.randn_like(hint), torch.tensor([200.0])
+    encode = Encoder(vae, config.latent_scale)
+    cases = {
+        "restorer": ({"lr": photograph}, lambda lr: [restorer(lr).clamp(0.0, 1.0)]),
+        "encoder": ({"restored": photograph}, encode),
+        "decoder": ({"x": x}, lambda x: [Decoder(vae, config.latent_scale)(x)]),
+        "denoiser": (
+            {"x": x, "hint": hint, "time": time},
+            lambda x, hint, time: [network(x, hint, time, text)],
+        ),
+    }
+    for stage, (inputs, rebuilt) in cases.items():
+        engine = load_engine(bundle.path(stage), "cpu")
+        expected = engine.run(**{name: tensor.numpy() for name, tensor in inputs.items()})
+        with torch.no_grad():
+            found = rebuilt(**inputs)
+        for tensor, array in zip(found, expected.values(), strict=True):
+            error = np.linalg.norm(tensor.numpy() - array) / np.linalg.norm(array)
+            assert error < 1e-3, stage
+
+
+_SOLVED = (".attn2.to_k.weight", ".attn2.to_v.weight")  # solved for, as the prompt is folded in
+
+
+@pytest.mark.parametrize("network", ["restorer", "denoiser"])
+def test_only_the_chosen_networks_of_a_bundle_are_trained_further(tmp_path, built_in, network):
+    """The latent scale is measured again, so latents have the recipe's standard deviation."""
+    bundle, config, _, states = built_in
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, [network])
+    checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
+    scale = checkpoint.config.latent_scale
+    assert checkpoint.config == replace(config, latent_scale=scale)
+    x0, _, _ = torch.load(next(tmp_path.glob("latents-*.pt")), weights_only=True)
+    assert float(x0.float().std()) * scale == pytest.approx(DEVIATION, rel=1e-4)
+    found = {
+        "restorer": {n.removeprefix(RESTORER): t for n, t in checkpoint.part(RESTORER).items()},
+        "vae": vae_state(checkpoint.part(VAE), autoencoder(config)),
+        "denoiser": load_denoiser(config, checkpoint.part(UNET, CONTROL)).state_dict(),
+    }
+    moved = [float((found[network][n] - t).norm() / t.norm()) for n, t in states[network].items()]
+    assert 0.0 < np.median(moved) < 0.1
+    for name in states.keys() - {network}:
+        for key, tensor in states[name].items():
+            if key.endswith(_SOLVED):
+                torch.testing.assert_close(found[name][key], tensor, rtol=1e-4, atol=1e-5)
+            else:
+                assert torch.equal(found[name][key], tensor)
+    assert [path.stem for path in tmp_path.glob("*.csv")] == [network]
+
+
+def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, built_in):
+    """The exporter stores equal tensors once; two biases of one sum train alike."""
+    bundle, _, text, states = built_in
+    shutil.copytree(bundle.folder, tmp_path, dirs_exist_ok=True)
+    path = bundle.path("denoiser").name
+    model = onnx.load(tmp_path / path, load_external_data=False)
+    twin, kept = (
+        f"{name}_fp16"
+        for name in ("control.controlnet_mid_block.bias", "unet.mid_block.resnets.1.conv2.bias")
+    )
+    (user,) = (node for node in model.graph.node if twin in node.input)
+    user.input[2] = kept
+    model.graph.initializer.remove(next(i for i in model.graph.initializer if i.name == twin))
+    onnx.save(model, tmp_path / path)
+    found = bundle_states(Bundle(tmp_path, bundle.manifest), text)["denoiser"]
+    assert torch.equal(
+        found["control.controlnet_mid_block.bias"],
+        states["denoiser"]["unet.mid_block.resnets.1.conv2.bias"],
+    )
+
+
+def test_untrained_networks_need_a_bundle(tmp_path):
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), "--network", "denoiser"])
+    assert done.exit_code == 2
+    assert "networks that are not trained must come from a bundle" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_of_other_networks_is_not_trained_further(toy_bundle, tmp_path):
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), "--start", str(toy_bundle)])
+    assert done.exit_code == 2
+    assert "must hold networks of the recipe's sizes" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--device", "cuda"]])
+def test_an_error_is_one_line(tmp_path, monkeypatch, arguments):
+    """A folder below a file cannot be made; a GPU may be missing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "file").write_text("mine")
+    done = CliRunner().invoke(main, [str(tmp_path / "file" / "out"), *arguments])
+    assert done.exit_code == (2 if arguments else 1)
+    assert done.stderr.startswith("dossr.export.demo_training: ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,185 @@
+"""Initial weights, the training loop, and the whole recipe."""
+
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from dossr.export.checkpoint.config import CONTROL, RESTORER, UNET, VAE
+from dossr.export.checkpoint.reader import read_checkpoint
+from dossr.export.demo_training.assemble import official_state, write_yaml
+from dossr.export.demo_training.losses import (
+    Latents,
+    autoencoder_loss,
+    denoiser_loss,
+    restorer_loss,
+)
+from dossr.export.demo_training.recipe import DEMO, Training
+from dossr.export.demo_training.run import train_demo
+from dossr.export.demo_training.start import (
+    HINT_GAIN,
+    X_GAIN,
+    start_autoencoder,
+    start_denoiser,
+    start_restorer,
+)
+from dossr.export.demo_training.train import train
+from dossr.export.networks.autoencoder import autoencoder, vae_state
+from dossr.export.networks.denoiser import denoiser, new_denoiser
+from dossr.export.networks.restorer import RRDBNet
+from dossr.export.networks.text import embed_prompt, tokenize
+from dossr.runtime.terminal import Silent
+
+CPU = torch.device("cpu")
+
+
+def _nothing(_count):
+    pass
+
+
+def test_the_autoencoder_starts_near_the_identity(photograph):
+    """The untrained autoencoder exceeds 20 dB; with random weights it is below 10 dB."""
+    torch.manual_seed(0)
+    vae = autoencoder(DEMO)
+    start_autoencoder(vae, -8.0)
+    with torch.no_grad():
+        decoded = (vae.decode(vae.encode(2 * photograph - 1).latent_dist.mode()).sample + 1) / 2
+    assert float(((decoded - photograph) ** 2).mean()) < 1e-2
+
+
+def test_the_restorer_starts_as_a_smooth_enlargement(photograph):
+    torch.manual_seed(0)
+    network = RRDBNet(16, 1, 8)
+    start_restorer(network)
+    with torch.no_grad():
+        enlarged = network(photograph)
+    smooth = torch.nn.functional.interpolate(photograph, scale_factor=4, mode="bilinear")
+    assert float((enlarged - smooth).abs().mean()) < 0.02
+
+
+def test_the_denoiser_starts_as_a_sum_of_state_and_hint():
+    torch.manual_seed(0)
+    network = new_denoiser(DEMO)
+    start_denoiser(network)
+    x, hint = torch.randn(2, 1, DEMO.unet.latent_channels, 16, 16)
+    prompt = torch.randn(1, 77, DEMO.text.width)
+    with torch.no_grad():
+        eps = network(x, hint, torch.tensor([100.0]), prompt)
+    expected = X_GAIN * x + HINT_GAIN * hint
+    assert float((eps - expected).norm() / expected.norm()) < 0.05
+
+
+def _losses(folder, name):
+    return np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1, ndmin=2)[:, 1]
+
+
+def _restorer():
+    torch.manual_seed(0)
+    return RRDBNet(8, 1, 8)
+
+
+def _latents(side=16):
+    """Return smooth random latents, and weaker copies as those of restored images."""
+    torch.manual_seed(0)
+    x0 = torch.randn(4, DEMO.vae.latent_channels, side // 4, side // 4)
+    x0 = torch.nn.functional.interpolate(x0, scale_factor=4.0, mode="bilinear")
+    return Latents(x0.half(), (0.8 * x0).half(), torch.full_like(x0, 0.05).half())
+
+
+@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser"])
+def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
+    """The mean loss of the last eight of 48 steps is below that of the first eight."""
+    monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 8)
+    training = Training(steps=48, batch=4, crop=32 if name != "denoiser" else 16, rate=2e-3)
+    torch.manual_seed(0)
+    if name == "restorer":
+        network = _restorer()
+        loss = restorer_loss(network, pool, training, CPU)
+    elif name == "autoencoder":
+        network = autoencoder(DEMO)
+        start_autoencoder(network, -8.0)
+        loss = autoencoder_loss(network, pool, training, CPU)
+    else:
+        network = new_denoiser(DEMO)
+        start_denoiser(network)
+        prompt = torch.randn(1, 77, DEMO.text.width)
+        loss = denoiser_loss(network, _latents(), prompt, DEMO.levels, training, CPU)
+    train(name, network, loss, training, tmp_path, 0, _nothing)
+    losses = _losses(tmp_path, name)
+    assert len(losses) == 6
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_an_interrupted_training_resumes_with_the_same_result(tmp_path, pool, monkeypatch):
+    monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 4)
+    training = Training(steps=12, batch=2, crop=32, rate=1e-3)
+
+    def run(folder, stop_at=None):
+        folder.mkdir(exist_ok=True)
+        network = _restorer()
+        loss = restorer_loss(network, pool, training, CPU)
+
+        steps = count()
+
+        def interrupted(random):
+            if next(steps) == stop_at:
+                raise KeyboardInterrupt
+            return loss(random)
+
+        return train("restorer", network, interrupted, training, folder, 0, _nothing)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", stop_at=10)
+    resumed = run(tmp_path / "parts")
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+    np.testing.assert_array_equal(
+        _losses(tmp_path / "whole", "restorer"), _losses(tmp_path / "parts", "restorer")
+    )
+
+
+def test_the_checkpoint_is_official_and_has_the_trained_weights(tmp_path):
+    """Networks built from the checkpoint, as in dossr-export, compute what was trained."""
+    torch.manual_seed(0)
+    config = replace(DEMO, latent_scale=0.7)
+    widths = DEMO.restorer
+    restorer = RRDBNet(widths.features, widths.blocks, widths.growth)
+    vae, network = autoencoder(config), new_denoiser(config)
+    states = {
+        "restorer": restorer.state_dict(),
+        "vae": vae.state_dict(),
+        "unet": network.unet.state_dict(),
+        "control": network.control.state_dict(),
+    }
+    torch.save(official_state(config, states), tmp_path / "demo.ckpt")
+    write_yaml(config, tmp_path / "demo.yaml")
+    checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
+    assert checkpoint.config == config
+    assert checkpoint.shares_encoder
+    assert all(
+        torch.equal(tensor, restorer.state_dict()[name.removeprefix(RESTORER)])
+        for name, tensor in checkpoint.part(RESTORER).items()
+    )
+    rebuilt = vae_state(checkpoint.part(VAE), vae)
+    assert all(torch.equal(tensor, rebuilt[name]) for name, tensor in vae.state_dict().items())
+    text = checkpoint.part("cond_stage_model.model.")
+    prompt = embed_prompt(text, config.text, tokenize("", config.text.positions))
+    folded = denoiser(config, checkpoint.part(UNET, CONTROL), prompt)
+    x, hint = torch.randn(2, 1, config.vae.latent_channels, 8, 8)
+    with torch.no_grad():
+        expected = network.eval()(x, hint, torch.tensor([100.0]), prompt)
+        torch.testing.assert_close(folded(x, hint, torch.tensor([100.0])), expected)
+
+
+def test_the_whole_recipe_ends_in_an_official_checkpoint(tmp_path):
+    """Train every network for a few steps; a second run has nothing left to train."""
+    results = []
+    for _ in range(2):
+        train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent())
+        results.append(read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml"))
+    first, again = results
+    assert first.config == replace(DEMO, latent_scale=first.config.latent_scale)
+    assert all(torch.equal(tensor, again.tensors[n]) for n, tensor in first.tensors.items())
+    assert (tmp_path / "losses.png").stat().st_size > 0
