@@ -1,12 +1,16 @@
-"""``dossr-export``: a checkpoint becomes a bundle."""
+"""The command ``dossr-export``."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from .. import __version__
+from ..runtime.bundle import Manifest
 from ..runtime.terminal import Command, Terminal, say
+from .errors import CheckpointError, Fp16Error, VerificationError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -14,22 +18,21 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command("dossr-export", cls=Command)
 @click.argument("checkpoint", type=_FILE)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="BUNDLE",
-              help="Folder to make.")  # fmt: skip
+              help="Folder to create.")  # fmt: skip
 @click.option("--config", type=_FILE, metavar="YAML",
               help="The model's official YAML file.  [default: derived from the tensors]")  # fmt: skip
 @click.option("--fp16", is_flag=True,
-              help="float16 weights and activations, with float32 islands where numbers need them.")  # fmt: skip
+              help="Use float16 weights and activations, and float32 where precision requires it.")  # fmt: skip
 @click.option("--opset", type=click.Choice(["18", "23"]), default="23", show_default=True,
               help="ONNX operator set; 18 is for engines before TensorRT 10.14.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
-              show_default=True, help="Step counts whose times are verified; may be repeated.")  # fmt: skip
-@click.option(
-    "--prompt", metavar="TEXT", help="Prompt to fold in.  [default: clean, high-resolution, 8k]"
-)
+              show_default=True, help="Step count whose times are verified; may be repeated.")  # fmt: skip
+@click.option("--prompt", metavar="TEXT",
+              help="Prompt to fold in.  [default: clean, high-resolution, 8k]")  # fmt: skip
 @click.option("--tokenizer", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
-              help="Folder with a CLIP tokenizer, for another prompt than the default or ''.")  # fmt: skip
-@click.option("--no-verify", is_flag=True, help="Do not compare the files with torch.")
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that exists.")
+              help="Folder of a CLIP tokenizer, for prompts other than the default and ''.")  # fmt: skip
+@click.option("--no-verify", is_flag=True, help="Do not compare the networks with torch.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, prog_name="dossr-export")
 def main(
     checkpoint: Path,
@@ -45,8 +48,8 @@ def main(
 ) -> None:
     """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
 
-    Each network is compared with torch before the bundle appears; a network over its bound fails
-    the export and leaves no bundle. Nothing in a checkpoint is ever executed.
+    Each network is compared with torch; an error above the bound fails the export, and no bundle
+    is written. Nothing in a checkpoint is ever executed.
 
     \b
     Examples:
@@ -55,11 +58,10 @@ def main(
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
-    from . import CheckpointError, Fp16Error, VerificationError, export_bundle
-    from .networks.text import DEFAULT_PROMPT
-    from .verify import Row, table
+    with _errors_in_one_line(output):
+        from . import export_bundle
+        from .networks.text import DEFAULT_PROMPT
 
-    try:
         manifest = export_bundle(
             checkpoint,
             output,
@@ -73,14 +75,28 @@ def main(
             overwrite=overwrite,
             progress=Terminal(),
         )
+    _report(output, manifest)
+
+
+@contextmanager
+def _errors_in_one_line(output: Path) -> Iterator[None]:
+    """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
+    try:
+        yield
     except (CheckpointError, Fp16Error, VerificationError) as error:
         say("dossr-export", error)
         sys.exit(1)
     except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        say("dossr-export", f"{output} cannot be written: {error}")
+        say("dossr-export", f"cannot write {output}: {error}")
         sys.exit(1)
+
+
+def _report(output: Path, manifest: Manifest) -> None:
+    """Print the verification and the size of a bundle."""
+    from .verify import Row, table
+
     if manifest.verification:
         click.echo(table([Row(**row) for row in manifest.verification]))
     size = sum(record.size for record in manifest.files.values())

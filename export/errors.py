@@ -10,4 +10,4 @@ class Fp16Error(ValueError):
 
 
 class VerificationError(RuntimeError):
-    """An exported network differs from torch by more than its bound."""
+    """An exported network cannot be run, or differs from torch by more than its bound."""

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle, one stage after the other, so that memory holds one at a time."""
+"""Exports a checkpoint to a bundle, stage by stage, so that memory holds one network at a time."""
 
 import gc
 import os
@@ -35,6 +35,7 @@ class Options:
 
     precision: Precision
     opset: int
+    prompt: str
     steps: tuple[int, ...]
     verify: bool
 
@@ -55,82 +56,85 @@ def export_bundle(
 ) -> Manifest:
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
 
-    ``config`` is the official YAML file; without it the networks are derived from the tensors.
-    ``fp16`` makes weights and activations float16 (see export/graph/fp16.py), ``opset`` is 23 or 18.
-    Every stage is run by ONNX Runtime against torch, the denoiser at each time that the step
-    counts in ``steps`` use; ``verify=False`` leaves that out. ``prompt`` is folded in; one other
-    than the default and '' needs ``tokenizer``, a folder with a CLIP tokenizer.
+    ``config``: the official YAML file; without it, the configuration is derived from the tensors.
+    ``fp16``: use float16 weights and activations (see export/graph/fp16.py). ``opset``: 23 or 18.
+    ``steps``: step counts at whose times the denoiser is verified. ``prompt``: the text to fold in;
+    any other than the default and '' needs ``tokenizer``, a folder with a CLIP tokenizer.
+    ``verify``: compare every stage in ONNX Runtime with torch.
 
-    Raises CheckpointError, Fp16Error or VerificationError (a stage over its bound), ValueError for
-    a wrong argument and FileExistsError where ``out`` exists and ``overwrite`` is not set. Whatever
-    is raised, ``out`` is left as it was.
+    Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError (a
+    wrong argument) or FileExistsError (``out`` exists and ``overwrite`` is not set). After any
+    error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
     if opset not in OPSETS:
         raise ValueError(f"opset must be {' or '.join(map(str, OPSETS))}, got {opset}")
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
-    options = Options("fp16" if fp16 else "fp32", opset, tuple(steps), verify)
+    options = Options("fp16" if fp16 else "fp32", opset, prompt, tuple(steps), verify)
     with _replacing(out, overwrite) as folder:
-        path = Path(checkpoint)
-        with progress.phase(f"reading {path.name}", _size(path)) as advance:
-            source = read_checkpoint(path, Path(config) if config else None, advance)
-        if source.heads_assumed:
-            progress.note(
-                f"no tensor shows the number of attention heads: {source.config.unet.heads} in the "
-                f"UNet and {source.config.text.heads} in the text tower are assumed; --config says it"
-            )
-        times = grid(options.steps, source.config.levels)
+        source = _read(Path(checkpoint), Path(config) if config else None, progress)
         embedded = embed_prompt(source.part(TEXT), source.config.text, tokens)
-        manifest = _export(source, prompt, embedded, times, folder, options, progress)
+        manifest = _export(source, embedded, folder, options, progress)
         manifest.write(folder)
     return manifest
 
 
+def _read(path: Path, config: Path | None, progress: Progress) -> Checkpoint:
+    """Read a checkpoint, and print a note where numbers of heads are inferred."""
+    with progress.phase(f"reading {path.name}", _size(path)) as advance:
+        source = read_checkpoint(path, config, advance)
+    if source.heads_inferred:
+        progress.note(
+            f"numbers of attention heads are inferred: {source.config.unet.heads} in the UNet, "
+            f"{source.config.text.heads} in the text tower; give --config if they differ"
+        )
+    return source
+
+
 def _export(
     source: Checkpoint,
-    prompt: str,
     embedded: torch.Tensor,
-    times: Sequence[int],
     folder: Path,
     options: Options,
     progress: Progress,
 ) -> Manifest:
-    records: dict[str, StageRecord] = {}
+    """Export, verify and hash every stage."""
+    stage_records: dict[str, StageRecord] = {}
     rows: list[Row] = []
-    probes = ProbeInputs(source.config, times)
+    probes = ProbeInputs(source.config, grid(options.steps, source.config.levels))
     for stage in stages(source.shares_encoder):
         path = folder / f"{stage.name}.onnx"
         network, cases = _run_torch(stage, source, embedded, probes, options, progress)
-        records[stage.name] = _write(stage, network, source.config, path, options, progress)
+        stage_records[stage.name] = _write(stage, network, source.config, path, options, progress)
         del network
         gc.collect()
         if options.verify:
             with progress.phase(f"{stage.name}: verifying", len(cases)) as advance:
                 rows += compare(stage, path, cases, BOUNDS[options.precision], advance)
-    with progress.phase(
-        "hashing the bundle", sum(f.stat().st_size for f in folder.iterdir())
-    ) as advance:
-        files = {
-            path.name: FileRecord(path.stat().st_size, sha256(path, advance))
-            for path in sorted(folder.iterdir())
-        }
     return Manifest(
         toolkit_version=__version__,
         checkpoint=source.path.name,
         checkpoint_sha256=source.sha256,
         precision=options.precision,
         opset=options.opset,
-        prompt=prompt,
+        prompt=options.prompt,
         latent_scale=source.config.latent_scale,
         latent_channels=source.config.vae.latent_channels,
         vae_factor=source.config.vae.factor,
         size_multiple=source.config.size_multiple,
         schedule=source.config.levels,
         model=source.config.as_dict(),
-        stages=records,
-        files=files,
+        stages=stage_records,
+        files=_records(folder, progress),
         verification=[row.as_dict() for row in rows],
     )
+
+
+def _records(folder: Path, progress: Progress) -> dict[str, FileRecord]:
+    """Return the size and SHA-256 of every file."""
+    paths = sorted(folder.iterdir())
+    with progress.phase("hashing the bundle", sum(p.stat().st_size for p in paths)) as advance:
+        return {p.name: FileRecord(p.stat().st_size, sha256(p, advance)) for p in paths}
 
 
 def _run_torch(
@@ -141,7 +145,7 @@ def _run_torch(
     options: Options,
     progress: Progress,
 ) -> tuple[nn.Module, list[Case]]:
-    """The network, and what it gives for the inputs that the file is verified on."""
+    """Return the network and its outputs for the inputs of the verification."""
     runs = probes.runs(stage) if options.verify else []
     with progress.phase(f"{stage.name}: running torch", len(runs)) as advance:
         network = stage.build(source, embedded)
@@ -161,20 +165,18 @@ def _write(
     options: Options,
     progress: Progress,
 ) -> StageRecord:
-    """Trace a network and write it, weights beside the graph."""
+    """Trace a network, and write its graph and its weights to two files."""
     with progress.phase(f"{stage.name}: tracing"):
         model = trace(stage, network, example(stage, config), options.opset)
         if options.precision == "fp16":
             to_fp16(model)
     with progress.phase(f"{stage.name}: writing", len(model.graph.initializers)) as advance:
-        ir.save(
-            model, path, external_data=f"{path.name}.data", callback=lambda tensor, info: advance(1)
-        )
+        ir.save(model, path, external_data=f"{path.name}.data", callback=lambda *_: advance(1))
     return StageRecord(path.name, _specs(model.graph.inputs), _specs(model.graph.outputs))
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """The inputs and outputs as the manifest records them; all are float32."""
+    """Return inputs or outputs as the manifest records them; all are float32."""
     return tuple(
         TensorSpec(
             str(value.name),
@@ -187,11 +189,11 @@ def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
 
 @contextmanager
 def _replacing(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to write in; it takes the place of ``out`` only when the block succeeds."""
+    """Yield a folder to fill; it replaces ``out`` only when the block succeeds."""
     _check_replaceable(out, overwrite)
     with whole_folder(out) as folder:
         yield folder
-        _check_replaceable(out, overwrite)  # again: somebody may have made it meanwhile
+        _check_replaceable(out, overwrite)  # again: it may have been created meanwhile
 
 
 def _check_replaceable(out: Path, overwrite: bool) -> None:
@@ -199,7 +201,9 @@ def _check_replaceable(out: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{out} exists; choose another folder or pass --overwrite")
     is_empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not is_empty and not (out / MANIFEST).is_file():
-        raise FileExistsError(f"{out} exists and is no bundle; it is not overwritten")
+        raise FileExistsError(
+            f"{out} must be a bundle to be overwritten, and it is not; choose another folder"
+        )
 
 
 def _size(path: Path) -> int | None:

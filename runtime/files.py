@@ -22,7 +22,7 @@ if sys.platform != "win32":
 PREFIX = ".dossr-"
 """How the names of unfinished files and folders begin."""
 
-_TAKEN = "it appeared meanwhile, and is left as it is"
+_TAKEN = "it was created meanwhile and is not replaced"
 _STARTED = time.time()
 
 

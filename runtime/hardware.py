@@ -1,39 +1,42 @@
-"""The GPU, its driver and the Jetson around it, read without any package: what engine keys and the doctor need."""
+"""Facts about the machine, read without any engine library: CPU, memory, GPU, Jetson, packages."""
 
 import ctypes
+import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # CUdevice_attribute of cuda.h
-_PATIENCE = 5.0  # seconds for a system tool
+_TIMEOUT = 5.0  # seconds for a system tool
 
 
 class GpuError(RuntimeError):
-    """There is no NVIDIA GPU that can be used; the message says why, in one line."""
+    """No NVIDIA GPU can be used; the message gives the reason in one line."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU, as the driver names it."""
+    """The first GPU, as the driver describes it."""
 
     name: str
     capability: str
     """Compute capability, such as 8.7."""
 
     memory: int
-    """In bytes; on an integrated GPU the machine's own."""
+    """In bytes; the system memory if the GPU is integrated."""
 
     is_integrated: bool
     cuda: str
-    """The newest CUDA version that the driver serves, such as 13.0."""
+    """The newest CUDA version that the driver supports, such as 13.0."""
 
     driver: str
-    """The driver's own version, such as 580.65.06; the CUDA version where no tool tells it."""
+    """The driver's version, such as 580.65.06; the CUDA version if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,53 @@ class Jetson:
 
     model: str
     jetpack: str
-    """Such as 6.2.1; the major number alone where only the Linux release tells it; else 'unknown'."""
+    """Such as 6.2.1; the major version alone if only the Linux release is known, or 'unknown'."""
 
     power_mode: str
-    """As nvpmodel names it; 'unknown' where it does not answer."""
+    """As nvpmodel prints it, or 'unknown'."""
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def cpu_cores() -> int:
+    """Return the number of logical cores."""
+    return os.cpu_count() or 1
+
+
+def total_memory() -> int | None:
+    """Return the bytes of memory that processes may use here; None if unknown."""
+    return _smallest(_meminfo("MemTotal"), _cgroup_limit())
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that are available now; None if unknown."""
+    return _smallest(_meminfo("MemAvailable"), _cgroup_limit())
+
+
+def package_versions(pattern: str) -> dict[str, str]:
+    """Return the versions of installed packages whose name starts with a match of ``pattern``.
+
+    Names are in lower case, with hyphens, and sorted. Nothing is imported.
+    """
+    found = {}
+    for distribution in distributions():
+        name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
+        if re.match(pattern, name):
+            found[name] = distribution.version
+    return dict(sorted(found.items()))
 
 
 def find_gpu() -> Gpu:
-    """The first GPU. Raises GpuError where there is no driver or no GPU."""
+    """Return the first GPU; raise GpuError if there is no driver or no GPU."""
     try:
         cuda = ctypes.CDLL(_LIBRARY)
     except OSError as error:
-        raise GpuError(f"no NVIDIA driver ({_LIBRARY} is not there)") from error
+        raise GpuError(f"no NVIDIA driver ({_LIBRARY} is missing)") from error
     version, count, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     code = cuda.cuInit(0)
     if code:
@@ -69,19 +107,19 @@ def find_gpu() -> Gpu:
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     _call(cuda.cuDeviceGetName, name, len(name), device)
     _call(cuda.cuDeviceTotalMem_v2, ctypes.byref(memory), device)
-    served = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    supported = f"{version.value // 1000}.{version.value % 1000 // 10}"
     return Gpu(
         name=name.value.decode(errors="replace"),
         capability=f"{_attribute(cuda, _MAJOR, device)}.{_attribute(cuda, _MINOR, device)}",
         memory=memory.value,
         is_integrated=bool(_attribute(cuda, _INTEGRATED, device)),
-        cuda=served,
-        driver=_driver() or f"CUDA {served}",
+        cuda=supported,
+        driver=_driver() or f"CUDA {supported}",
     )
 
 
 def find_jetson() -> Jetson | None:
-    """The Jetson that this machine is, or None."""
+    """Return the Jetson that this machine is, or None."""
     model = _text(Path("/proc/device-tree/model")).strip("\0\n ")
     release = _text(Path("/etc/nv_tegra_release"))
     is_tegra = "tegra" in _text(Path("/proc/device-tree/compatible"))
@@ -97,7 +135,7 @@ def find_jetson() -> Jetson | None:
 
 
 def jetpack_of(release: str) -> str:
-    """The major JetPack version of the Linux release in ``/etc/nv_tegra_release``, or 'unknown'."""
+    """Return the major JetPack version for ``/etc/nv_tegra_release``, or 'unknown'."""
     found = re.search(r"R(\d+)", release)
     return (
         {35: "5", 36: "6", 38: "7", 39: "7"}.get(int(found[1]), "unknown") if found else "unknown"
@@ -113,16 +151,30 @@ def _attribute(cuda: ctypes.CDLL, number: int, device: ctypes.c_int) -> int:
 def _call(function: "ctypes._NamedFuncPointer", *arguments: object) -> None:
     code = function(*arguments)
     if code:
-        raise GpuError(f"the NVIDIA driver fails: {function.__name__} gave CUDA error {code}")
+        raise GpuError(f"the NVIDIA driver fails: {function.__name__} returned CUDA error {code}")
 
 
 def _driver() -> str:
-    """The driver's version from the kernel, or from nvidia-smi; empty where neither tells it."""
+    """Return the driver's version from the kernel or nvidia-smi; empty if unknown."""
     found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", _text(Path("/proc/driver/nvidia/version")))
     if found:
         return found[1]
     lines = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split()
     return lines[0] if lines else ""
+
+
+def _meminfo(name: str) -> int | None:
+    found = re.search(rf"^{name}:\s*(\d+)", _text(Path("/proc/meminfo")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _cgroup_limit() -> int | None:
+    text = _text(Path("/sys/fs/cgroup/memory.max")).strip()
+    return int(text) if text.isdecimal() else None  # it may be "max"
+
+
+def _smallest(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size), default=None)
 
 
 def _text(path: Path) -> str:
@@ -133,12 +185,12 @@ def _text(path: Path) -> str:
 
 
 def _output(program: str, *arguments: str) -> str:
-    """What a system tool prints; empty where it is not there, fails or does not end."""
+    """Return what a system tool prints; empty if it is missing, fails or does not end."""
     if not shutil.which(program):
         return ""
     try:
         done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=_PATIENCE, check=True
+            [program, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -1,5 +1,6 @@
 """Entry points of the commands. They import nothing heavy, so that Ctrl-C during the imports of a
-command, or an import that fails, is one line as well."""
+command, or an import that fails, is one line as well.
+"""
 
 import sys
 from importlib import import_module

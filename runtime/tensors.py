@@ -1,4 +1,4 @@
-"""The arrays that the stages exchange, and what is fixed about their sizes. Imports nothing of ours."""
+"""Arrays, images and tensor specifications that every file shares, and their fixed sizes."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,10 +12,13 @@ Image = NDArray[np.uint8]
 """An image at the edges of the pipeline: uint8 (height, width, 3), sRGB."""
 
 Axis = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(max_length=255)]
-"""A fixed size, or the name of a size that may vary."""
+"""A fixed size, or the name of a variable size."""
 
 SCALE = 4
-"""How many times larger the networks make an image."""
+"""The factor by which the networks enlarge an image."""
+
+MAX_PIXELS = 1 << 24
+"""Default limit on the size of an input: 4096 x 4096 pixels, which become 16384 x 16384."""
 
 LATENT_MULTIPLE = 8
 """Latent sides are multiples of this in every model: SD's UNet halves them three times."""
@@ -23,16 +26,16 @@ LATENT_MULTIPLE = 8
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What one input or output of a network must look like."""
+    """Name, dtype and shape of one input or output of a network."""
 
     name: str
     dtype: str
-    """NumPy's name of it, such as float32."""
+    """Its name in NumPy, such as float32."""
 
     shape: tuple[Axis, ...]
 
     def check(self, array: Array) -> None:
-        """Raise ValueError unless the array fits."""
+        """Raise ValueError unless the array matches."""
         fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.shape)
         if not fits or any(
             isinstance(axis, int) and axis != size

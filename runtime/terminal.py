@@ -258,6 +258,6 @@ def _abandon_stdout() -> None:
         os.close(nowhere)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """Treat SIGTERM like Ctrl-C, so that temporary files are removed."""
     raise KeyboardInterrupt

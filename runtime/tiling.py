@@ -1,4 +1,4 @@
-"""Large images in tiles: a network runs on one after the other, and a window blends what it gives.
+"""Tiling: cut large images into tiles, run a network on each, blend the results.
 
 Sizes are in pixels of the padded LR image; larger and smaller arrays are cut in proportion.
 """
@@ -10,82 +10,55 @@ import numpy as np
 
 from .engines.device import Device
 from .engines.engine import Engine
+from .options import Tiling
 from .tensors import Array
 
-TILE = 128
-"""Side of a tile unless told: the size of image that the released model was trained for."""
-
-_LEAST = 4  # size multiples in a tile, where it is smaller than TILE
-_IMAGE_AXES = 4  # axes of an array that is cut
-_DEVIATION = 0.1  # of the window, in tiles; that of StableSR and of Mixture of Diffusers
+_IMAGE_AXES = 4  # arrays with as many axes are cut
+_DEVIATION = 0.1  # of the window, in tiles, as in StableSR and Mixture of Diffusers
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How large images are cut; one that fits a single tile is left whole."""
+def denoiser_grid(tiling: Tiling, height: int, width: int, multiple: int) -> "Grid":
+    """Return the denoiser's tiles of a padded image, which overlap as ``tiling`` says."""
+    half = tiling.tile // 2 // multiple * multiple
+    overlap = half if tiling.overlap is None else tiling.overlap
+    return _grid(tiling, height, width, multiple, overlap)
 
-    tile: int = TILE
-    """Side of a tile in LR pixels; 0: nothing is cut."""
 
-    overlap: int | None = None
-    """Of neighbouring tiles of the denoiser, in LR pixels; None: half a tile."""
+def network_grid(tiling: Tiling, height: int, width: int, multiple: int) -> "Grid":
+    """Return the tiles of the restorer or the VAE, which overlap by a quarter.
 
-    batch: int = 1
-    """Tiles in one call of the denoiser."""
+    Convolutions zero-pad at tile borders. Half of the overlap is a halo for either neighbour, and
+    the blending window suppresses its rim.
+    """
+    return _grid(tiling, height, width, multiple, tiling.tile // 4 // multiple * multiple)
 
-    def check(self, multiple: int) -> None:
-        """Raise ValueError where this does not fit a bundle of this size multiple."""
-        least = min(_LEAST * multiple, TILE)
-        if self.tile and (self.tile < least or self.tile % multiple):
-            raise ValueError(
-                f"tile must be 0 or a multiple of {multiple} from {least} on, got {self.tile}"
-            )
-        overlap = self.overlap or 0
-        if overlap % multiple or not 0 <= overlap < max(self.tile, 1):
-            raise ValueError(
-                f"overlap must be a multiple of {multiple} below the tile's {self.tile}, got {overlap}"
-            )
-        if self.batch < 1:
-            raise ValueError(f"batch must be 1 or more, got {self.batch}")
 
-    def for_denoiser(self, height: int, width: int, multiple: int) -> "Grid":
-        """The tiles of a padded image: each has its say in what its neighbours see."""
-        half = self.tile // 2 // multiple * multiple
-        return self._grid(height, width, multiple, half if self.overlap is None else self.overlap)
-
-    def for_others(self, height: int, width: int, multiple: int) -> "Grid":
-        """The tiles of the restorer and the VAE, which overlap by a quarter: half of that is a halo
-        for either neighbour, and the window leaves nothing of what lies at its rim."""
-        return self._grid(height, width, multiple, self.tile // 4 // multiple * multiple)
-
-    def _grid(self, height: int, width: int, multiple: int, overlap: int) -> "Grid":
-        rows, columns = (
-            cut(size, self.tile or size, overlap, multiple) for size in (height, width)
-        )
-        return Grid(rows, columns)
+def _grid(tiling: Tiling, height: int, width: int, multiple: int, overlap: int) -> "Grid":
+    rows, columns = (cut(size, tiling.tile or size, overlap, multiple) for size in (height, width))
+    return Grid(rows, columns)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of an image, cut into pieces of one length."""
+    """One side of an image, cut into pieces of equal length."""
 
     size: int
     length: int
     starts: tuple[int, ...]
 
     def scaled(self, size: int) -> "Axis":
-        """The same cuts of a side that is ``size`` long."""
+        """Return the same cuts of a side of length ``size``."""
         starts = tuple(start * size // self.size for start in self.starts)
         return Axis(size, self.length * size // self.size, starts)
 
     def windows(self) -> Array:
-        """What each piece counts for in each place of it, float32 (pieces, length).
+        """Return the blending weights of each piece, float32 (pieces, length).
 
-        A Gaussian about the middle of the piece, symmetric, divided by the sum over all pieces: in
-        every place the pieces count for 1 together, and a piece that is alone there for 1.
+        A symmetric Gaussian around the centre of the piece, divided by the sum over all pieces. The
+        weights sum to 1 at every position.
         """
-        places = np.arange(self.length) - (self.length - 1) / 2
-        bell = np.exp(-0.5 * (places / (_DEVIATION * self.length)) ** 2)
+        positions = np.arange(self.length) - (self.length - 1) / 2
+        bell = np.exp(-0.5 * (positions / (_DEVIATION * self.length)) ** 2)
         total = np.zeros(self.size)
         for start in self.starts:
             total[start : start + self.length] += bell
@@ -94,7 +67,7 @@ class Axis:
 
 
 def cut(size: int, length: int, overlap: int, multiple: int) -> Axis:
-    """The fewest pieces that overlap by ``overlap`` or more, evenly spread, at multiples."""
+    """Return the fewest pieces that overlap by ``overlap`` or more, evenly spread, at multiples."""
     if size <= length:
         return Axis(size, size, (0,))
     gaps = -((length - size) // (length - overlap))
@@ -104,7 +77,7 @@ def cut(size: int, length: int, overlap: int, multiple: int) -> Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """An image in tiles of one shape, numbered row by row."""
+    """An image cut into tiles of one shape, numbered row by row."""
 
     rows: Axis
     columns: Axis
@@ -113,26 +86,26 @@ class Grid:
         return len(self.rows.starts) * len(self.columns.starts)
 
     def scaled(self, height: int, width: int) -> "Grid":
-        """The same tiles of an array of this size."""
+        """Return the same tiles of an array of this size."""
         return Grid(self.rows.scaled(height), self.columns.scaled(width))
 
     def place(self, number: int) -> tuple[int, int]:
-        """Row and column of a tile among the others."""
+        """Return the row and column of a tile in the grid."""
         return divmod(number, len(self.columns.starts))
 
     def slices(self, number: int) -> tuple[slice, slice]:
-        """The rows and columns that a tile covers."""
+        """Return the rows and columns that a tile covers."""
         row, column = self.place(number)
         top, left = self.rows.starts[row], self.columns.starts[column]
         return slice(top, top + self.rows.length), slice(left, left + self.columns.length)
 
 
 class TiledEngine:
-    """An engine that takes and gives a whole image's arrays and runs on one tile after the other.
+    """An engine that accepts and returns arrays of a whole image and runs on tiles.
 
-    Arrays are (1, channels, height, width), cut as the grid says; others, such as times, are the
-    same for every tile. The engine sees ``batch`` tiles at once, always as many, so that its shapes
-    stay the same. ``tick`` is told how many were done after each call.
+    Arrays (1, channels, height, width) are cut by the grid; others, such as times, are the same for
+    every tile. The engine always receives ``batch`` tiles at once, so that its shapes stay the same.
+    ``tick`` is called with the number of tiles done after each call.
     """
 
     def __init__(
@@ -149,6 +122,7 @@ class TiledEngine:
         self._blends: dict[str, _Blend] = {}
 
     def run(self, **inputs: Array) -> dict[str, Array]:
+        """Run the engine on all tiles and blend its outputs."""
         if len(self._grid) == 1:
             found = self._engine.run(**inputs)
             self._tick(1)
@@ -159,24 +133,24 @@ class TiledEngine:
             new = tiles[first : first + self._batch]
             numbers = [*new, *[new[-1]] * (self._batch - len(new))]
             found = self._engine.run(**{n: self._cut(a, numbers) for n, a in inputs.items()})
-            for name, given in found.items():
-                blend = self._blend(name, given)
+            for name, tiles_found in found.items():
+                blend = self._blend(name, tiles_found)
                 if first == 0:
-                    outputs[name] = blend.canvas(given)
-                for number, tile in zip(new, given, strict=False):
+                    outputs[name] = blend.canvas(tiles_found)
+                for number, tile in zip(new, tiles_found, strict=False):
                     blend.add(outputs[name], number, tile)
             self._tick(len(new))
         return outputs
 
     def _cut(self, array: Array, numbers: Sequence[int]) -> Array:
-        """The tiles of these numbers, one behind the other."""
+        """Return the tiles with these numbers as a batch."""
         if array.ndim != _IMAGE_AXES:
             return np.concatenate([array] * len(numbers))
         grid = self._grid.scaled(*array.shape[2:])
         return np.concatenate([array[(..., *grid.slices(number))] for number in numbers])
 
     def _blend(self, name: str, tiles: Array) -> "_Blend":
-        """How an output's tiles are put together; the same for every run."""
+        """Return the blend of an output, which is the same for every run."""
         if name not in self._blends:
             rows, columns = self._grid.rows, self._grid.columns
             up, down = tiles.shape[2], rows.length
@@ -186,7 +160,7 @@ class TiledEngine:
 
 
 class _Blend:
-    """Tiles of one size that become an image."""
+    """Combines tiles of one size into an image."""
 
     def __init__(self, grid: Grid, device: Device) -> None:
         self._grid = grid
@@ -195,12 +169,12 @@ class _Blend:
         )
 
     def canvas(self, tiles: Array) -> Array:
-        """An empty image of the tiles' kind."""
+        """Return an empty image in the tiles' array library."""
         shape = 1, tiles.shape[1], self._grid.rows.size, self._grid.columns.size
         return np.zeros(shape, np.float32, like=tiles)
 
     def add(self, canvas: Array, number: int, tile: Array) -> None:
-        """Put a tile (channels, height, width) where it belongs."""
+        """Add a weighted tile (channels, height, width) at its position."""
         row, column = self._grid.place(number)
         window = self._rows[row][:, None] * self._columns[column]
         canvas[(0, slice(None), *self._grid.slices(number))] += tile * window

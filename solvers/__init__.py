@@ -7,6 +7,7 @@ from .coefficients import (
     taylor_coefficients,
 )
 from .schedule import (
+    SHIFT_STEPS,
     NoiseLevels,
     Schedule,
     ddpm_schedule,
@@ -17,6 +18,7 @@ from .schedule import (
 from .step import predict_x0, step
 
 __all__ = [
+    "SHIFT_STEPS",
     "NoiseLevels",
     "Schedule",
     "StepCoefficients",

@@ -48,8 +48,8 @@ class Checkpoint:
     path: Path
     sha256: str
     config: ModelConfig
-    heads_assumed: bool
-    """Whether the numbers of attention heads were inferred; False for the released sizes."""
+    heads_inferred: bool
+    """Whether numbers of attention heads were inferred: without a YAML file, unless sizes are official."""
 
     tensors: Mapping[str, Tensor]
     """By official name, in the checkpoint's dtype; memory-mapped and read-only."""
@@ -92,7 +92,7 @@ def read_checkpoint(
         path=path,
         sha256=sha256(path, advance),
         config=config,
-        heads_assumed=yaml_path is None
+        heads_inferred=yaml_path is None
         and (config.unet, config.text) != (OFFICIAL.unet, OFFICIAL.text),
         tensors={name: tensors[name] for name in layout(config)},
     )

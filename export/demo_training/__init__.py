@@ -1,1 +1,1 @@
-"""A small DoSSR model, trained from scratch on procedural images, in the official layout."""
+"""Trains the demo model: a small DoSSR model from procedural images, in the official layout."""

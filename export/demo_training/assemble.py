@@ -1,4 +1,4 @@
-"""Trained networks as a checkpoint in the official layout, with its YAML file."""
+"""Assembles trained networks to a checkpoint in the official layout, with its YAML file."""
 
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ States = dict[str, dict[str, Tensor]]
 
 
 def text_state(config: ModelConfig) -> dict[str, Tensor]:
-    """The text tower, which is not trained: its one prompt is as good as any learned constant."""
+    """Return the text tower's synthetic weights; for one constant prompt, no training is needed."""
     shapes = {name: shape for name, shape in layout(config).items() if name.startswith(TEXT)}
     return synthetic_state(shapes)
 
 
 def official_state(config: ModelConfig, states: States) -> dict[str, Tensor]:
-    """One state dict by official names from those of ``restorer``, ``vae``, ``unet``, ``control``.
+    """Return one state dict with official names; cond_encoder is a copy of the VAE encoder.
 
-    cond_encoder is the VAE encoder's copy.
+    ``states``: the state dicts of ``restorer``, ``vae``, ``unet`` and ``control``.
     """
     wanted = layout(config)
     state = {RESTORER + name: tensor for name, tensor in states["restorer"].items()}
@@ -46,7 +46,7 @@ def official_state(config: ModelConfig, states: States) -> dict[str, Tensor]:
 
 
 def _names(config: ModelConfig, wanted: dict[str, Shape]) -> dict[str, str]:
-    """Official name -> ``part/diffusers name``, by sending numbered tensors through the converters."""
+    """Map official names to ``part/diffusers name``, by converting tensors filled with numbers."""
     names = [name for name in wanted if name.startswith((UNET, CONTROL, VAE))]
     numbered = {name: torch.full(wanted[name], float(i)) for i, name in enumerate(names)}
     network, vae = new_denoiser(config), autoencoder(config)
@@ -67,7 +67,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def write_yaml(config: ModelConfig, path: Path) -> None:
-    """What the tensors do not show, in the official form."""
+    """Write the official YAML file: all settings that the tensors' shapes do not determine."""
     document: dict[str, Any] = {
         "target": "model.cldm.ControlLDM",
         "params": {

@@ -1,8 +1,8 @@
-"""The weights of a demo bundle, to train on from where its checkpoint is not at hand.
+"""Recovers the weights of a demo bundle, to train its networks further without their checkpoint.
 
-Export keeps the names of weights, but it transposes those of linear layers, which are then told by
-their bias or their norm, and folds the prompt into keys and values, whose projections are solved
-for: what the prompt became is known.
+The export keeps the names of most weights. Weights of linear layers are transposed and lose their
+names; the bias or the norm beside them identifies them. Projections of the prompt are folded in;
+they are solved for, as the prompt and the results are known.
 """
 
 import json
@@ -23,35 +23,35 @@ from .recipe import DEMO
 State = dict[str, Tensor]
 
 _AFTER_NORM = {"norm1": ("attn1.to_q", "attn1.to_k", "attn1.to_v"), "norm2": ("attn2.to_q",)}
-"""Linear layers without a bias, by the norm whose result they take, in their order."""
+"""Linear layers without a bias, by the norm whose output they take, in order."""
 
 _FOLDED = ".projected"
 
 
 def bundle_config(bundle: Bundle) -> ModelConfig:
-    """The recipe's configuration with the bundle's latent scale.
+    """Return the recipe's configuration with the bundle's latent scale.
 
-    Raises ValueError where the bundle's networks are others.
+    Raise ValueError where the bundle's networks have other sizes.
     """
     config = replace(DEMO, latent_scale=bundle.manifest.latent_scale)
     if json.loads(json.dumps(config.as_dict())) != bundle.manifest.model:
         raise ValueError(
-            f"{bundle.folder} must hold networks of the recipe's sizes to be trained further, and "
-            "it does not; train without --start"
+            f"{bundle.folder} must hold networks of the recipe's sizes, and it does not; "
+            "train without --start"
         )
     return config
 
 
 def below(state: State, prefix: str) -> State:
-    """What lies below a prefix, without it."""
+    """Return the tensors below a prefix, without the prefix."""
     return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
 
 
 def bundle_states(bundle: Bundle, prompt: Tensor) -> dict[str, State]:
-    """States of ``restorer``, ``vae`` and ``denoiser``, float32, rounded as the bundle has them.
+    """Return the states of ``restorer``, ``vae`` and ``denoiser`` in float32, as the bundle rounds them.
 
-    ``prompt``: what was folded in, (1, positions, width). Raises ValueError where a weight is not
-    to be found.
+    ``prompt``: the embedding that was folded in, (1, positions, width). Raise ValueError where a
+    weight is missing.
     """
     config = bundle_config(bundle)
     with torch.device("meta"):
@@ -72,14 +72,14 @@ def _chosen(found: State, wanted: State, bundle: Bundle) -> State:
     for name, tensor in wanted.items():
         if name not in found or found[name].shape != tensor.shape:
             raise ValueError(
-                f"{bundle.folder} must hold the weight '{name}', and it does not; "
+                f"{bundle.folder} must hold the weight '{name}', and it is missing; "
                 "train without --start"
             )
     return {name: found[name] for name in wanted}
 
 
 def _weights(path: Path) -> State:
-    """Every weight of an ``.onnx`` file by the name that torch has for it."""
+    """Return every weight of an ``.onnx`` file by its name in torch."""
     graph = ir.load(path).graph
     found = {_torch_name(v): _tensor(v) for v in graph.initializers.values()}
     seen: dict[str, int] = {}
@@ -91,13 +91,13 @@ def _weights(path: Path) -> State:
             _, kernel, bias = node.inputs
             assert kernel is not None
             assert bias is not None
-            # biases of the same sum are trained alike, and equal ones are stored once
+            # biases of one sum train alike, and the exporter stores equal tensors once
             found.setdefault(_torch_name(kernel).removesuffix("weight") + "bias", _tensor(bias))
     return found
 
 
 def _linear_name(node: ir.Node, seen: dict[str, int]) -> str:
-    """The name of a product's weight; ``seen`` counts the products behind each norm."""
+    """Return the name of a product's weight; ``seen`` counts the products after each norm."""
     for user, _ in node.outputs[0].uses():
         for value in user.inputs if user.op_type == "Add" else ():
             if value is not None and value.is_initializer():
@@ -113,7 +113,7 @@ def _linear_name(node: ir.Node, seen: dict[str, int]) -> str:
 
 
 def _unfolded(found: State, prompt: Tensor) -> State:
-    """With the projections whose results for the prompt are there: result = prompt @ weight.T."""
+    """Add the folded projections, which solve result = prompt @ weight.T."""
     solved = {
         name.removesuffix(_FOLDED) + ".weight": torch.linalg.lstsq(prompt, result[0]).solution.T
         for name, result in found.items()

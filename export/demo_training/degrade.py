@@ -1,5 +1,7 @@
-"""Degradation of a sharp image in one stage, as in Real-ESRGAN (Wang et al. 2021): blur, reduction
-by four, noise, JPEG."""
+"""Degrades a sharp image in one stage, after Real-ESRGAN (Wang et al. 2021).
+
+The steps are blur, reduction by four, noise and JPEG.
+"""
 
 import io
 from dataclasses import dataclass
@@ -22,22 +24,25 @@ _FILTERS = (
 
 @dataclass(frozen=True)
 class Degradation:
-    """Ranges, both ends included, that each image's strengths are drawn from."""
+    """Ranges from which the strengths are drawn for each image, both ends included."""
 
     blur: tuple[float, float] = (0.5, 2.0)
     """Standard deviation of the Gaussian blur, in pixels of the sharp image."""
 
     noise: tuple[float, float] = (2.0, 12.0)
-    """Standard deviation of the noise in the small image, of 255."""
+    """Standard deviation of the noise in the small image, on a scale of 255."""
 
     jpeg: tuple[int, int] = (50, 90)
     """JPEG quality of the small image."""
 
     grey_noise: float = 0.4
-    """Share of images whose noise is the same in the three channels."""
+    """Fraction of images with the same noise in all channels."""
 
     def __call__(self, hr: Pixels, random: np.random.Generator) -> Pixels:
-        """The small image, uint8 (height / 4, width / 4, 3); sides must be multiples of 4."""
+        """Return the small image, uint8 (height / 4, width / 4, 3).
+
+        Raise ValueError unless sides are multiples of 4.
+        """
         height, width = hr.shape[:2]
         if height % SCALE or width % SCALE:
             raise ValueError(f"sides must be multiples of {SCALE}, got {height} x {width}")

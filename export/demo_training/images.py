@@ -1,8 +1,8 @@
-"""Procedural images to train on: dead leaves with textures, gradients, lines and lettering.
+"""Procedural training images: dead leaves with textures, gradients, lines and text.
 
-Shapes of a power-law of sizes cover one another until nothing of the ground is seen, which gives the
-edges and the scale invariance of photographs (Achddou, Gousseau, Ladjal, "Synthetic images as a
-regularity prior for image restoration neural networks", 2021).
+Shapes cover one another, and their sizes follow a power law. This gives the edges and the scale
+invariance of photographs (Achddou, Gousseau, Ladjal, "Synthetic images as a regularity prior for
+image restoration neural networks", 2021).
 """
 
 import string
@@ -14,22 +14,22 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 Pixels = NDArray[np.uint8]  # (size, size, 3), sRGB
 Palette = NDArray[np.float64]  # (count, 3) in [0, 255]
 
-_OVERSAMPLING = 3  # drawn larger and reduced, for smooth edges
-_LENS = 0.45  # deviation of a lens's blur, in pixels; without it edges are stairs when enlarged
-_SMALLEST, _LARGEST = 2.5, 0.45  # radius in pixels, and as a share of the side
+_OVERSAMPLING = 3  # drawing scale; reduction then smooths the edges
+_LENS = 0.45  # standard deviation of the lens blur, in pixels; it avoids stair-step edges
+_SMALLEST, _LARGEST = 2.5, 0.45  # radius in pixels, and as a fraction of the side
 _EXPONENT = 3.0  # density of radii ~ r**-3: every scale covers the same area
-_PLAIN = 6.0  # radius in pixels below which a shape is of one colour
-_CLUSTERED = 0.8  # share of the small shapes that lie in clusters, as detail does in photographs
+_PLAIN = 6.0  # radius in pixels below which a shape has a single colour
+_CLUSTERED = 0.8  # fraction of small shapes in clusters, like detail in photographs
 
 
 def procedural_image(random: np.random.Generator, size: int) -> Pixels:
-    """One image, uint8 (size, size, 3), from the state of ``random`` alone."""
+    """Return one image, uint8 (size, size, 3), determined by the state of ``random``."""
     side = size * _OVERSAMPLING
     palette = _palette(random)
     canvas = Image.fromarray(_surface(random, side, side, _color(random, palette)))
     radii = np.concatenate([_radii(random, 300, size), _even_radii(random, 80, size)])
     radii = np.sort(radii[random.random(radii.size) < _density(random)])[::-1] * _OVERSAMPLING
-    random.shuffle(radii[: radii.size // 2])  # small shapes mostly lie on top, not always
+    random.shuffle(radii[: radii.size // 2])  # small shapes are mostly, not always, on top
     clusters = random.uniform(0, side, (int(random.integers(1, 5)), 2))
     for radius in radii:
         _leaf(random, canvas, float(radius), clusters, palette)
@@ -39,40 +39,40 @@ def procedural_image(random: np.random.Generator, size: int) -> Pixels:
     for _ in range(random.poisson(2.0)):
         _line(random, draw, side, palette)
     for _ in range(random.poisson(0.8)):
-        _lettering(random, draw, side, palette)
+        _text(random, draw, side, palette)
     seen = canvas.filter(ImageFilter.GaussianBlur(_LENS * _OVERSAMPLING))
     image = np.asarray(seen.resize((size, size), Image.Resampling.BOX), np.float32)
     return _light(random, image)
 
 
 def numbered_image(seed: int, size: int, number: int) -> Pixels:
-    """Image ``number`` of a seed, the same in whatever order and process it is made."""
+    """Return image ``number`` of a seed; it does not depend on order or process."""
     return procedural_image(np.random.default_rng([seed, number]), size)
 
 
 def log_uniform(random: np.random.Generator, low: float, high: float) -> float:
-    """A number whose logarithm is uniform."""
+    """Return a number whose logarithm is uniformly distributed."""
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
 def _radii(random: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
-    """Radii in pixels from the power-law, by inversion of its distribution function."""
+    """Draw radii in pixels from the power law, by inverting its distribution function."""
     low, high = _SMALLEST ** (1 - _EXPONENT), (_LARGEST * size) ** (1 - _EXPONENT)
     return np.asarray((low + random.random(count) * (high - low)) ** (1 / (1 - _EXPONENT)))
 
 
 def _even_radii(random: np.random.Generator, count: int, size: int) -> NDArray[np.float64]:
-    """Radii of every order of size alike: the large things that a photograph is of."""
+    """Draw log-uniform radii in pixels, for large objects."""
     return np.asarray(np.exp(random.uniform(np.log(8.0), np.log(_LARGEST * size), count)))
 
 
 def _density(random: np.random.Generator) -> float:
-    """How crowded an image is: some are nearly empty, as skies and walls are."""
+    """Draw the density of shapes; some images are nearly empty, like skies and walls."""
     return float(random.choice([0.08, 0.3, 0.6, 1.0]))
 
 
 def _palette(random: np.random.Generator) -> Palette:
-    """Colours of one image, (16, 3): wide in brightness, narrow in chroma, mostly warm or cold."""
+    """Draw an image's colours: wide in brightness, narrow in chroma, mostly warm or cold."""
     brightness = random.beta(1.1, 1.2, (16, 1)) * 255.0
     chroma = random.normal(0.0, 5.0, (1, 2)) + random.laplace(0.0, 4.0, (16, 2))
     warmth = random.normal(4.0, 8.0) + random.laplace(0.0, random.uniform(4.0, 22.0), (16, 1))
@@ -84,7 +84,7 @@ def _palette(random: np.random.Generator) -> Palette:
 
 
 def _color(random: np.random.Generator, palette: Palette) -> NDArray[np.float64]:
-    """A colour of the palette, (3,) in [0, 255]."""
+    """Draw a colour near one of the palette, (3,) in [0, 255]."""
     color = palette[random.integers(len(palette))] + random.normal(0.0, 8.0, 3)
     return np.asarray(np.clip(color, 0.0, 255.0))
 
@@ -96,7 +96,7 @@ def _leaf(
     clusters: NDArray[np.float64],
     palette: Palette,
 ) -> None:
-    """One shape: small ones of one colour, larger ones shaded, some with a texture, some out of focus."""
+    """Draw one shape; large ones are shaded, and some are textured or out of focus."""
     side = canvas.width
     small = radius < _PLAIN * _OVERSAMPLING
     place = random.uniform(0, side, 2)
@@ -133,7 +133,7 @@ def _fill(color: NDArray[np.float64]) -> tuple[int, int, int]:
 
 
 def _outline(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
-    """Points around 0, (count, 2): a smooth closed curve, an ellipse or a polygon, turned and stretched."""
+    """Draw a closed curve, an ellipse or a polygon around 0, rotated and stretched: (count, 2)."""
     kind = random.random()
     if 0.55 <= kind < 0.8:
         angle = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 8))))
@@ -156,8 +156,10 @@ def _outline(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
 def _surface(
     random: np.random.Generator, width: int, height: int, color: NDArray[np.float64]
 ) -> Pixels:
-    """A filled rectangle, uint8 (height, width, 3): shaded as if flat or round, half of them with a
-    grating, checks, grain or fibres."""
+    """Return a shaded rectangle, uint8 (height, width, 3).
+
+    Half of them also have a grating, checks, grain or fibres.
+    """
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     turn = random.uniform(0, 2 * np.pi)
     tilt, bulge = random.normal(0.0, 22.0), abs(random.normal(0.0, 22.0))
@@ -182,8 +184,10 @@ def _surface(
 def texture(
     random: np.random.Generator, side: int, slope: float, stretch: float
 ) -> NDArray[np.float64]:
-    """Noise whose amplitude falls as frequency**-slope, ``stretch`` times as long as wide in a random
-    direction: (side, side), mean 0, deviation 1."""
+    """Return noise of amplitude frequency**-slope: (side, side), mean 0, standard deviation 1.
+
+    Its structures are stretched by ``stretch`` in a random direction.
+    """
     angle = random.uniform(0.0, np.pi)
     fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
     along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
@@ -195,7 +199,7 @@ def texture(
 def _strands(
     random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
 ) -> None:
-    """A bundle of thin curves side by side: hair, grass, fur."""
+    """Draw a bundle of thin curves, like hair, grass or fur."""
     color, other = _color(random, palette), _color(random, palette)
     count, spread = int(random.integers(15, 90)), random.uniform(0.02, 0.2) * side
     turn, bend = random.uniform(0, 2 * np.pi), random.normal(0.0, 1.2)
@@ -213,7 +217,7 @@ def _strands(
 def _line(
     random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
 ) -> None:
-    """A thin curve across a part of the image: a branch, a wire, a hair."""
+    """Draw a thin curve across a part of the image, like a branch or a wire."""
     points = np.cumsum(random.normal(0.0, side / 40, (12, 2)), axis=0)
     heading = random.normal(0.0, side / 16, 2)
     points += random.uniform(0, side, 2) + np.arange(12)[:, None] * heading
@@ -221,10 +225,10 @@ def _line(
     draw.line(_points(points), _fill(_color(random, palette)), width, "curve")
 
 
-def _lettering(
+def _text(
     random: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, palette: Palette
 ) -> None:
-    """A few letters in Pillow's own font."""
+    """Draw a few letters in Pillow's built-in font."""
     text = "".join(random.choice(list(string.ascii_letters + string.digits + "  ."), 8))
     font = ImageFont.load_default(float(random.uniform(9, 40)) * _OVERSAMPLING)
     x, y = random.uniform(0, side * 0.8, 2)
@@ -232,7 +236,7 @@ def _lettering(
 
 
 def _light(random: np.random.Generator, image: NDArray[np.float32]) -> Pixels:
-    """Uneven light, contrast and gamma of a camera."""
+    """Apply uneven light, and a camera's contrast and gamma."""
     size = len(image)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     slope = random.normal(0.0, 0.12, 2)

@@ -1,4 +1,4 @@
-"""What each network is trained on and for: L1 throughout, as in the released recipe."""
+"""Training data and loss of each network: L1 throughout, as in the released recipe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from .train import Loss
 def restorer_loss(
     network: nn.Module, pool: ImageBatch, training: Training, device: torch.device
 ) -> Loss:
-    """The sharp image from the degraded one."""
+    """Return the L1 distance between the restored and the sharp image, as a function."""
 
-    def loss(step: int, random: np.random.Generator) -> Tensor:
+    def loss(random: np.random.Generator) -> Tensor:
         drawn = pool[random.integers(len(pool), size=training.batch)]
         hr = photographic(drawn, random, training.crop)
         lr = as_tensor(degraded(hr, random)).to(device)
@@ -37,9 +37,9 @@ def restorer_loss(
 def autoencoder_loss(
     vae: AutoencoderKL, pool: ImageBatch, training: Training, device: torch.device
 ) -> Loss:
-    """The image itself through a sampled latent, plus a little of the KL divergence."""
+    """Return the L1 reconstruction error plus a weak KL divergence, as a function."""
 
-    def loss(step: int, random: np.random.Generator) -> Tensor:
+    def loss(random: np.random.Generator) -> Tensor:
         image = as_tensor(sharp_batch(pool, random, training.batch, training.crop)).to(device)
         with _half(device):
             moments = vae.quant_conv(vae.encoder(2.0 * image - 1.0)).float()
@@ -58,15 +58,16 @@ def autoencoder_loss(
 
 @dataclass(frozen=True)
 class Latents:
-    """The pool as the denoiser sees it, float16, each (count, channels, side, side), scaled."""
+    """Scaled latents of the pool, float16, each (count, channels, side, side)."""
 
     x0: Tensor
-    """The sharp images' modes."""
+    """Modes of the sharp images."""
 
     mean: Tensor
-    """The restored images' modes: the hint, and with ``std`` the posterior of x_lr."""
+    """Modes of the restored images: the hint and, with ``std``, the posterior of x_lr."""
 
     std: Tensor
+    """Standard deviations of the restored images' posteriors."""
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def encode_pool(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Latents:
-    """Degrade, restore and encode VIEWS pieces of every image of the pool."""
+    """Return the latents of VIEWS pieces of every image: degraded, restored, encoded."""
     rows: tuple[list[Tensor], ...] = ([], [], [])
     for i in range(len(pool) * VIEWS):
         random = np.random.default_rng([seed, i, 1])
@@ -101,16 +102,17 @@ def denoiser_loss(
     training: Training,
     device: torch.device,
 ) -> Loss:
-    """L1 between the sharp latent and x_theta = (x - sigma * out) / alpha, as the code has it.
+    """Return the L1 distance between x0 and x_theta = (x - sigma * out) / alpha, as a function.
 
-    Eq. 2 makes the state; the time is uniform over those that the sampler uses, 0 to T/2 - 1.
+    The state follows Eq. 2. Times are uniform over those of the sampler, 0 to T/2 - 1. The distance
+    is that of the reference code.
     """
     etas = torch.from_numpy(released_shift()).float()
     alpha_bar = torch.from_numpy(levels.alpha_bar()[: len(etas)]).float()
     alphas, sigmas = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
     side = latents.x0.shape[-1] - training.crop + 1
 
-    def loss(step: int, random: np.random.Generator) -> Tensor:
+    def loss(random: np.random.Generator) -> Tensor:
         crops: tuple[list[Tensor], ...] = ([], [], [])
         for index in random.integers(len(latents.x0), size=training.batch):
             y, x = random.integers(side, size=2)
@@ -131,6 +133,6 @@ def denoiser_loss(
 
 
 def _half(device: torch.device) -> torch.autocast:
-    """bfloat16 where the processor computes in it; elsewhere it would only be slower."""
+    """Autocast to bfloat16 where the processor supports it; elsewhere it would be slower."""
     native = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.autocast(device.type, torch.bfloat16, enabled=native)

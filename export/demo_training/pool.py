@@ -1,4 +1,4 @@
-"""The training images: made once, kept in a file, cropped at random."""
+"""The pool of training images: made once, kept in a file, cropped at random."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,12 +20,14 @@ from .recipe import CONTRAST, IMAGE_SIZE, TEXTURE, TEXTURED, ZOOM
 
 ImageBatch = NDArray[np.uint8]  # (count, side, side, 3)
 
-_WORTH_A_PROCESS = 64  # images
+_IMAGES_PER_PROCESS = 64  # fewer are not worth the start of a process
 
 
 def images(path: Path, count: int, seed: int, advance: Callable[[int], None]) -> ImageBatch:
-    """``count`` procedural images from a file, made first if need be; image i is a function of
-    (seed, i), so a broken-off run leaves nothing to mend."""
+    """Return ``count`` procedural images from a file, which is written first if needed.
+
+    Image i is a function of (seed, i). An interrupted run leaves no file.
+    """
     if path.is_file():
         kept: ImageBatch = np.load(path, mmap_mode="r")
         if len(kept) == count:
@@ -40,9 +42,9 @@ def images(path: Path, count: int, seed: int, advance: Callable[[int], None]) ->
 
 
 def _images(count: int, seed: int) -> Iterator[ImageBatch]:
-    """Made in as many processes as there are processors, where that is worth their start."""
+    """Yield images from as many processes as there are processors, if there are enough images."""
     make = partial(numbered_image, seed, IMAGE_SIZE)
-    processes = min(os.cpu_count() or 1, count // _WORTH_A_PROCESS)
+    processes = min(os.cpu_count() or 1, count // _IMAGES_PER_PROCESS)
     if processes < 2:
         yield from map(make, range(count))
         return
@@ -51,7 +53,7 @@ def _images(count: int, seed: int) -> Iterator[ImageBatch]:
 
 
 def sharp_batch(pool: ImageBatch, random: np.random.Generator, batch: int, crop: int) -> ImageBatch:
-    """Random crops, mirrored and turned at random: uint8 (batch, crop, crop, 3)."""
+    """Return random crops, mirrored and rotated at random: uint8 (batch, crop, crop, 3)."""
     crops = []
     for index in random.integers(len(pool), size=batch):
         y, x = random.integers(IMAGE_SIZE - crop + 1, size=2)
@@ -61,11 +63,11 @@ def sharp_batch(pool: ImageBatch, random: np.random.Generator, batch: int, crop:
 
 
 def photographic(images: ImageBatch, random: np.random.Generator, size: int) -> ImageBatch:
-    """A piece of each image, as soft and as flat as photographs are: uint8 (batch, size, size, 3).
+    """Return a piece of each image, as soft as photographs: uint8 (batch, size, size, 3).
 
-    Procedural images have edges one pixel wide and all contrasts large. Here a window is enlarged
-    up to ZOOM times, its contrast reduced to no less than CONTRAST of what it was, and some pieces
-    are given a faint texture, without which whatever is fine would be taken for noise.
+    Procedural images have edges of one pixel and strong contrasts. Each piece is therefore enlarged
+    up to ZOOM times, and its contrast is reduced to CONTRAST or more. Some pieces get a faint
+    texture; otherwise networks learn to treat all fine detail as noise.
     """
     pieces = []
     for sharp in images:
@@ -88,11 +90,11 @@ def photographic(images: ImageBatch, random: np.random.Generator, size: int) -> 
 
 
 def degraded(hr: ImageBatch, random: np.random.Generator) -> ImageBatch:
-    """The small image of each of a batch."""
+    """Return the degraded, small version of each image of a batch."""
     degrade = Degradation()
     return np.stack([degrade(sharp, random) for sharp in np.ascontiguousarray(hr)])
 
 
 def as_tensor(batch: ImageBatch) -> Tensor:
-    """uint8 (batch, h, w, 3) -> float32 (batch, 3, h, w) in [0, 1], channels last in memory."""
+    """Return uint8 (batch, h, w, 3) as float32 (batch, 3, h, w) in [0, 1], channels last in memory."""
     return torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float() / 255.0

@@ -1,4 +1,4 @@
-"""The demo model: its networks, and how each of them is trained."""
+"""The demo model's configuration and training settings."""
 
 from dataclasses import dataclass
 
@@ -20,41 +20,45 @@ DEMO = ModelConfig(
     text=TextConfig(width=32, layers=2, heads=1),
     restorer=RestorerConfig(features=32, blocks=3, growth=16),
 )
-"""Widths only; the latent scale is measured once the autoencoder is trained."""
+"""The latent scale is measured later, on the trained autoencoder."""
 
 IMAGE_SIZE = 256
 """Side of a training image, in pixels."""
 
 VIEWS = 2
-"""Pieces of every image that the denoiser is trained on, as latents."""
+"""Pieces of every image that are encoded for the training of the denoiser."""
 
 DEVIATION = 2.5
-"""Deviation of the latents, beside noise of deviation 1: the larger, the less the noise hides of what
-the sampler has found so far."""
+"""Standard deviation of the latents, relative to the noise's.
+
+With a larger one, noise hides less of the sampler's current result.
+"""
 
 ZOOM = 2.0
-"""How far training images are enlarged at most, to be as soft as photographs."""
+"""Largest enlargement of training images, which makes them as soft as photographs."""
 
 CONTRAST = 0.3
-"""How far their contrast is reduced at most."""
+"""Smallest factor of their contrast."""
 
 TEXTURED, TEXTURE = 0.35, (0.7, 8.0)
-"""Share of training pieces with a texture, and the range of its deviation, of 255. What is textured
-more often or more strongly is textured by the sampler too: grain in skies and faces."""
+"""Fraction of training pieces with a texture, and the range of its standard deviation, of 255.
+
+More or stronger texture makes the sampler add grain to skies and faces.
+"""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How one network is trained: AdamW, a cosine from ``rate`` to 1 % of it, EMA."""
+    """Settings of one training: AdamW, a cosine from ``rate`` to 1 % of it, a moving average."""
 
     steps: int
     batch: int
     crop: int
-    """Side of a crop: of the sharp image for restorer and autoencoder, of the latent for the denoiser."""
+    """Side of a crop of the sharp image, or of the latent for the denoiser."""
 
     rate: float
     average: float = 0.999
-    """Decay of the moving average of the weights, which is what ships."""
+    """Decay of the moving average of the weights; the average is the result."""
 
 
 TRAININGS = {
@@ -64,4 +68,4 @@ TRAININGS = {
 }
 KL_WEIGHT = 1e-7
 LOG_VARIANCE = -8.0
-"""Where the posterior's log-variance starts: nearly without noise, so that images are learnt first."""
+"""Initial log-variance of the posterior: nearly no noise, so that images are learnt first."""

@@ -1,4 +1,4 @@
-"""The whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
+"""Runs the whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
 
 import hashlib
 from collections.abc import Callable, Collection
@@ -40,13 +40,15 @@ def train_demo(
     start: Bundle | None = None,
     networks: Collection[str] = tuple(TRAININGS),
 ) -> None:
-    """Train networks in ``folder`` and write demo.ckpt, demo.yaml and losses.png there.
+    """Train networks in ``folder``, and write demo.ckpt, demo.yaml and losses.png there.
 
-    ``start``: train this bundle's ``networks`` further, and keep its other ones. Raises ValueError
-    where there is no bundle to keep them from.
+    ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
+    ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
     """
     if not start and set(networks) != set(TRAININGS):
-        raise ValueError("networks must come from --start where they are not trained; give it")
+        raise ValueError("networks that are not trained must come from a bundle; give --start")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
     before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making images", count) as advance:
@@ -75,7 +77,7 @@ def train_demo(
 
 
 def plot_losses(folder: Path) -> None:
-    """The loss curves of a training folder as losses.png."""
+    """Draw the loss curves of a training folder to losses.png."""
     import matplotlib.pyplot as plt
 
     trained = [name for name in TRAININGS if (folder / f"{name}.csv").is_file()]
@@ -93,7 +95,7 @@ def plot_losses(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One training run; each method trains one network and returns its averaged weights."""
+    """One training run; methods train one network and return its averaged weights."""
 
     folder: Path
     device: torch.device
@@ -102,20 +104,20 @@ class _Run:
     progress: Progress
 
     def restorer(self, pool: ImageBatch, before: State | None) -> State:
-        network = self._begun(partial(new_restorer, DEMO.restorer), before, start_restorer)
+        network = self._new(partial(new_restorer, DEMO.restorer), before, start_restorer)
         training = self._training("restorer")
         loss = restorer_loss(network, pool, training, self.device)
         return self._train("restorer", network, loss, training)
 
     def autoencoder(self, pool: ImageBatch, before: State | None) -> State:
         start = partial(start_autoencoder, log_variance=LOG_VARIANCE)
-        vae = self._begun(partial(autoencoder, DEMO), before, start)
+        vae = self._new(partial(autoencoder, DEMO), before, start)
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
     def encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
-        """The pool's latents, not scaled."""
+        """Return the pool's latents before scaling."""
         network, whole = new_restorer(DEMO.restorer), autoencoder(DEMO)
         network.load_state_dict(restorer)
         whole.load_state_dict(vae)
@@ -132,19 +134,19 @@ class _Run:
         return raw
 
     def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:
-        network = self._begun(partial(new_denoiser, config), before, start_denoiser)
+        network = self._new(partial(new_denoiser, config), before, start_denoiser)
         training = self._training("denoiser")
         prompt = _prompt(config).to(self.device)
         loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
         return self._train("denoiser", network, loss, training)
 
-    def _begun(
+    def _new(
         self,
         make: Callable[[], _Network],
         before: State | None,
         start: Callable[[_Network], None],
     ) -> _Network:
-        """A network with the weights of before, or else as the recipe starts it."""
+        """Return a network with given weights, or with the recipe's initial weights."""
         torch.manual_seed(self.seed)
         network = make()
         if before:
@@ -160,24 +162,24 @@ class _Run:
 
     def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:
         with self.progress.phase(f"training the {name}", training.steps) as advance:
-            if self.device.type == "cuda" or name == "restorer":  # on CPUs norms are slower in it
+            if self.device.type == "cuda" or name == "restorer":  # on CPUs, norms are slower in it
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return train(name, network, loss, training, self.folder, self.seed, advance)
 
 
 def _prompt(config: ModelConfig) -> Tensor:
-    """What the denoiser is shown of the text, always."""
+    """Return the constant prompt's embedding."""
     tokens = tokenize(DEFAULT_PROMPT, config.text.positions)
     return embed_prompt(text_state(config), config.text, tokens)
 
 
 def _scale(latents: Latents) -> float:
-    """What gives the sharp images' latents the recipe's deviation."""
+    """Return the scale that gives the sharp images' latents the recipe's standard deviation."""
     return round(DEVIATION / float(latents.x0.float().std()), 6)
 
 
 def _digest(*states: State) -> str:
-    """What tells latents of other weights apart."""
+    """Return a short hash of weights, which names the file of their latents."""
     digest = hashlib.sha256()
     for state in states:
         for tensor in state.values():

@@ -1,13 +1,12 @@
-"""Where training starts: networks that are linear to begin with, and already do most of the work.
+"""Initial weights: networks that are linear at first and already do most of the work.
 
-From random weights an autoencoder of this size stands at 17 dB after a minute of one CPU core; from
-these it stands at 37 dB. Three devices:
+After a minute on one CPU core, an autoencoder of this size reaches 17 dB from random weights and
+37 dB from these. Three devices:
 
-- The last convolution of every residual block is zero, so that a block begins as its shortcut.
-- SiLU(a) - SiLU(-a) = a: a signal that passes an activation as a pair of opposite channels passes
-  it unchanged.
-- A normalisation hardly depends on the image where each of its groups holds a pair of large
-  constant channels; its gain takes their deviation back.
+- The last convolution of every residual block is zero, so the block starts as its shortcut.
+- SiLU(a) - SiLU(-a) = a: a pair of opposite channels passes an activation unchanged.
+- A pair of large constant channels in every group makes a normalisation nearly independent of the
+  image; the norm's gain compensates their standard deviation.
 """
 
 from dataclasses import dataclass
@@ -21,33 +20,34 @@ from ..networks.denoiser import Denoiser
 from ..networks.restorer import RRDBNet
 
 _CARRIER = 8.0
-"""Of the constant channels; signals are of the order of 1."""
+"""Value of the constant channels; signals are of the order of 1."""
 
 _UNUSED = 0.3
-"""Share of their random weights that channels without a signal keep where a head reads them."""
+"""Factor on a head's random weights for channels without a signal."""
 
 _LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
 
 X_GAIN, HINT_GAIN = 1.1, -0.75
-"""The denoiser begins as this sum of state and hint: x_theta moves from the hint to the state."""
+"""The denoiser starts as the sum of state and hint with these gains."""
 
 
 def start_autoencoder(vae: AutoencoderKL, log_variance: float) -> None:
-    """Two levels (f2), six latent channels or more: luma as Haar coefficients, chroma halved.
+    """Let the latent hold luma as Haar coefficients and chroma at half the resolution.
 
-    ``log_variance`` is the posterior's at the start.
+    The VAE must have two levels (f2) and at least six latent channels. ``log_variance``: the
+    posterior's initial log-variance.
     """
     close_blocks(vae)
     encoder, decoder, latent = vae.encoder, vae.decoder, vae.config.latent_channels
     signals = 6
     with torch.no_grad():
         mix = torch.tensor(_LUMA_CHROMA)
-        _set(encoder.conv_in, _centred(mix))
+        _set(encoder.conv_in, _centered(mix))
         down = torch.zeros(signals, 3, 2, 2)
         haar = torch.tensor(_HAAR, dtype=torch.float32).view(4, 2, 2) / 2.0
         down[:4, 0] = haar
-        down[1:4, 0] *= 2.0  # detail is small; like this it is of the order of the rest
+        down[1:4, 0] *= 2.0  # detail is weak; this brings it to the order of the rest
         down[4, 1] = down[5, 2] = haar[0] * 2.0
         _set(encoder.down_blocks[0].downsamplers[0].conv, down)
         _head(
@@ -62,7 +62,7 @@ def start_autoencoder(vae: AutoencoderKL, log_variance: float) -> None:
             conv.weight[range(latent), range(latent)] = 1.0
             conv.bias.zero_()
         vae.quant_conv.bias[latent:] = log_variance
-        _set(decoder.conv_in, _centred(torch.eye(signals)))
+        _set(decoder.conv_in, _centered(torch.eye(signals)))
         up = torch.zeros(3, signals, 3, 3)
         up[0, 0, 1, 1] = 0.5
         up[0, 1, 1] = up[0, 2, :, 1] = torch.tensor([-0.25, 0.0, 0.25])
@@ -79,21 +79,21 @@ def start_autoencoder(vae: AutoencoderKL, log_variance: float) -> None:
 
 
 def start_restorer(network: RRDBNet) -> None:
-    """Begin as a smooth enlargement; an image is not negative, so LeakyReLU lets it pass."""
+    """Start as a smooth enlargement; images are not negative, so LeakyReLU passes them."""
     rgb = torch.eye(3)
     smooth = torch.tensor([0.25, 0.5, 0.25])
     with torch.no_grad():
-        _set(network.conv_first, _centred(rgb))
+        _set(network.conv_first, _centered(rgb))
         network.conv_body.weight[:3] = 0.0
         network.conv_body.bias[:3] = 0.0  # type: ignore[index]
         for conv in (network.conv_up1, network.conv_up2):
             _set(conv, rgb[:, :, None, None] * torch.outer(smooth, smooth))
-        _set(network.conv_hr, _centred(rgb))
-        _set(network.conv_last, _centred(rgb))
+        _set(network.conv_hr, _centered(rgb))
+        _set(network.conv_last, _centered(rgb))
 
 
 def start_denoiser(network: Denoiser) -> None:
-    """Begin as X_GAIN * x + HINT_GAIN * hint, the hint by way of the ControlNet's first output."""
+    """Start as X_GAIN * x + HINT_GAIN * hint; the hint takes the ControlNet's first output."""
     close_blocks(network)
     unet, control = network.unet, network.control
     latent = unet.config.in_channels
@@ -101,8 +101,8 @@ def start_denoiser(network: Denoiser) -> None:
         x, hint = range(latent), range(latent, 2 * latent)
         silent = torch.zeros(2 * latent, latent)
         silent[x] = torch.eye(latent)
-        _set(unet.conv_in, _centred(silent))
-        _set(control.conv_in, _centred(torch.eye(2 * latent)))
+        _set(unet.conv_in, _centered(silent))
+        _set(control.conv_in, _centered(torch.eye(2 * latent)))
         first = control.controlnet_down_blocks[0]
         for channel in hint:
             first.weight[channel, channel] = 1.0
@@ -115,7 +115,7 @@ def start_denoiser(network: Denoiser) -> None:
 
 
 def close_blocks(network: nn.Module) -> None:
-    """Every residual block begins as its shortcut."""
+    """Make every residual block start as its shortcut."""
     for block in network.modules():
         if isinstance(block, ResnetBlock2D):
             nn.init.zeros_(block.conv2.weight)
@@ -124,7 +124,7 @@ def close_blocks(network: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class _Channels:
-    """Which of a head's channels carry signal k, its opposite, and the constants."""
+    """The channels of a head that carry signal k, its opposite, and the constants."""
 
     plus: list[int]
     minus: list[int]
@@ -133,10 +133,12 @@ class _Channels:
 
 
 def _channels(count: int, groups: int, signals: int) -> _Channels:
-    """Pairs spread over the groups; the last two channels of a group are its constants."""
+    """Distribute pairs over the groups; the last two channels of a group are its constants."""
     size, per_group = count // groups, -(-signals // groups)
     if 2 * per_group + 2 > size:
-        raise ValueError(f"{signals} signals do not fit {count} channels in {groups} groups")
+        raise ValueError(
+            f"{signals} signals must fit into the groups, got {count} channels in {groups} groups"
+        )
     plus = [k // per_group * size + 2 * (k % per_group) for k in range(signals)]
     ends = [(group + 1) * size for group in range(groups)]
     return _Channels(
@@ -147,8 +149,10 @@ def _channels(count: int, groups: int, signals: int) -> _Channels:
 def _head(
     shortcut: nn.Conv2d, norm: nn.GroupNorm, out: nn.Conv2d, rows: Tensor, mix: Tensor
 ) -> None:
-    """Let norm, SiLU and ``out`` compute ``mix @ signals``, signal k being ``rows[k]`` of the input
-    of ``shortcut``, a 1x1 convolution."""
+    """Let norm, SiLU and ``out`` compute ``mix @ signals``.
+
+    Signal k is ``rows[k]`` applied to the input of ``shortcut``, a 1x1 convolution.
+    """
     assert shortcut.bias is not None
     assert out.bias is not None
     signals = len(rows)
@@ -172,7 +176,7 @@ def _head(
 
 
 def _set(conv: nn.Conv2d, weight: Tensor) -> None:
-    """The first outputs of a convolution, from its first inputs; a smaller kernel in its corner."""
+    """Set the first outputs of a convolution; a smaller kernel goes to the first corner."""
     outputs, inputs, height, width = weight.shape
     assert conv.bias is not None
     conv.weight[:outputs] = 0.0
@@ -180,13 +184,13 @@ def _set(conv: nn.Conv2d, weight: Tensor) -> None:
     conv.weight[:outputs, :inputs, :height, :width] = weight
 
 
-def _centred(matrix: Tensor) -> Tensor:
-    """A 3x3 kernel that mixes channels at the middle."""
+def _centered(matrix: Tensor) -> Tensor:
+    """Return a 3x3 kernel that mixes channels at its centre."""
     kernel = torch.zeros(*matrix.shape, 3, 3)
     kernel[:, :, 1, 1] = matrix
     return kernel
 
 
 def _take(channels: range) -> Tensor:
-    """Rows that read these channels, one each."""
+    """Return rows that select one channel each."""
     return torch.eye(channels.stop)[list(channels)]

@@ -1,4 +1,4 @@
-"""Training one network: resumable, seeded step by step, with a moving average and a log."""
+"""Trains one network: resumable, seeded at every step, with a moving average and a log."""
 
 import csv
 import math
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ...runtime.files import whole_file
 from .recipe import Training
 
-Loss = Callable[[int, np.random.Generator], Tensor]
-"""The loss of the step with this number, on data drawn from this generator."""
+Loss = Callable[[np.random.Generator], Tensor]
+"""The loss of one step, on data drawn from the generator."""
 
 _SAVE_EVERY = 250
 _WARM_UP = 100
@@ -32,8 +32,8 @@ def train(
 ) -> dict[str, Tensor]:
     """Train ``network`` in place and return the moving average of its weights.
 
-    Every step draws from a generator of (seed, step) alone, so a run that was broken off goes on
-    from ``folder/name.pt`` as if nothing had happened. ``folder/name.csv`` logs the loss.
+    An interrupted run is resumed from ``folder/name.pt`` with the same result, as every step draws
+    from a generator of (seed, step). ``folder/name.csv`` logs the loss.
     """
     optimizer = torch.optim.AdamW(
         network.parameters(), training.rate, (0.9, 0.99), weight_decay=1e-4
@@ -53,7 +53,7 @@ def train(
             group["lr"] = training.rate * _schedule(step, training.steps)
         optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed * 1_000_003 + step)
-        value = loss(step, np.random.default_rng([seed, step]))
+        value = loss(np.random.default_rng([seed, step]))
         torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
         optimizer.step()
@@ -67,7 +67,7 @@ def train(
 
 
 def _schedule(step: int, steps: int) -> float:
-    """A short warm-up, then a cosine from 1 to 0.01."""
+    """Return the factor of the learning rate: a short warm-up, then a cosine from 1 to 0.01."""
     cosine = 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / steps))
     return min(1.0, (step + 1) / _WARM_UP) * cosine
 
@@ -96,7 +96,7 @@ def _save(
 
 
 class _Log:
-    """Mean loss and seconds every so many steps, as CSV; lines of a lost stretch are dropped."""
+    """A CSV file of mean loss and seconds; resuming drops lines after the saved step."""
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._losses = path, list[float]()
@@ -108,9 +108,11 @@ class _Log:
             csv.writer(file).writerows(rows)
 
     def add(self, loss: float) -> None:
+        """Collect the loss of a step."""
         self._losses.append(loss)
 
     def write(self, step: int, seconds: float) -> None:
+        """Append the mean of the collected losses."""
         mean = sum(self._losses) / len(self._losses)
         with self._path.open("a", newline="") as file:
             csv.writer(file).writerow([step, f"{mean:.5f}", f"{seconds:.1f}"])

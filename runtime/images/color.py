@@ -40,7 +40,7 @@ def adain(decoded: Array, restored: Array) -> Array:
     return fixed
 
 
-def none(decoded: Array, restored: Array) -> Array:
+def none(decoded: Array, _restored: Array) -> Array:
     """``decoded`` as it is."""
     return decoded
 

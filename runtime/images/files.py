@@ -14,14 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..files import is_unfinished, write_whole
-from ..tensors import SCALE
+from ..tensors import MAX_PIXELS, SCALE
 from ..tensors import Image as Pixels
 from ..terminal import captured_stderr
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it would write to stderr otherwise
-
-MAX_PIXELS = 1 << 24
-"""Largest image that is read unless told, 4096 x 4096: it becomes 16384 x 16384."""
 
 _NO_LIMIT = 1 << 31
 

@@ -54,7 +54,7 @@ def test_an_existing_folder_is_left_alone(tmp_path, checkpoints):
     (folder / "letter.txt").write_text("dear")
     with pytest.raises(FileExistsError, match="exists; choose another folder or pass --overwrite"):
         export_bundle(path, folder)
-    with pytest.raises(FileExistsError, match="is no bundle; it is not overwritten"):
+    with pytest.raises(FileExistsError, match="must be a bundle to be overwritten"):
         export_bundle(path, folder, overwrite=True)
     assert (folder / "letter.txt").read_text() == "dear"
 
@@ -126,7 +126,7 @@ def test_a_note_is_printed_about_inferred_heads(tmp_path, tiny_state):
     path = tmp_path / "model.ckpt"
     torch.save(_overflowing(tiny_state), path)
     _, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
-    assert "note: no tensor shows the number of attention heads: (1, 2, 4, 4) in the UNet" in stderr
+    assert "note: numbers of attention heads are inferred: (1, 2, 4, 4) in the UNet" in stderr
 
 
 def test_help_has_every_option_and_an_example():
@@ -137,7 +137,7 @@ def test_help_has_every_option_and_an_example():
         "--opset",
         "--no-verify",
         "Exit code",
-        "dossr-export dossr_default.ckpt",
+        "Examples:\n    dossr-export dossr_default.ckpt -o bundle --fp16\n",
     ):
         assert word in result.stdout
 

@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory):
 
 
 def _export(checkpoint, out, *options):
-    """dossr-export in a process of its own: its seconds and its peak memory in bytes."""
+    """Run dossr-export in its own process; return its seconds and its peak memory in bytes."""
     command = [sys.executable, "-m", "dossr.export.cli", str(checkpoint), "-o", str(out), *options]
     began = time.perf_counter()
     _, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.executable, command), 0)

@@ -1,4 +1,4 @@
-"""The exported bundle gives the reference's numbers: the main promise of this project."""
+"""The exported bundle gives the reference's numbers, which is the main promise of this project."""
 
 import numpy as np
 import onnx

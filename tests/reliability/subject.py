@@ -13,7 +13,7 @@ from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import DEMO, sha256
 from dossr.runtime.errors import BundleError, EngineError, ImageError
 from dossr.runtime.images.files import check_writable, read_image, write_image
-from dossr.runtime.tiling import TILE
+from dossr.runtime.options import TILE
 
 __all__ = [
     "DEMO",

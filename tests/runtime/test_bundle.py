@@ -86,7 +86,7 @@ def test_stages_must_have_the_signature_that_the_manifest_says(fresh_bundle):
             mine[name], other[name] = other[name], mine[name]
 
     _edit(fresh_bundle, swap)
-    with pytest.raises(BundleError, match="has not the inputs and outputs that the manifest says"):
+    with pytest.raises(BundleError, match="do not match the manifest"):
         load_pipeline(fresh_bundle)
 
 

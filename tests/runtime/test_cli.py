@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from dossr.runtime.cli import main
+from dossr.runtime.engines.device import Host
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_an_existing_output_stops_everything_before_it_starts(run, photo, tmp_pa
     assert _size(target) == (80, 48)
 
 
-def test_a_broken_off_run_goes_on(run, photo, tmp_path):
+def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.png", "b.png"):
@@ -185,6 +186,16 @@ def test_wrong_use_is_told_in_one_line(run, photo, tmp_path, arguments, said):
     assert not (tmp_path / "big.png").exists()
 
 
+def test_tiles_are_checked_before_any_network_is_loaded(run, photo, tmp_path, monkeypatch):
+    def never(host, path):
+        raise AssertionError(f"{path} is loaded")
+
+    monkeypatch.setattr(Host, "open", never)
+    code, _, stderr = run(photo, "-o", tmp_path / "big.png", "--tile", "100")
+    assert code == 2
+    assert "--tile must be 0 or a multiple of 16" in _one_line(stderr)
+
+
 def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "twin").mkdir()
@@ -192,11 +203,11 @@ def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
     for arguments, said in (
         ([photo, "-o", tmp_path / "file" / "big.png"], "cannot write to"),
         ([photo, tmp_path / "twin", "-o", tmp_path / "file"], "must be a folder"),
-        ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is no format that can be written"),
+        ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is not a supported format"),
         ([photo, tmp_path / "twin", "-o", tmp_path / "out"], "would both be written to"),
         ([tmp_path / "missing.png", "-o", tmp_path / "out"], "does not exist"),
         ([tmp_path / "file", "-o", tmp_path / "file"], "must be a folder"),
-        ([photo, "-o", tmp_path / "big.ico"], "'.ico' is no format that can be written"),
+        ([photo, "-o", tmp_path / "big.ico"], "'.ico' is not a supported format"),
         ([photo, "-o", tmp_path / ("n" * 300)], "cannot write"),
         ([tmp_path / "twin", "-o", tmp_path / "twin" / "photo.jpg"], "must be a folder"),
     ):

@@ -87,10 +87,10 @@ def test_it_is_light():
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ("import os; os.abort()", "end the process"),
+        ("import os; os.abort()", "ends the process"),
         ("import sys; sys.exit('libsomething.so is broken')", "libsomething.so is broken"),
-        ("print('not JSON')", "end the process"),
-        ("import time; time.sleep(60)", "do not start in 2 seconds"),
+        ("print('not JSON')", "ends the process"),
+        ("import time; time.sleep(60)", "do not load within 2 seconds"),
     ],
 )
 def test_a_library_that_crashes_or_hangs_is_a_line(monkeypatch, tmp_path, program, reason):
@@ -98,8 +98,8 @@ def test_a_library_that_crashes_or_hangs_is_a_line(monkeypatch, tmp_path, progra
     script.write_text(f"#!{sys.executable}\n{program}\n")
     script.chmod(0o755)
     monkeypatch.setattr(doctor.sys, "executable", str(script))
-    monkeypatch.setattr(doctor, "_PATIENCE", 2)
-    assert reason in doctor._tried("cuda")["error"]
+    monkeypatch.setattr(doctor, "_TIMEOUT", 2)
+    assert reason in doctor._try("cuda")["error"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_library_that_crashes_or_hangs_is_a_line(monkeypatch, tmp_path, progra
         ({"cupy-cuda12x": "14", "cupy-cuda13x": "14"}, RTX, None, ["cupy-cuda12x and cupy-cuda13x overwrite"]),
         ({"cupy-cuda13x": "14"}, ORIN, JETSON, ["cupy-cuda13x needs a driver for CUDA 13"]),
         ({"cupy-cuda12x": "14", "tensorrt-cu13": "11.4.1"}, RTX, None, ["CuPy is for CUDA 12 and TensorRT for CUDA 13"]),
-        ({"tensorrt-cu13-libs": "11.4.1", "tensorrt-cu13-bindings": "11.3.0"}, RTX, None, ["11.3.0, 11.4.1; install one"]),
+        ({"tensorrt-cu13-libs": "11.4.1", "tensorrt-cu13-bindings": "11.3.0"}, RTX, None, ["11.3.0, 11.4.1; install one version"]),
         ({"tensorrt": "8.6.1"}, RTX, None, ["must be 10.3 or newer, got 8.6.1"]),
         ({"tensorrt": "11.3.0.99"}, ORIN, JETSON, ["does not support Jetson"]),
         ({"tensorrt": "10.3.0"}, ORIN, JETSON, []),
@@ -136,7 +136,7 @@ def test_a_jetson_reads_well():
         "Jetson: NVIDIA Jetson AGX Orin, JetPack 6.2.1, power MAXN",
         "GPU: Orin, compute capability 8.7, 64.0 GiB shared memory, driver 540.4.0 (CUDA 12.6)",
         "Packages: tensorrt 10.3.0",
-        "ONNX Runtime offers: CPUExecutionProvider",
+        "ONNX Runtime providers: CPUExecutionProvider",
         "For this TensorRT: dossr-export --fp16 --opset 18",
         "",
         "--device tensorrt  works",

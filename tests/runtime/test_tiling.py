@@ -11,8 +11,9 @@ from PIL import Image
 
 from dossr.runtime import load_pipeline
 from dossr.runtime.engines.device import Host
+from dossr.runtime.options import Tiling
 from dossr.runtime.tensors import TensorSpec
-from dossr.runtime.tiling import Axis, Grid, TiledEngine, Tiling, cut
+from dossr.runtime.tiling import Axis, Grid, TiledEngine, cut, network_grid
 
 PHOTO = Path(__file__).parents[1] / "images" / "astronaut.png"
 
@@ -143,7 +144,7 @@ def test_a_network_that_sees_less_far_than_the_halo_leaves_no_seam():
 
     x = 0.5 + 0.1 * _image(1, 3, 192, 256)
     errors = []
-    for grid in (Tiling(64).for_others(192, 256, 16), _grid(192, 256, tile=64, overlap=0)):
+    for grid in (network_grid(Tiling(64), 192, 256, 16), _grid(192, 256, tile=64, overlap=0)):
         found = _tiled(Network(function), grid).run(x=x)["y"]
         errors.append(np.abs(found - function(x)).max())
     assert errors[0] < 0.25 / 255

@@ -55,7 +55,7 @@ def test_a_bare_state_dict_is_read_with_and_without_its_yaml_file(checkpoints, t
     assert _same(with_yaml, tiny_state)
     assert _same(without, tiny_state)
     assert with_yaml.config == without.config
-    assert (with_yaml.heads_assumed, without.heads_assumed) == (False, True)
+    assert (with_yaml.heads_inferred, without.heads_inferred) == (False, True)
     assert sum(seen) == path.stat().st_size
     assert not with_yaml.shares_encoder
 

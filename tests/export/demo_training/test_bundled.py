@@ -1,4 +1,4 @@
-"""Training a bundle's networks further."""
+"""A demo bundle's weights, recovered and trained further."""
 
 import shutil
 from dataclasses import astuple, replace
@@ -28,7 +28,7 @@ from dossr.runtime.terminal import Silent
 
 @pytest.fixture(scope="module")
 def built_in():
-    """The shipped bundle, and its weights as torch has them."""
+    """The built-in bundle, its configuration, its prompt, and its weights by torch's names."""
     bundle = open_bundle(BUILT_IN)
     config = bundle_config(bundle)
     text = embed_prompt(
@@ -37,8 +37,8 @@ def built_in():
     return bundle, config, text, bundle_states(bundle, text)
 
 
-def test_a_bundle_gives_back_the_weights_that_it_was_made_of(built_in, photograph):
-    """Rebuilt from it, every network computes what the bundle computes."""
+def test_the_weights_of_a_bundle_are_recovered(built_in, photograph):
+    """Networks with the recovered weights compute what the bundle computes."""
     bundle, config, text, states = built_in
     vae, network = autoencoder(config), new_denoiser(config)
     restorer = RRDBNet(*astuple(config.restorer))
@@ -67,12 +67,12 @@ def test_a_bundle_gives_back_the_weights_that_it_was_made_of(built_in, photograp
             assert error < 1e-3, stage
 
 
-_SOLVED = (".attn2.to_k.weight", ".attn2.to_v.weight")  # the prompt is folded into their results
+_SOLVED = (".attn2.to_k.weight", ".attn2.to_v.weight")  # solved for, as the prompt is folded in
 
 
 @pytest.mark.parametrize("network", ["restorer", "denoiser"])
-def test_training_on_from_a_bundle_changes_what_is_asked_for(tmp_path, built_in, network):
-    """And measures the latents' scale anew, so that they have the recipe's deviation."""
+def test_only_the_chosen_networks_of_a_bundle_are_trained_further(tmp_path, built_in, network):
+    """The latent scale is measured again, so latents have the recipe's standard deviation."""
     bundle, config, _, states = built_in
     train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, [network])
     checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
@@ -96,7 +96,7 @@ def test_training_on_from_a_bundle_changes_what_is_asked_for(tmp_path, built_in,
     assert [path.stem for path in tmp_path.glob("*.csv")] == [network]
 
 
-def test_a_weight_that_is_stored_once_for_two_is_found_for_both(tmp_path, built_in):
+def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, built_in):
     """The exporter stores equal tensors once; two biases of one sum train alike."""
     bundle, _, text, states = built_in
     shutil.copytree(bundle.folder, tmp_path, dirs_exist_ok=True)
@@ -117,10 +117,10 @@ def test_a_weight_that_is_stored_once_for_two_is_found_for_both(tmp_path, built_
     )
 
 
-def test_networks_are_not_kept_from_nowhere(tmp_path):
+def test_untrained_networks_need_a_bundle(tmp_path):
     done = CliRunner().invoke(main, [str(tmp_path / "out"), "--network", "denoiser"])
     assert done.exit_code == 2
-    assert "networks must come from --start" in done.stderr
+    assert "networks that are not trained must come from a bundle" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -130,3 +130,14 @@ def test_a_bundle_of_other_networks_is_not_trained_further(toy_bundle, tmp_path)
     assert "must hold networks of the recipe's sizes" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--device", "cuda"]])
+def test_an_error_is_one_line(tmp_path, monkeypatch, arguments):
+    """A folder below a file cannot be made; a GPU may be missing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "file").write_text("mine")
+    done = CliRunner().invoke(main, [str(tmp_path / "file" / "out"), *arguments])
+    assert done.exit_code == (2 if arguments else 1)
+    assert done.stderr.startswith("dossr.export.demo_training: ")
+    assert done.stderr.count("\n") == 1

@@ -10,7 +10,7 @@ from dossr.export.demo_training.images import procedural_image, texture
 from dossr.export.demo_training.pool import images, photographic, sharp_batch
 
 
-def _nothing(count):
+def _nothing(_count):
     pass
 
 
@@ -22,7 +22,7 @@ def test_an_image_is_a_function_of_its_seed():
 
 
 def test_images_have_the_edges_of_photographs():
-    """Gradients are heavy-tailed: mostly flat, with strong edges; noise has a kurtosis of 3."""
+    """Gradients are heavy-tailed: mostly flat, with strong edges. Noise has a kurtosis of 3."""
     kurtosis = []
     for seed in range(12):
         grey = procedural_image(np.random.default_rng(seed), 128).mean(2)
@@ -32,7 +32,7 @@ def test_images_have_the_edges_of_photographs():
 
 
 def _elongation(pattern):
-    """Deviation of the gradient across a pattern's structure over that along it."""
+    """Return the ratio of the gradient's deviations across and along a pattern's structure."""
     gy, gx = (g.ravel() for g in np.gradient(pattern))
     low, high = np.linalg.eigvalsh(np.array([[gy @ gy, gx @ gy], [gx @ gy, gx @ gx]]))
     return np.sqrt(high / low)
@@ -46,12 +46,12 @@ def test_a_stretched_texture_has_a_direction():
 
 
 def test_the_pool_does_not_depend_on_the_processes_that_make_it(tmp_path, pool, monkeypatch):
-    monkeypatch.setattr("dossr.export.demo_training.pool._WORTH_A_PROCESS", 2)
+    monkeypatch.setattr("dossr.export.demo_training.pool._IMAGES_PER_PROCESS", 2)
     monkeypatch.setattr("dossr.export.demo_training.pool.os.cpu_count", lambda: 2)
     np.testing.assert_array_equal(images(tmp_path / "p.npy", 4, 0, _nothing), pool)
 
 
-def test_the_pool_is_made_once_and_is_the_same_when_made_again(tmp_path, pool):
+def test_the_pool_is_made_once_and_is_reproducible(tmp_path, pool):
     made = []
     first = images(tmp_path / "p.npy", 4, 0, made.append)
     again = images(tmp_path / "p.npy", 4, 0, made.append)
@@ -76,7 +76,7 @@ def test_a_degraded_image_is_a_quarter_and_a_function_of_its_seed(pool):
         ({"jpeg": (95, 95)}, {"jpeg": (20, 20)}),
     ],
 )
-def test_each_degradation_takes_something_away(pool, mild, strong):
+def test_stronger_degradations_change_the_image_more(pool, mild, strong):
     clean = Degradation(blur=(0, 0), noise=(0, 0), jpeg=(100, 100))
 
     def error(change):
@@ -94,7 +94,7 @@ _NO_TEXTURE = (1e-6, 1e-6)  # draws the same numbers as a visible one
 
 
 def _pieces(pool):
-    """Eight pieces of every image, from one seed."""
+    """Return eight pieces of every image, from one seed."""
     return photographic(np.concatenate([pool] * 8), np.random.default_rng(0), 64).astype(float)
 
 
@@ -103,7 +103,7 @@ def _steepness(pieces):
 
 
 def test_pieces_are_softer_and_flatter_than_the_images(pool, monkeypatch):
-    """Before the texture, which is tested by itself."""
+    """Measured without the texture, which has its own test."""
     monkeypatch.setattr("dossr.export.demo_training.pool.TEXTURE", _NO_TEXTURE)
     sharp = sharp_batch(pool, np.random.default_rng(0), 32, 64).astype(float)
     soft = _pieces(pool)

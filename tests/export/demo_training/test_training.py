@@ -1,6 +1,7 @@
-"""Where training starts, its loop, and the whole recipe."""
+"""Initial weights, the training loop, and the whole recipe."""
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -34,12 +35,12 @@ from dossr.runtime.terminal import Silent
 CPU = torch.device("cpu")
 
 
-def _nothing(count):
+def _nothing(_count):
     pass
 
 
 def test_the_autoencoder_starts_near_the_identity(photograph):
-    """Above 20 dB untrained; with fresh weights it is below 10."""
+    """The untrained autoencoder exceeds 20 dB; with random weights it is below 10 dB."""
     torch.manual_seed(0)
     vae = autoencoder(DEMO)
     start_autoencoder(vae, -8.0)
@@ -80,7 +81,7 @@ def _restorer():
 
 
 def _latents(side=16):
-    """Smooth random latents, and blurred copies of them as the restored images'."""
+    """Return smooth random latents, and weaker copies as those of restored images."""
     torch.manual_seed(0)
     x0 = torch.randn(4, DEMO.vae.latent_channels, side // 4, side // 4)
     x0 = torch.nn.functional.interpolate(x0, scale_factor=4.0, mode="bilinear")
@@ -89,7 +90,7 @@ def _latents(side=16):
 
 @pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser"])
 def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
-    """A few dozen steps on a few images; mean loss of the last eight below that of the first."""
+    """The mean loss of the last eight of 48 steps is below that of the first eight."""
     monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 8)
     training = Training(steps=48, batch=4, crop=32 if name != "denoiser" else 16, rate=2e-3)
     torch.manual_seed(0)
@@ -111,7 +112,7 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_broken_off_training_goes_on_as_if_nothing_had_happened(tmp_path, pool, monkeypatch):
+def test_an_interrupted_training_resumes_with_the_same_result(tmp_path, pool, monkeypatch):
     monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 4)
     training = Training(steps=12, batch=2, crop=32, rate=1e-3)
 
@@ -120,12 +121,14 @@ def test_a_broken_off_training_goes_on_as_if_nothing_had_happened(tmp_path, pool
         network = _restorer()
         loss = restorer_loss(network, pool, training, CPU)
 
-        def breaking(step, random):
-            if step == stop_at:
-                raise KeyboardInterrupt
-            return loss(step, random)
+        steps = count()
 
-        return train("restorer", network, breaking, training, folder, 0, _nothing)
+        def interrupted(random):
+            if next(steps) == stop_at:
+                raise KeyboardInterrupt
+            return loss(random)
+
+        return train("restorer", network, interrupted, training, folder, 0, _nothing)
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -137,8 +140,8 @@ def test_a_broken_off_training_goes_on_as_if_nothing_had_happened(tmp_path, pool
     )
 
 
-def test_the_checkpoint_is_official_and_holds_the_trained_networks(tmp_path):
-    """Read back and built as dossr-export does it, the networks compute what was trained."""
+def test_the_checkpoint_is_official_and_has_the_trained_weights(tmp_path):
+    """Networks built from the checkpoint, as in dossr-export, compute what was trained."""
     torch.manual_seed(0)
     config = replace(DEMO, latent_scale=0.7)
     widths = DEMO.restorer
@@ -171,7 +174,7 @@ def test_the_checkpoint_is_official_and_holds_the_trained_networks(tmp_path):
 
 
 def test_the_whole_recipe_ends_in_an_official_checkpoint(tmp_path):
-    """Every network for a few steps; given again, the same command has nothing left to train."""
+    """Train every network for a few steps; a second run has nothing left to train."""
     results = []
     for _ in range(2):
         train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent())

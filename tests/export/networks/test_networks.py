@@ -1,60 +1,24 @@
-"""What LDM, OpenCLIP and RRDBNet compute, stated from checkpoint tensors by their official names.
+"""What LDM, OpenCLIP and RRDBNet compute, written down from their official tensor names.
 
-The export's verification compares ONNX with the networks that dossr builds; it cannot notice that
-these got a tensor in the wrong place or a wrong number of heads. Nothing of theirs is used here.
+The export's verification compares ONNX with the networks that dossr builds. It cannot detect a
+misplaced tensor or a wrong number of heads in these, so nothing of them is used here.
 """
 
 import math
 
-import pytest
 import torch
 from torch.nn import functional as F
 
-from dossr.export.checkpoint.config import (
-    ModelConfig,
-    RestorerConfig,
-    TextConfig,
-    UNetConfig,
-    VaeConfig,
-)
+from dossr.export.checkpoint.config import TEXT
 from dossr.export.checkpoint.layout import layout
 from dossr.export.checkpoint.reader import read_checkpoint
 from dossr.export.checkpoint.synthetic import synthetic_state
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from dossr.export.stages import stages
 
-MODELS = {  # the parts and the latent scale, and what the YAML file says of the UNet's heads
-    "1 level, attention in the middle alone, f8 without attention, 8 latent channels": (
-        UNetConfig(8, (64,), 3, (False,), 1, 32, True, (4,)),
-        VaeConfig(8, (32, 32, 64, 96), 1, attention=False),
-        TextConfig(32, 2, 2), RestorerConfig(8, 1, 4), 0.18215,
-        {"num_head_channels": 16},
-    ),
-    "2 levels, the second 1.5 times as wide, convolutional projections, f4, fewer groups in norms": (
-        UNetConfig(4, (64, 96), 1, (False, True), 1, 48, False, (4, 4), groups=16),
-        VaeConfig(4, (32, 64, 64), 2, groups=8),
-        TextConfig(48, 3, 6), RestorerConfig(12, 3, 6), 0.18215,
-        {"num_heads": 4, "num_head_channels": -1},
-    ),
-    "3 levels, attention on all, depth 2, f2, another latent scale": (
-        UNetConfig(4, (32, 64, 96), 2, (True, True, True), 2, 64, True, (2, 4, 6)),
-        VaeConfig(4, (64, 32), 3),
-        TextConfig(64, 4, 1), RestorerConfig(16, 2, 8), 0.3,
-        {"num_heads": 8, "num_head_channels": 16},  # the width wins
-    ),
-    "5 levels, attention on two, f1": (
-        UNetConfig(
-            4, (32, 64, 64, 96, 96), 1, (True, False, False, True, False), 1, 32, True, (2,) * 5
-        ),
-        VaeConfig(4, (32,), 1),
-        TextConfig(32, 3, 4), RestorerConfig(8, 1, 8), 0.18215,
-        {"num_heads": 2},
-    ),
-}  # fmt: skip
-
 
 class Weights:
-    """The tensors below a prefix, which of all were used, and the layers that they make."""
+    """The tensors below a prefix, the layers made of them, and the names of all used tensors."""
 
     def __init__(self, tensors, at="", used=None, groups=32):
         self.tensors, self.at, self.used = tensors, at, set() if used is None else used
@@ -71,14 +35,14 @@ class Weights:
         return Weights(self.tensors, f"{self.at}{name}.", self.used, groups or self.groups)
 
     def numbered(self, name):
-        """What is below name.0, name.1 and so on."""
+        """Return the tensors below name.0, name.1 and so on."""
         parent, found = self.below(name), []
         while parent.has(str(len(found))):
             found.append(parent.below(str(len(found))))
         return found
 
     def conv(self, name, x, stride=1, padding=None):
-        """A convolution; unless told otherwise, padded so that the size stays."""
+        """A convolution, padded by default so that the size is kept."""
         weight = self(f"{name}.weight")
         padding = weight.shape[-1] // 2 if padding is None else padding
         return F.conv2d(x, weight, self(f"{name}.bias"), stride, padding)
@@ -90,7 +54,7 @@ class Weights:
         return self.conv(conv, F.silu(self.group_norm(norm, x, eps)))
 
     def linear(self, name, x):
-        """Of the last axis; a 1x1 convolution's weight does the same to every pixel."""
+        """A linear layer on the last axis; the weight may be a 1x1 convolution's."""
         bias = self(f"{name}.bias") if f"{self.at}{name}.bias" in self.tensors else None
         return F.linear(x, self(f"{name}.weight").flatten(1), bias)
 
@@ -122,7 +86,7 @@ def unet_attention(weights, x, context, heads):
 
 
 def transformer(weights, x, text, heads):
-    """Attention to itself and to the text, then GEGLU; the group norm has eps 1e-6."""
+    """Self-attention, cross-attention to the text, then GEGLU; the group norm has eps 1e-6."""
     h = weights.linear("proj_in", weights.group_norm("norm", x, 1e-6).flatten(2).mT)
     for block in weights.numbered("transformer_blocks"):
         normed = block.layer_norm("norm1", h)
@@ -134,7 +98,7 @@ def transformer(weights, x, text, heads):
 
 
 def unet_block(weights, name, x, time, text, heads):
-    """The layers of a block in order; the names of their tensors say what they are."""
+    """The layers of a block in order, recognised by the names of their tensors."""
     for number, layer in enumerate(weights.numbered(name)):
         if layer.has("in_layers"):
             x = unet_residual(layer, x, time)
@@ -158,7 +122,7 @@ def embed_time(weights, time):
 
 
 def unet_encoder(weights, x, time, text, heads):
-    """The state after each input block, and after the middle."""
+    """Return the state after each input block, and after the middle block."""
     states = []
     for number in range(len(weights.numbered("input_blocks"))):
         x = unet_block(weights, f"input_blocks.{number}", x, time, text, heads)
@@ -167,9 +131,9 @@ def unet_encoder(weights, x, time, text, heads):
 
 
 def denoise(unet, control, x, hint, time, text, heads):
-    """The ControlNet sees the state and the hint; what it finds is added to the UNet's skips."""
-    seen = torch.cat([x, hint], 1)
-    states, middle = unet_encoder(control, seen, embed_time(control, time), text, heads)
+    """The ControlNet takes state and hint; its outputs are added to the UNet's skip connections."""
+    state = torch.cat([x, hint], 1)
+    states, middle = unet_encoder(control, state, embed_time(control, time), text, heads)
     time = embed_time(unet, time)
     skips, h = unet_encoder(unet, x, time, text, heads)
     h = h + control.conv("middle_block_out.0", middle)
@@ -179,21 +143,21 @@ def denoise(unet, control, x, hint, time, text, heads):
     return unet.norm_silu_conv("out.0", "out.2", h, 1e-5)
 
 
-def heads_of(said):
+def heads_of(fields):
     """LDM's rule: heads of a given width, or else a given number, on every level."""
-    width = said.get("num_head_channels", -1)
-    return lambda channels: said["num_heads"] if width == -1 else channels // width
+    width = fields.get("num_head_channels", -1)
+    return lambda channels: fields["num_heads"] if width == -1 else channels // width
 
 
 def vae_residual(weights, x):
-    """As in the UNet, without time; norms have eps 1e-6."""
+    """A residual block without time; norms have eps 1e-6."""
     h = weights.norm_silu_conv("norm1", "conv1", x, 1e-6)
     h = weights.norm_silu_conv("norm2", "conv2", h, 1e-6)
     return h + (weights.conv("nin_shortcut", x) if weights.has("nin_shortcut") else x)
 
 
 def vae_middle(weights, x):
-    """Attention of a single head between two residual blocks."""
+    """Single-head attention between two residual blocks."""
     x = vae_residual(weights.below("block_1"), x)
     if weights.has("attn_1"):
         layer = weights.below("attn_1")
@@ -204,7 +168,7 @@ def vae_middle(weights, x):
 
 
 def encode(weights, image):
-    """Mean and log-variance; sizes are halved by convolutions padded at the right and bottom."""
+    """Return mean and log-variance; strided convolutions are padded at the right and bottom."""
     encoder = weights.below("encoder")
     x = encoder.conv("conv_in", 2.0 * image - 1.0)
     for level in encoder.numbered("down"):
@@ -217,7 +181,7 @@ def encode(weights, image):
 
 
 def decode(weights, latent):
-    """An image; the levels are numbered from the finest, which comes last."""
+    """Return an image; level 0 is the finest and runs last."""
     decoder = weights.below("decoder")
     x = decoder.conv("conv_in", weights.conv("post_quant_conv", latent))
     x = vae_middle(decoder.below("mid"), x)
@@ -230,7 +194,7 @@ def decode(weights, latent):
 
 
 def embed_text(weights, tokens, heads):
-    """The penultimate output: causal blocks with exact GELU, all but the last, then a norm."""
+    """Return the penultimate output: all causal blocks but the last, then a norm."""
     x = (weights("token_embedding.weight")[tokens] + weights("positional_embedding"))[None]
     mask = torch.full((len(tokens), len(tokens)), -math.inf).triu(1)
     for block in weights.numbered("transformer.resblocks")[:-1]:
@@ -243,7 +207,7 @@ def embed_text(weights, tokens, heads):
 
 
 def restore(weights, lr):
-    """Dense blocks of five in blocks of three; residuals count 0.2, LeakyReLUs slope by 0.2."""
+    """Blocks of three dense blocks of five convolutions; residual scale and slope are 0.2."""
     first = x = weights.conv("conv_first", lr)
     for block in weights.numbered("body"):
         h = x
@@ -260,7 +224,7 @@ def restore(weights, lr):
 
 
 def official_yaml(config, heads):
-    """The YAML file that comes with a checkpoint of this configuration."""
+    """Return the official YAML file of a configuration."""
     unet, vae, text = config.unet, config.vae, config.text
     multiples = [width / vae.channels[0] for width in vae.channels]
     autoencoder = {"ch": vae.channels[0], "ch_mult": multiples, "num_res_blocks": vae.blocks,
@@ -287,12 +251,32 @@ params:
 """
 
 
-@pytest.mark.parametrize("name", MODELS)
+def official(config, tensors, given, tokens, text, heads):
+    """Return what the official networks compute in float64, and the names of the tensors used."""
+    weights = Weights({name: tensor.double() for name, tensor in tensors.items()})
+    groups, scale = (config.unet.groups, config.vae.groups), config.latent_scale
+    unet, control = (
+        weights.below(n, groups[0]) for n in ("model.diffusion_model", "control_model")
+    )
+    vae, condition = (weights.below(n, groups[1]) for n in ("first_stage_model", "cond_encoder"))
+    state = (given["x"], given["hint"], given["time"], text.double().expand(2, -1, -1))
+    mean, log_variance = encode(vae, given["restored"])
+    expected = {
+        "text": embed_text(weights.below("cond_stage_model.model"), tokens, config.text.heads),
+        "restored": restore(weights.below("preprocess_model"), given["lr"]),
+        "mean": scale * mean,
+        "std": scale * torch.exp(log_variance.clamp(-30.0, 20.0) / 2.0),
+        "hint": scale * encode(condition, given["restored"])[0],
+        "eps": denoise(unet, control, *state, heads_of(heads)),
+        "image": decode(vae, given["x"] / scale),
+    }
+    return expected, weights.used
+
+
 @torch.no_grad()
-def test_the_networks_compute_what_the_official_ones_do(name, tmp_path):
-    """On the same inputs; every tensor is used but those that "penultimate" leaves out."""
-    *parts, heads = MODELS[name]
-    config = ModelConfig(*parts)
+def test_the_networks_compute_what_the_official_ones_do(small_model, tmp_path):
+    """On the same inputs; every tensor is used except those after the penultimate text block."""
+    config, heads = small_model
     tensors = synthetic_state(layout(config))
     torch.save(tensors, tmp_path / "model.ckpt")
     (tmp_path / "model.yaml").write_text(official_yaml(config, heads))
@@ -300,18 +284,17 @@ def test_the_networks_compute_what_the_official_ones_do(name, tmp_path):
     assert checkpoint.config == config
 
     torch.manual_seed(0)
-    scale, factor = config.latent_scale, config.vae.factor
+    factor, channels = config.vae.factor, config.unet.latent_channels
     height, width = 2 * config.unet.factor, 3 * config.unet.factor
     given = {  # in float64, where a wrong eps of a norm shows
-        "lr": torch.rand(2, 3, 5, 8),
-        "restored": torch.rand(2, 3, factor * height, factor * width),
-        "x": torch.randn(2, config.unet.latent_channels, height, width),
-        "hint": torch.randn(2, config.unet.latent_channels, height, width),
-        "time": torch.tensor([499.0, 37.0]),
+        "lr": torch.rand(2, 3, 5, 8).double(),
+        "restored": torch.rand(2, 3, factor * height, factor * width).double(),
+        "x": torch.randn(2, channels, height, width).double(),
+        "hint": torch.randn(2, channels, height, width).double(),
+        "time": torch.tensor([499.0, 37.0]).double(),
     }
-    given = {name: array.double() for name, array in given.items()}
     tokens = tokenize(DEFAULT_PROMPT, config.text.positions)
-    text = embed_prompt(checkpoint.part("cond_stage_model.model."), checkpoint.config.text, tokens)
+    text = embed_prompt(checkpoint.part(TEXT), checkpoint.config.text, tokens)
     found = {"text": text}
     for stage in stages(checkpoint.shares_encoder):
         network = stage.build(checkpoint, text).double()
@@ -319,27 +302,11 @@ def test_the_networks_compute_what_the_official_ones_do(name, tmp_path):
         result = result if isinstance(result, tuple) else (result,)
         found.update(zip(stage.outputs, result, strict=True))
 
-    weights = Weights({name: tensor.double() for name, tensor in tensors.items()})
-    groups = config.unet.groups
-    unet, control = (weights.below(n, groups) for n in ("model.diffusion_model", "control_model"))
-    state, text = (given["x"], given["hint"], given["time"]), text.double().expand(2, -1, -1)
-    groups = config.vae.groups
-    vae, condition = (weights.below(n, groups) for n in ("first_stage_model", "cond_encoder"))
-    tower = weights.below("cond_stage_model.model")
-    mean, log_variance = encode(vae, given["restored"])
-    expected = {
-        "text": embed_text(tower, tokens, config.text.heads),
-        "restored": restore(weights.below("preprocess_model"), given["lr"]),
-        "mean": scale * mean,
-        "std": scale * torch.exp(log_variance.clamp(-30.0, 20.0) / 2.0),
-        "hint": scale * encode(condition, given["restored"])[0],
-        "eps": denoise(unet, control, *state, text, heads_of(heads)),
-        "image": decode(vae, given["x"] / scale),
-    }
+    expected, used = official(config, tensors, given, tokens, text, heads)
     assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
     errors = {n: float((found[n] - t).norm() / t.norm()) for n, t in expected.items()}
     limits = {"text": 1e-5}  # computed in float32
     assert all(error <= limits.get(n, 1e-6) for n, error in errors.items()), errors
     last = f"transformer.resblocks.{config.text.layers - 1}."
-    left_out = tuple(f"{tower.at}{name}" for name in (last, "text_projection", "logit_scale"))
-    assert weights.used == {name for name in tensors if not name.startswith(left_out)}
+    left_out = tuple(f"{TEXT}{name}" for name in (last, "text_projection", "logit_scale"))
+    assert used == {name for name in tensors if not name.startswith(left_out)}

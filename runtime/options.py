@@ -1,0 +1,89 @@
+"""Options of sampling and tiling, checked before any network is loaded."""
+
+from dataclasses import dataclass
+
+from ..solvers import SHIFT_STEPS, Schedule
+from .bundle import Manifest
+from .images.color import COLOR_FIXES
+
+TILE = 128
+"""Default side of a tile: the image size that the released model was trained on."""
+
+MAX_STEPS = SHIFT_STEPS - 1
+"""The largest number of steps of the released schedule."""
+
+_LEAST = 4  # the smallest tile in size multiples, for bundles where that is below TILE
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How large images are cut; an image that fits one tile stays whole.
+
+    Each network runs on one tile after the other, and memory grows with the image's area instead of
+    its square.
+    """
+
+    tile: int = TILE
+    """Side of a tile in LR pixels, a multiple of the bundle's size multiple; 0: no tiles."""
+
+    overlap: int | None = None
+    """Overlap of the denoiser's tiles in LR pixels, a multiple of the size multiple; None: half a
+    tile. Their predictions are blended at every step (Mixture of Diffusers, Barbero Jimenez 2023)."""
+
+    batch: int = 1
+    """Number of tiles in one call of the denoiser."""
+
+    def check(self, multiple: int) -> None:
+        """Raise ValueError if a bundle of this size multiple does not support these tiles."""
+        least = min(_LEAST * multiple, TILE)
+        if self.tile and (self.tile < least or self.tile % multiple):
+            raise ValueError(
+                f"tile must be 0 or a multiple of {multiple} from {least} on, got {self.tile}"
+            )
+        overlap = self.overlap or 0
+        if overlap % multiple or not 0 <= overlap < max(self.tile, 1):
+            raise ValueError(
+                f"overlap must be a multiple of {multiple} below the tile's {self.tile}, got {overlap}"
+            )
+        if self.batch < 1:
+            raise ValueError(f"batch must be 1 or more, got {self.batch}")
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How an image is sampled. Raises ValueError for a value out of range."""
+
+    steps: int = 5
+    """Network evaluations, 1 to 499 with the released schedule."""
+
+    order: int = 3
+    """Order of the solver: 1, 2 or 3."""
+
+    seed: int = 42
+    """Seed of the noise, 0 or more."""
+
+    color_fix: str = "wavelet"
+    """A name in COLOR_FIXES."""
+
+    tiling: Tiling = Tiling()
+
+    schedule: Schedule | None = None
+    """Replaces the released schedule; must have ``steps`` steps."""
+
+    def __post_init__(self) -> None:
+        if self.schedule is not None and self.schedule.steps != self.steps:
+            raise ValueError(
+                f"the schedule must have {self.steps} steps, got {self.schedule.steps}"
+            )
+        if self.schedule is None and not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"steps must be between 1 and {MAX_STEPS}, got {self.steps}")
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order must be 1, 2 or 3, got {self.order}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if self.color_fix not in COLOR_FIXES:
+            raise ValueError(f"color_fix must be {', '.join(COLOR_FIXES)}, got '{self.color_fix}'")
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise ValueError if this bundle does not support these options."""
+        self.tiling.check(manifest.size_multiple)
