@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..solvers import SHIFT_STEPS, Schedule
+from ..solvers import Schedule
+from ..solvers.schedule import SHIFT_STEPS
 from .bundle import Manifest
 from .images.color import COLOR_FIXES
 

@@ -7,7 +7,6 @@ from .coefficients import (
     taylor_coefficients,
 )
 from .schedule import (
-    SHIFT_STEPS,
     NoiseLevels,
     Schedule,
     ddpm_schedule,
@@ -18,7 +17,6 @@ from .schedule import (
 from .step import predict_x0, step
 
 __all__ = [
-    "SHIFT_STEPS",
     "NoiseLevels",
     "Schedule",
     "StepCoefficients",
