@@ -34,7 +34,7 @@ class InstantEngine:
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
 
-    def run(self, **inputs: Array) -> dict[str, Array]:
+    def run(self, **_inputs: Array) -> dict[str, Array]:
         return dict(self.results)
 
 

@@ -30,6 +30,14 @@ def test_every_package_is_listed(project):
     assert set(project["tool"]["setuptools"]["packages"]) == found | {"dossr"}
 
 
+def test_every_data_file_is_listed(project):
+    patterns = project["tool"]["setuptools"]["package-data"]["dossr"]
+    listed = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    rooms = ("solvers", "runtime", "export", "bench")
+    found = {path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()}
+    assert not {p for p in found if p.suffix not in (".py", ".pyc")} - listed
+
+
 def test_the_base_install_is_light(project):
     names = {requirement.split(">")[0] for requirement in project["project"]["dependencies"]}
     assert names == {"numpy", "pillow", "click", "msgspec"}

@@ -97,7 +97,8 @@ class TorchBackend:
 
     def _inside(self, tensor: Tensor) -> Tensor:
         """In the precision, where it is an activation: token ids are whole numbers, and bfloat16 has
-        no 499, which is a time."""
+        no 499, which is a time.
+        """
         is_activation = tensor.is_floating_point() and tensor.ndim > 1
         return tensor.to(PRECISIONS[self.precision]) if is_activation else tensor
 

@@ -92,11 +92,11 @@ def time_bundle(call: TimeBundle, tick: Tick) -> PipelineTime:
     def stages() -> Stages:
         events = [("", device.record_event())]
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, _total: int) -> None:
             if done == 0:
                 events.append(("upload", device.record_event()))
 
-        def observe(name: str, array: Any) -> None:
+        def observe(name: str, _array: Any) -> None:
             events.append((STAGE_THAT_ENDS_WITH[name], device.record_event()))
 
         upscale(progress=progress, observe=observe)

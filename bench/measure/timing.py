@@ -137,7 +137,7 @@ def time_loop(
         for name, shapes in outputs.items()
     }
 
-    def call(network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
+    def call(network: str, /, **_inputs: Tensor) -> tuple[Tensor, ...]:
         return zeros[network]
 
     lr, seconds = _image(size).to(device), []

@@ -62,7 +62,7 @@ def dasr(size: int = 128, reduced: bool = False) -> System:
     )
 
 
-def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
+def _upscale(call: Call, lr: Tensor, _noise: Noise) -> Tensor:
     (weights,) = call("predictor", lr=lr)
     (image,) = call("generator", lr=lr, weights=weights)
     return image.clamp(0.0, 1.0)

@@ -31,7 +31,7 @@ def bsrgan(size: int = 128, reduced: bool = False) -> System:
     config = widths(reduced).restorer
     network = restorer(config, size)
 
-    def upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
+    def upscale(call: Call, lr: Tensor, _noise: Noise) -> Tensor:
         (restored,) = call("restorer", lr=lr)
         return restored.clamp(0.0, 1.0)
 

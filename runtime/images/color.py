@@ -40,9 +40,8 @@ def adain(decoded: Array, restored: Array) -> Array:
     return fixed
 
 
-def none(decoded: Array, restored: Array) -> Array:
+def none(decoded: Array, _restored: Array) -> Array:
     """Return ``decoded`` unchanged."""
-    del restored
     return decoded
 
 

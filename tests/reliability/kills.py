@@ -150,7 +150,7 @@ def _wait_for_file(process: subprocess.Popen, out: Path, count: int) -> None:
 def _files(folder: Path) -> set[str]:
     """Every file below a folder, hidden ones too, by its relative path."""
     return {
-        os.path.relpath(os.path.join(parent, name), folder)
+        str((Path(parent) / name).relative_to(folder))
         for parent, _, names in os.walk(folder)
         for name in names
     }

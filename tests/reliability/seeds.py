@@ -80,6 +80,15 @@ def _wanted() -> Iterator[tuple[str, str, dict, str]]:
         if kind in _WITH_METADATA:
             yield kind, "RGB", {**_several(kind), **_metadata(kind)}, "with metadata"
             yield kind, "RGBA", {**_several(kind), **_metadata(kind)}, "with metadata"
+    yield from _wanted_tiffs()
+    for kind in ("PNG", "WEBP", "GIF", "AVIF"):
+        frames = [_image("RGB", 24, 17) for _ in range(2)]
+        yield kind, "RGB", {"save_all": True, "append_images": frames}, "animated"
+    for kind, mode, value in (("PNG", "P", 3), ("PNG", "L", 9), ("PNG", "RGB", (0, 0, 0))):
+        yield kind, mode, {"transparency": value}, "with a transparent colour"
+
+
+def _wanted_tiffs() -> Iterator[tuple[str, str, dict, str]]:
     for compression in _BILEVEL:
         yield "TIFF", "1", {"compression": compression}, compression
     for compression in _DEEP:
@@ -87,11 +96,6 @@ def _wanted() -> Iterator[tuple[str, str, dict, str]]:
             yield "TIFF", mode, {"compression": compression}, compression
     for mode in ("L", "RGB"):
         yield "TIFF", mode, {"big_tiff": True}, "big"
-    for kind in ("PNG", "WEBP", "GIF", "AVIF"):
-        frames = [_image("RGB", 24, 17) for _ in range(2)]
-        yield kind, "RGB", {"save_all": True, "append_images": frames}, "animated"
-    for kind, mode, value in (("PNG", "P", 3), ("PNG", "L", 9), ("PNG", "RGB", (0, 0, 0))):
-        yield kind, mode, {"transparency": value}, "with a transparent colour"
 
 
 def _several(kind: str) -> dict:

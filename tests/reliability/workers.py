@@ -85,7 +85,7 @@ class _Worker:
 
 def run_cases(kind: Kind, seeds: Iterable[int], jobs: int, done: Callable[[Report], None]) -> None:
     """Run every case of a kind, ``jobs`` at a time; ``done`` gets each report, in any order."""
-    if len(os.listdir("/proc/self/task")) > 1:
+    if len(list(Path("/proc/self/task").iterdir())) > 1:
         raise RuntimeError("the parent of forked workers must have a single thread")
     waiting = deque(seeds)
     selector = selectors.DefaultSelector()

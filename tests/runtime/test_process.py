@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,7 +21,7 @@ DOCTOR = [sys.executable, "-c", "from dossr.runtime.launch import doctor; doctor
 )  # fmt: skip
 def test_a_full_standard_output_is_one_line(photo, toy_bundle, arguments):
     bundle = [] if arguments is DOCTOR else ["-b", str(toy_bundle), "--steps", "1"]
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*arguments, *bundle], stdout=full, stderr=subprocess.PIPE, text=True, cwd=photo.parent
         )

@@ -57,7 +57,7 @@ class Comparison:
         return f"{setup}{size}{', REDUCED' if self.reduced else ''}"
 
     def row(self, setup: Setup, system: str) -> Row | None:
-        """This system under this setup, if it was tried."""
+        """Return the row of a system under a setup, if it was tried."""
         return self.rows.get((setup, system))
 
     def multiple(self, setup: Setup, system: str) -> float | None:
