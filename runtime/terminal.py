@@ -92,9 +92,8 @@ class Silent:
         """Return a no-op context."""
         return nullcontext(lambda _: None)
 
-    def note(self, text: str) -> None:
+    def note(self, *_: object, **__: object) -> None:
         """Drop the message."""
-        del text
 
 
 class Terminal:

@@ -18,7 +18,7 @@ _DEVIATION = 0.1  # of the window, in tiles, as in StableSR and Mixture of Diffu
 
 
 def denoiser_grid(tiling: Tiling, height: int, width: int, multiple: int) -> "Grid":
-    """Return the denoiser's tiles of a padded image, which overlap as ``tiling`` says."""
+    """Return the denoiser's tiles of a padded image, with the overlap of ``tiling``."""
     half = tiling.tile // 2 // multiple * multiple
     overlap = half if tiling.overlap is None else tiling.overlap
     return _grid(tiling, height, width, multiple, overlap)

@@ -1,7 +1,7 @@
 """Fixtures: golden data, synthetic checkpoints, exported bundles, and a bundle of toy networks.
 
-Tests may run in several processes (pytest -n 2). Each is then given a core of its own, since torch
-and ONNX Runtime would otherwise use all of them in each, and what takes long to make is shared.
+Tests may run in several processes (pytest -n 2). Each process then gets its own core, because torch
+and ONNX Runtime would otherwise use all cores in each. Slow fixtures are shared.
 """
 
 import json
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def common(tmp_path_factory):
-    """A folder that all processes of a test run have in common."""
+    """A folder shared by all processes of a test run."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "common"
     folder.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def checkpoints(common, tiny_state):
 
 @pytest.fixture(scope="session")
 def bundles(checkpoints, common):
-    """Exports a tiny checkpoint once a test run: bundles(name, fp16=..., opset=...) is its folder."""
+    """bundles(name, fp16=..., opset=...) exports a tiny checkpoint once and returns its folder."""
     from dossr.export import export_bundle
 
     def export(name, fp16=False, opset=23):
@@ -91,7 +91,7 @@ def bundles(checkpoints, common):
 
 @pytest.fixture(scope="session")
 def golden_errors():
-    """golden_errors(bundle, data, order, color_fix) runs a bundle on what a golden file recorded."""
+    """golden_errors(bundle, data, order, color_fix) runs a bundle on the inputs of a golden file."""
     return _errors
 
 
@@ -103,7 +103,7 @@ def toy_bundle(tmp_path_factory):
 
 @pytest.fixture
 def fresh_bundle(tmp_path):
-    """A toy bundle that a test may spoil."""
+    """A toy bundle that a test may modify."""
     return _toy_bundle(tmp_path / "bundle")
 
 
@@ -224,7 +224,7 @@ def _graph(nodes, inputs, outputs, weights):
 
 @pytest.fixture
 def heeding():
-    """Processes heed Ctrl-C, even where the tests run in the background and inherit that it is ignored."""
+    """Processes receive Ctrl-C, even if the tests run in the background and inherit that it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -73,7 +73,7 @@ def test_a_file_without_a_hash_is_refused(fresh_bundle):
 
 
 def test_a_network_file_that_no_hash_covers_is_refused(fresh_bundle):
-    """External data is opened by the network beside it; left out of the list, nobody would check it."""
+    """Networks open their external data themselves; without an entry it would not be checked."""
     (fresh_bundle / "decoder.onnx.data").write_bytes(b"anything")
     with pytest.raises(BundleError, match=r"decoder\.onnx\.data is not in the manifest"):
         open_bundle(fresh_bundle)
@@ -117,7 +117,7 @@ def test_a_missing_file_is_refused(fresh_bundle):
 
 @pytest.mark.parametrize("name", ["../outside.onnx", "/etc/passwd", "a\\..\\b.onnx", "link.onnx"])
 def test_a_path_that_leaves_the_folder_is_refused(fresh_bundle, name):
-    """Also through a symbolic link, and although the file itself is as the manifest says."""
+    """Also through a symbolic link, and even if the file itself matches the manifest."""
     outside = fresh_bundle.parent / "outside.onnx"
     (fresh_bundle / "decoder.onnx").rename(outside)
     (fresh_bundle / "link.onnx").symlink_to(outside)

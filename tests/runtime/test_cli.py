@@ -38,7 +38,7 @@ def _size(path):
 
 
 def _copy(source, target):
-    """The same image in the format that the target's suffix names."""
+    """Save the image in the format of the target's suffix."""
     with Image.open(source) as image:
         image.save(target)
 
@@ -56,7 +56,7 @@ def test_one_file_to_one_file(run, photo, tmp_path):
     assert _size(tmp_path / "big.jpg") == (80, 48)
 
 
-def test_a_folder_keeps_its_shape_and_passes_over_what_is_no_image(run, photo, tmp_path):
+def test_a_folder_keeps_its_structure_and_skips_other_files(run, photo, tmp_path):
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     _copy(photo, folder / "a.bmp")
@@ -86,7 +86,7 @@ def test_nothing_is_made_where_the_bundle_does_not_open(run, photo, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_json_says_what_was_done(run, photo, tmp_path):
+def test_json_holds_options_and_results(run, photo, tmp_path):
     code, stdout, _ = run(photo, "-o", tmp_path / "o.png", "--json", "--steps", "2", "--seed", "1")
     document = json.loads(stdout)
     assert code == 0
@@ -96,8 +96,8 @@ def test_json_says_what_was_done(run, photo, tmp_path):
     assert result["output"] == str(tmp_path / "o.png")
 
 
-def test_a_large_image_is_run_in_the_tiles_that_are_asked_for(run, tmp_path):
-    """The toy networks look at one place each: in tiles they give the same, within a rounding."""
+def test_a_large_image_is_run_in_the_requested_tiles(run, tmp_path):
+    """The toy networks have a receptive field of one pixel, so tiles change rounding only."""
     photo = tmp_path / "large.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 150, 3), np.uint8)).save(photo)
     images = []
@@ -119,7 +119,7 @@ def test_some_failures_are_named_and_the_others_go_on(run, photo, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
 
 
-def test_what_cannot_be_written_is_told_before_the_work(run, tmp_path):
+def test_an_unsupported_output_is_reported_before_the_work(run, tmp_path):
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
     code, _, stderr = run(tmp_path / "clear.png", "-o", tmp_path / "big.jpg")
     assert code == 1
@@ -179,7 +179,7 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
         (["--overwrite", "--skip-existing"], "contradict each other"),
     ],
 )
-def test_wrong_use_is_told_in_one_line(run, photo, tmp_path, arguments, said):
+def test_wrong_use_is_one_line(run, photo, tmp_path, arguments, said):
     code, _, stderr = run(photo, "-o", tmp_path / "big.png", *arguments)
     assert code == 2
     assert said in _one_line(stderr)
@@ -196,7 +196,7 @@ def test_tiles_are_checked_before_any_network_is_loaded(run, photo, tmp_path, mo
     assert "--tile must be 0 or a multiple of 16" in _one_line(stderr)
 
 
-def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
+def test_impossible_outputs_are_one_line(run, photo, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "twin").mkdir()
     _copy(photo, tmp_path / "twin" / "photo.jpg")
@@ -219,7 +219,7 @@ def test_outputs_that_cannot_be_are_told_in_one_line(run, photo, tmp_path):
     assert "no images in" in _one_line(run(empty, "-o", tmp_path / "out")[2])
 
 
-def test_a_bundle_that_is_none_is_told_in_one_line(run, photo, tmp_path):
+def test_a_folder_that_is_no_bundle_is_one_line(run, photo, tmp_path):
     code, _, stderr = run(photo, "-o", tmp_path / "big.png", bundle=tmp_path)
     assert code == 2
     assert "is not a bundle: it has no manifest.json" in _one_line(stderr)
@@ -233,7 +233,7 @@ def test_help_has_every_option_and_an_example():
 
 
 def test_help_needs_nothing_heavy():
-    """Also not ONNX Runtime or Pillow: the help answers at once."""
+    """Neither ONNX Runtime nor Pillow, so that the help is fast."""
     program = (
         "import sys\n"
         "from dossr.runtime.cli import main\n"

@@ -18,7 +18,7 @@ def _edit(bundle, change):
 
 
 def _replace(bundle, name, data):
-    """Put other bytes into a file of a bundle, and make the manifest agree."""
+    """Replace the content of a bundle's file and update the manifest."""
     (bundle / name).write_bytes(data)
     record = {"size": len(data), "sha256": sha256(bundle / name)}
     _edit(bundle, lambda document: document["files"].update({name: record}))
@@ -58,8 +58,8 @@ def test_a_schedule_that_cannot_be_sampled_is_refused(demo, schedule):
         load_pipeline(demo)
 
 
-def test_a_factor_that_only_the_networks_refute_is_one_line(dossr_run, one_line, demo, photo):
-    """size_multiple 4 fits a VAE that does not shrink at all; this one does."""
+def test_a_factor_that_contradicts_the_networks_is_one_line(dossr_run, one_line, demo, photo):
+    """The manifest is consistent: size_multiple 4 matches a VAE with factor 1. The network has another."""
     _edit(demo, lambda document: document.update(vae_factor=1))
     done = dossr_run(photo, "-o", photo.with_name("big.png"), "-b", demo)
     assert done.returncode == 1

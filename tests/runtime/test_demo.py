@@ -1,4 +1,4 @@
-"""The built-in demo bundle: it is there, small, and its images are what they were."""
+"""The built-in demo bundle: present, small, and its results unchanged."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""dossr-doctor and what it knows: this machine without surprises, others by their descriptions."""
+"""dossr-doctor on this machine, and its conclusions for described machines."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_wrong_use_is_one_line():
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_it_is_light():
+def test_it_imports_no_engine_library():
     program = (
         "import sys, dossr.runtime.doctor\n"
         "print([n for n in ('onnxruntime', 'cupy', 'tensorrt', 'torch', 'PIL') if n in sys.modules])"

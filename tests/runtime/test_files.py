@@ -22,7 +22,7 @@ WRITTEN = ["png", "jpg", "webp", "tif", "bmp", "ppm", "tga", "jp2", "avif"]
 
 
 def test_a_file_is_the_old_or_the_new_one_whenever_the_writer_dies(tmp_path):
-    """A process that writes without end is killed at odd moments."""
+    """A process that writes continuously is killed at different times."""
     path = tmp_path / "plan.engine"
     program = (
         "import sys; from pathlib import Path\n"
@@ -54,7 +54,7 @@ def test_nothing_is_left_beside_a_file_that_cannot_be_written(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """small_disk(kilobytes) mounts a file system of that size; it takes root."""
+    """small_disk(kilobytes) mounts a file system of that size; needs root."""
     mounted = []
 
     def mount(kilobytes):
@@ -62,7 +62,7 @@ def small_disk(tmp_path):
         folder.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
         if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("a file system cannot be mounted here; it takes root")
+            pytest.skip("mounting a file system needs root")
         mounted.append(folder)
         return folder
 
@@ -134,7 +134,7 @@ def test_an_output_that_appears_meanwhile_is_left_as_it_is(tmp_path, photo):
 
 
 def test_a_run_without_overwrite_never_replaces_a_file(noise, tmp_path):
-    """The third of three images appears while the second is made."""
+    """The third of three outputs is created by another process during the run."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.png", "b.png", "c.png"):

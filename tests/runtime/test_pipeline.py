@@ -84,7 +84,7 @@ def test_noise_that_is_passed_in_is_used_as_drawn(pipeline):
 
 
 def test_the_draws_of_a_seed_never_change():
-    """These numbers stand for every image ever made; NumPy may change its streams, we may not."""
+    """Other values would change every image of a seed, for example after a change in NumPy."""
     noise = np.concatenate([n.ravel() for n in draw_noise(42, 1, (1, 1, 1, 2))])
     expected = [-1.483841, -0.33662856, 0.20083328, -0.30365205, 0.11660336, -0.26211098]
     np.testing.assert_allclose(noise, expected, rtol=1e-6)

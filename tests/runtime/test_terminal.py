@@ -11,7 +11,7 @@ from dossr.runtime.terminal import interruptible, time_left
 
 
 def test_ctrl_c_ends_work_that_lets_no_signal_through(heeding):
-    """The work waits in one call, as in a library; the signal is heard, the work is told, and ends."""
+    """The work blocks in one call, as in a library; Ctrl-C must reach it and end it."""
     program = (
         "import threading\n"
         "from dossr.runtime.terminal import interruptible\n"

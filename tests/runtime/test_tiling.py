@@ -1,4 +1,4 @@
-"""Large images in tiles: how they are cut, and that cutting changes the image as little as it can."""
+"""Tiling: grids, windows, and the difference between tiled and untiled results."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ PHOTO = Path(__file__).parents[1] / "images" / "astronaut.png"
 
 @st.composite
 def axes(draw):
-    """A padded side, and tiles that a bundle with some size multiple takes."""
+    """A padded side and valid tiles for a size multiple."""
     multiple = draw(st.sampled_from([4, 8, 16]))
     size = multiple * draw(st.integers(1, 40))
     length = multiple * draw(st.integers(4, 12))
@@ -44,7 +44,7 @@ def test_tiles_cover_a_side_from_end_to_end(setting):
 
 
 @given(axes(), st.sampled_from([1, 2, 4]))
-def test_all_that_tiles_count_for_in_a_place_is_one(setting, scale):
+def test_window_weights_sum_to_one(setting, scale):
     axis = cut(*setting).scaled(setting[0] * scale)
     windows = axis.windows()
     assert windows.dtype == np.float32
@@ -59,7 +59,7 @@ def test_all_that_tiles_count_for_in_a_place_is_one(setting, scale):
 
 @given(axes())
 def test_windows_are_symmetric(setting):
-    """Turned around, a side is cut at the mirrored places where its tiles are evenly spread."""
+    """For evenly spread tiles, the windows of a mirrored side are mirrored."""
     axis = cut(*setting)
     mirrored = tuple(axis.size - axis.length - start for start in reversed(axis.starts))
     if mirrored == axis.starts:
@@ -67,7 +67,7 @@ def test_windows_are_symmetric(setting):
 
 
 class Network:
-    """Runs a function of images, and remembers what it was given."""
+    """A network that calls a function and records the shapes of its inputs."""
 
     def __init__(self, function, name="y"):
         self.inputs = {"x": TensorSpec("x", "float32", ("b", 3, "h", "w"))}
@@ -94,8 +94,8 @@ def _image(*shape):
 
 @pytest.mark.parametrize("batch", [1, 4, 100])
 @pytest.mark.parametrize("size", [(32, 32), (32, 80), (72, 104)])
-def test_what_looks_at_one_place_gives_the_same_in_tiles(size, batch):
-    """Smaller and larger outputs, inputs of another size, and inputs that are no image."""
+def test_a_pointwise_network_gives_the_same_in_tiles(size, batch):
+    """With smaller and larger outputs, inputs of different sizes, and inputs that are not images."""
 
     def function(x, half, time):
         assert time.shape == (len(x),)
@@ -109,7 +109,7 @@ def test_what_looks_at_one_place_gives_the_same_in_tiles(size, batch):
 
 
 def test_a_network_sees_one_shape_and_every_tile_once():
-    """A last batch that is not full is filled up; what fills it up counts for nothing."""
+    """An incomplete last batch is padded; the padding does not affect the result."""
     network, ticks = Network(lambda x: x), []
     x = _image(1, 3, 72, 104)
     found = _tiled(network, _grid(72, 104), ticks, batch=4).run(x=x)["y"]
@@ -133,9 +133,9 @@ def test_an_image_that_fits_one_tile_is_passed_on_as_it_is():
     assert _tiled(network, _grid(24, 32), batch=4).run(x=x)["y"] is x
 
 
-def test_a_network_that_sees_less_far_than_the_halo_leaves_no_seam():
-    """Zeros beyond a tile's border spoil 4 pixels of it, as convolutions do. The window leaves less of
-    that than a quarter of an 8-bit level; without a halo it would be there in full."""
+def test_a_receptive_field_within_the_halo_leaves_no_seam():
+    """Zero padding affects 4 pixels at tile borders, as in convolutions. With a halo, the window reduces
+    the error to less than a quarter of an 8-bit level."""
 
     def function(x):
         padded = np.pad(x, [(0, 0), (0, 0), (4, 4), (4, 4)])
@@ -152,7 +152,7 @@ def test_a_network_that_sees_less_far_than_the_halo_leaves_no_seam():
 
 
 def test_the_pipeline_gives_the_same_image_in_tiles(toy_bundle):
-    """Toy networks look at one place only, so that noise, positions and blending are all there is."""
+    """The toy networks have a receptive field of one pixel, which leaves noise, positions, blending."""
     pipeline = load_pipeline(toy_bundle)
     photo = np.random.default_rng(0).integers(0, 256, (150, 90, 3), dtype=np.uint8)
     whole = pipeline.upscale(photo, tile=0).astype(int)
@@ -167,7 +167,7 @@ def test_a_tile_that_holds_the_image_changes_no_bit(toy_bundle):
 
 
 def test_the_demo_model_gives_nearly_the_same_image_in_tiles():
-    """Real networks, whose norms and attention see a tile where they saw the image: above 40 dB."""
+    """Norms and attention see one tile instead of the image; the PSNR stays above 40 dB."""
     photo = np.asarray(Image.open(PHOTO).convert("RGB"))[:64, :96]
     pipeline = load_pipeline()
     whole, tiled = (pipeline.upscale(photo, steps=2, tile=tile).astype(float) for tile in (0, 32))

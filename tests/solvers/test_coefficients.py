@@ -91,7 +91,7 @@ def test_a_perfect_prediction_stays_on_the_forward_process(schedule, order, rele
     st.integers(1, 3),
 )
 def test_coefficients_are_finite_and_the_history_is_known(schedule, make, order):
-    """Also where eta is 1 and lambda infinite; a step never asks for more than was predicted."""
+    """Also if eta is 1 and lambda infinite; no step needs more predictions than exist."""
     for i, row in enumerate(make(schedule, order)):
         assert np.isfinite([row.x, row.x_lr, row.noise, *row.x0]).all()
         assert len(row.x0) == min(order, i + 1)

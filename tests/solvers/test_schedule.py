@@ -25,7 +25,7 @@ def test_the_released_schedule_is_the_references(golden, steps):
 
 
 def test_every_step_count_rounds_as_the_running_sum_does():
-    """The reference adds the stride up, one float at a time; products round 25 of 50 otherwise."""
+    """The reference accumulates the stride in floats; a product would round step 25 of 50 differently."""
     differs_from_product = set()
     for steps in range(1, 500):
         stride, point, expected = 499 / steps, 0.0, [0]

@@ -138,7 +138,9 @@ def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.Inf
     rest: ONNX Runtime rejects them if it would have to copy between host and device.
     """
     try:
-        with captured_stderr() as said:  # the only reason given for a provider that does not start
+        with (
+            captured_stderr() as stderr
+        ):  # the only reason given for a provider that does not start
             session = _open(path, provider, options, _ERRORS_ONLY)
     except EngineError as error:
         if options.get("enable_cuda_graph") != "1":
@@ -147,7 +149,7 @@ def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.Inf
         _check_nodes(path, provider, left_nodes(session, provider))
         raise EngineError(f"{path.name} cannot be recorded as a CUDA graph: {error}") from error
     if provider not in session.get_providers():
-        reason = " ".join(_COLOR.sub("", said.text).split())[:_REASON] or "no reason given"
+        reason = " ".join(_COLOR.sub("", stderr.text).split())[:_REASON] or "no reason given"
         raise EngineError(f"ONNX Runtime {ort.__version__} did not start {provider}: {reason}")
     _check_nodes(path, provider, left_nodes(session, provider))
     return session

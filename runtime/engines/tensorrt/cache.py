@@ -60,12 +60,12 @@ def differences(wanted: EngineKey, found: EngineKey) -> list[str]:
     """Return one line for each field in which two keys differ."""
     lines = []
     for field in fields(EngineKey):
-        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
-        if isinstance(ours, Mapping):
-            names = [n for n in sorted({*ours, *theirs}) if ours.get(n) != theirs.get(n)]
-            lines += [_line(f"{field.name} {n}", ours.get(n), theirs.get(n)) for n in names]
-        elif ours != theirs:
-            lines.append(_line(field.name, ours, theirs))
+        here, there = getattr(wanted, field.name), getattr(found, field.name)
+        if isinstance(here, Mapping):
+            names = [n for n in sorted({*here, *there}) if here.get(n) != there.get(n)]
+            lines += [_line(f"{field.name} {n}", here.get(n), there.get(n)) for n in names]
+        elif here != there:
+            lines.append(_line(field.name, here, there))
     return lines
 
 

@@ -27,7 +27,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"\bSerialization (?:assertion|error|\()",
      "the plan is damaged; build it again"),
     (r"no importer registered|plugin not found|Unsupported ONNX|UNSUPPORTED_NODE",
-     "this TensorRT does not know an operator of the network; export the checkpoint with --opset 18"),
+     "this TensorRT does not support an operator of the network; export the checkpoint with --opset 18"),
     (r"no CUDA-capable device|CUDA initialization failure|CUDA failure: (?:100|35)|insufficient driver",
      "TensorRT finds no GPU, or the driver is older than its CUDA; see dossr-doctor"),
     (r"does not satisfy any optimization profiles|out of bounds.*profile|profile.*out of",
@@ -37,13 +37,13 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 
 def meaning(messages: Iterable[str]) -> str:
     """Explain TensorRT's error messages in one line that quotes the first of them."""
-    said = [" ".join(message.split()) for message in messages]
-    whole = "\n".join(said)
+    lines = [" ".join(message.split()) for message in messages]
+    joined = "\n".join(lines)
     for pattern, text in _MEANINGS:
-        if re.search(pattern, whole, re.IGNORECASE):
-            line = next(m for m in said if re.search(pattern, m, re.IGNORECASE))
-            return f"{text} (TensorRT: {_shortened(line)})"
-    return _shortened(said[0]) if said else "TensorRT gave no reason"
+        if re.search(pattern, joined, re.IGNORECASE):
+            quoted = next(line for line in lines if re.search(pattern, line, re.IGNORECASE))
+            return f"{text} (TensorRT: {_shortened(quoted)})"
+    return _shortened(lines[0]) if lines else "TensorRT gave no reason"
 
 
 def fp16_share(inspected: str) -> float:

@@ -14,9 +14,9 @@ from dossr.solvers import dos_sde_coefficients, predict_x0, released_schedule, s
 
 
 class Far(NDArrayOperatorsMixin):
-    """An array of another library: NumPy's functions reach it, NumPy's arrays do not mix with it.
+    """An array of another library, like CuPy's: NumPy's functions dispatch to it.
 
-    As CuPy's: it becomes no NumPy array by itself, and an operation on it and a host array fails.
+    It does not convert to a NumPy array implicitly, and operations with NumPy arrays fail.
     """
 
     def __init__(self, near):
@@ -61,7 +61,7 @@ def _far(value):
 
 
 class FarEngine:
-    """A network that takes and gives far arrays."""
+    """A network whose inputs and outputs are far arrays."""
 
     def __init__(self, engine):
         self._engine, self.inputs, self.outputs = engine, engine.inputs, engine.outputs
@@ -72,7 +72,7 @@ class FarEngine:
 
 
 class FarDevice(Host):
-    """Counts what goes up and down, and knows whether it is active."""
+    """Records uploads, downloads and active blocks."""
 
     def __init__(self):
         self.up, self.down, self.blocks = [], [], 0
@@ -117,7 +117,7 @@ def test_another_librarys_arrays_give_the_same_image(far, toy_bundle, size, colo
 
 
 def test_the_image_and_the_noise_go_up_once_and_the_result_comes_down_once(far):
-    """Beside the image one byte comes down: whether it is finite."""
+    """The only other download is one flag: whether the image is finite."""
     device, pipeline = far
     pipeline.upscale(_photo(20, 16), steps=5)
     assert device.up == [(np.float32, (7, 1, 4, 16, 8)), (np.uint8, (20, 16, 3))]
@@ -126,7 +126,7 @@ def test_the_image_and_the_noise_go_up_once_and_the_result_comes_down_once(far):
 
 
 def test_tiles_stay_on_the_device(far, toy_bundle):
-    """What goes up more are the windows of each output's rows and columns, once for all steps."""
+    """The only other uploads are the windows of each output, once for all steps."""
     device, pipeline = far
     photo = _photo(96, 70)
     here = load_pipeline(toy_bundle).upscale(photo, tile=64, batch=2)
@@ -153,7 +153,7 @@ def test_the_host_step_is_the_solvers_step():
 
 
 def test_events_divide_a_run_into_its_parts(far):
-    """Set by an observer, which waits for nothing; the parts add up to the whole."""
+    """An observer records events without waiting; the parts add up to the total."""
     device, pipeline = far
     events = [device.record_event()]
     pipeline.upscale(

@@ -12,7 +12,7 @@ from dossr.runtime.errors import ImageError
 from dossr.runtime.images.files import check_writable, read_image, write_image
 
 
-def test_a_decoder_that_complains_is_one_line(dossr_run, one_line, tmp_path, toy_bundle):
+def test_a_decoders_error_is_one_line(dossr_run, one_line, tmp_path, toy_bundle):
     file = io.BytesIO()
     Image.new("RGB", (8, 8), (9, 99, 200)).save(file, "TIFF", compression="tiff_deflate")
     data = bytearray(file.getvalue())
@@ -23,8 +23,8 @@ def test_a_decoder_that_complains_is_one_line(dossr_run, one_line, tmp_path, toy
     assert "z.tif cannot be read" in one_line(done.stderr)
 
 
-def test_an_image_is_refused_where_its_decoder_complains(noise, tmp_path, capfd):
-    """Pillow takes a fax with a bad code word for an image; libtiff only prints that it is none."""
+def test_an_image_is_refused_if_its_decoder_warns(noise, tmp_path, capfd):
+    """Pillow accepts a fax with a bad code word; libtiff only prints a warning."""
     file = io.BytesIO()
     noise(24).convert("1").save(file, "TIFF", compression="group3")
     data = bytearray(file.getvalue())
@@ -84,9 +84,7 @@ def test_a_size_that_the_format_cannot_hold_is_refused_before_the_work(
     assert "sides of at most 16383 pixels, got 16400" in one_line(done.stderr)
 
 
-def test_a_file_that_asks_for_too_much_memory_is_said_to_be_at_fault(
-    dossr_run, one_line, photo, toy_bundle
-):
+def test_a_file_that_needs_too_much_memory_is_named(dossr_run, one_line, photo, toy_bundle):
     data = bytearray(photo.read_bytes())
     data[data.index(b"IDAT") - 4] = 255
     photo.write_bytes(data)
@@ -103,7 +101,7 @@ def test_a_file_that_asks_for_too_much_memory_is_said_to_be_at_fault(
 def test_an_image_with_more_pixels_than_allowed_is_refused_before_it_is_decoded(
     dossr_run, one_line, tmp_path, toy_bundle
 ):
-    """A file of 170 bytes may say that it has 84 million pixels."""
+    """A file of 170 bytes may claim 84 million pixels."""
     tags = {256: 5, 257: 16842752, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 16842752, 279: 9}
     entries = b"".join(
         tag.to_bytes(2, "little") + b"\x04\x00\x01\x00\x00\x00" + value.to_bytes(4, "little")

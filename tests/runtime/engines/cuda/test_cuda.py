@@ -23,7 +23,7 @@ def _photo(height, width):
 
 
 def _missing():
-    """Why --device cuda cannot run here; None where it can."""
+    """Return why --device cuda cannot run here, or None."""
     try:
         load_device("cuda")
         import cupy
@@ -41,13 +41,13 @@ without_gpu = pytest.mark.skipif(MISSING is None, reason="a GPU is there")
 
 
 def gpu(test):
-    """A test that runs where --device cuda works."""
+    """Mark a test that needs --device cuda."""
     reason = f"--device cuda does not run here: {MISSING}"
     return pytest.mark.gpu(pytest.mark.skipif(MISSING is not None, reason=reason)(test))
 
 
 @without_gpu
-def test_what_cuda_misses_is_told_in_one_line(toy_bundle, capsys, tmp_path):
+def test_what_cuda_lacks_is_one_line(toy_bundle, capsys, tmp_path):
     with pytest.raises((ModuleNotFoundError, EngineError), match=r"^[^\n]+$"):
         load_pipeline(toy_bundle, "cuda")
     image = tmp_path / "photo.png"
@@ -64,7 +64,7 @@ def test_what_cuda_misses_is_told_in_one_line(toy_bundle, capsys, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
-def test_cupy_that_is_not_installed_is_named_with_the_command_that_brings_it(toy_bundle, capsys):
+def test_a_missing_cupy_is_named_with_its_install_command(toy_bundle, capsys):
     with pytest.raises(ModuleNotFoundError, match="cupy"):
         load_device("cuda")
     with pytest.raises(SystemExit):
@@ -94,7 +94,7 @@ def test_a_session_that_fell_back_as_a_whole_is_refused(toy_bundle):
 @gpu
 @pytest.mark.parametrize("name", ["tiny_o1_s1_none", "tiny_o2_s3_adain", "tiny_o3_s5_wavelet"])
 def test_the_references_images_on_a_gpu(bundles, golden, name):
-    """In float32, TF32 off; the third time every network replays its graph."""
+    """In float32 without TF32; the third run replays the CUDA graph of every network."""
     data = np.load(golden / f"{name}.npz")
     pipeline = load_pipeline(bundles("separate"), "cuda")
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_half_precision_on_a_gpu_is_within_45_db(bundles, golden):
 
 @gpu
 def test_tiles_on_a_gpu(bundles):
-    """The image of the CPU's run in the same tiles, within two levels."""
+    """The result differs from the CPU's by at most two levels."""
     photo, settings = _photo(80, 100), {"steps": 2, "tile": 64, "batch": 2}
     here, there = (
         load_pipeline(bundles("separate"), device).upscale(photo, **settings).astype(int)
@@ -158,7 +158,7 @@ def test_events_on_a_gpu_see_its_work_and_do_not_wait_for_it():
 
 
 def _on_gpu(pipeline, data, name):
-    """Every intermediate of a recorded run, in NumPy; those of the steps stacked."""
+    """Return every intermediate of a recorded run in NumPy, with steps stacked."""
     *_, order, _, color_fix = name.split("_")
     seen = {}
     pipeline.upscale(

@@ -9,7 +9,7 @@ from dossr.solvers import dos_sde_coefficients, predict_x0, released_schedule, s
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_fused_step_is_the_solvers_step(order):
-    """The kernel's statements, run by Python on NumPy arrays, against the solver, bit for bit."""
+    """The kernel's statements, executed by Python on NumPy arrays, equal the solver bit for bit."""
     rng = np.random.default_rng(order)
     x, eps, x_lr, z, *older = rng.standard_normal((6, 1, 4, 8, 8), dtype=np.float32)
     for row in dos_sde_coefficients(released_schedule(5), order):

@@ -15,7 +15,7 @@ from dossr.runtime.engines.onnxruntime.session import (
 
 
 class HostMemory:
-    """Memory for BoundEngine on the CPU: the same bindings, addresses and buffers as on a GPU."""
+    """CPU memory for BoundEngine, with the bindings, addresses and buffers of a GPU."""
 
     kind, index = "cpu", 0
 
@@ -40,7 +40,7 @@ def _bound(path):
 
 
 def test_bound_memory_gives_what_a_plain_session_gives(toy_bundle):
-    """First run plain, second and later ones through fixed buffers; shapes change in between."""
+    """The first run is plain, later runs use fixed buffers; shapes alternate."""
     rng = np.random.default_rng(0)
     plain, bound = (
         make(toy_bundle / "denoiser.onnx") for make in (lambda p: load_engine(p, "cpu"), _bound)
@@ -51,7 +51,7 @@ def test_bound_memory_gives_what_a_plain_session_gives(toy_bundle):
             x, hint = rng.standard_normal((2, 1, 4, height, width), dtype=np.float32)
             inputs = {"x": x, "hint": hint, "time": np.full(1, 100 * turn, np.float32)}
             kept.append((bound.run(**inputs)["eps"], plain.run(**inputs)["eps"]))
-    for result, expected in kept:  # a result is not written over by the runs after it
+    for result, expected in kept:  # later runs do not overwrite a result
         np.testing.assert_array_equal(result, expected)
 
 

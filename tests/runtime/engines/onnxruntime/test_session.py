@@ -47,7 +47,7 @@ def test_a_network_that_fails_is_told_in_one_line(toy_bundle):
 
 
 def test_an_image_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd):
-    """More bytes than there are addresses. ONNX Runtime prints nothing of its own beside it."""
+    """More bytes than the address space has; ONNX Runtime must print nothing itself."""
     network = helper.make_graph(
         [helper.make_node("Expand", ["x", "size"], ["y"])],
         "huge",
@@ -63,8 +63,8 @@ def test_an_image_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd)
     assert capfd.readouterr() == ("", "")
 
 
-def test_nodes_that_another_provider_took_are_named_and_shape_arithmetic_is_not(tmp_path):
-    """Asked of a session on the CPU: everything in it went to a provider that is not CUDA."""
+def test_nodes_on_another_provider_are_named_except_shape_arithmetic(tmp_path):
+    """On a CPU session, every node is on another provider than CUDA."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], name="sides"),
         helper.make_node("Gather", ["shape", "first"], ["batch"], name="batch"),

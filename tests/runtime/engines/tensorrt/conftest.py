@@ -24,7 +24,7 @@ def _fits(signatures, count):
 
 
 class Fake:
-    """A TensorRT object that has the recorded names only, notes each call and answers from a table."""
+    """A TensorRT object with the recorded names only; records calls and answers from a table."""
 
     def __init__(self, kind, world):
         object.__setattr__(self, "_kind", kind)
@@ -52,7 +52,7 @@ class Fake:
 
 
 class World:
-    """The module ``tensorrt`` of some version as a fake, and what was asked of it."""
+    """A fake of one version of the module ``tensorrt``, and the calls to it."""
 
     LAYERS = ({"LayerType": "conv", "Inputs": [{"Format/Datatype": "Half"}], "Outputs": []},)
 
@@ -131,7 +131,7 @@ class World:
 
 
 class Arrays:
-    """GPU memory as NumPy arrays; a captured graph is the work itself."""
+    """GPU memory made of NumPy arrays; a captured graph calls the work again."""
 
     stream = 7
 
@@ -171,7 +171,7 @@ FILES = [
 
 @pytest.fixture(params=["10.3.0", "11.4.0.106"])
 def world(request, monkeypatch):
-    """A fake TensorRT of each version, and the files that import it, imported anew as attributes."""
+    """A fake of each version of TensorRT; freshly imported files that use it are attributes."""
     world = World(request.param)
     monkeypatch.setitem(sys.modules, "tensorrt", world.module)
     for name in FILES:

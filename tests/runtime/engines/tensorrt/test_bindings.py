@@ -87,7 +87,7 @@ def _fits(signatures, count):
 
 
 def test_the_source_names_what_it_uses():
-    """The reading of the source is not blind."""
+    """The analysis of the source finds the names."""
     names = used()
     assert len(names) > 60
     assert names["IExecutionContext.execute_async_v3"] == {1}
@@ -123,7 +123,7 @@ def test_what_tensorrt_calls_has_its_parameters(version):
 
 @pytest.fixture(scope="session", params=["10.3.0", "11.4.0.106"])
 def bindings(request, tmp_path_factory):
-    """A folder with the true bindings of a version and stub libraries; skips where none are to be had."""
+    """A folder with the published bindings of a version and stub libraries; skips if unavailable."""
     compiler = shutil.which("cc")
     if not (compiler and sys.platform == "linux" and sysconfig.get_platform() == "linux-x86_64"):
         pytest.skip("the bindings are taken for Linux on x86-64, with a C compiler")
@@ -163,7 +163,7 @@ def test_what_is_recorded_is_what_the_true_bindings_say(bindings):
 
 
 def test_the_adapter_loads_with_the_true_bindings(bindings):
-    """Its classes are made, and a factory that gives nothing, as without a GPU, is one line."""
+    """Its classes can be created; a factory that returns nothing, as without a GPU, is one line."""
     program = """
 from pathlib import Path
 import dossr.runtime.engines.tensorrt.engine

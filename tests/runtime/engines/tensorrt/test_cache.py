@@ -1,4 +1,4 @@
-"""Built engines on disk: which one fits, what is said of one that does not, one builder at a time."""
+"""The cache of built engines: matching keys, reported differences, one builder at a time."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def test_each_field_that_differs_is_a_line(tmp_path, field, value, line):
 
 
 def test_no_field_of_the_key_is_forgotten():
-    """A field that is added to the key is compared, too."""
+    """Every field of the key is compared."""
     changed = {"files": {}, "profile": {}, "flags": ()}
     for field in dataclasses.fields(EngineKey):
         other = dataclasses.replace(KEY, **{field.name: changed.get(field.name, "other")})
@@ -171,7 +171,7 @@ def _wait_for(path):
         time.sleep(0.02)
 
 
-def test_of_two_processes_one_builds_and_the_other_takes_it(tmp_path):
+def test_one_process_builds_and_a_killed_one_releases_its_lock(tmp_path):
     first = _process(tmp_path, "first", 60)
     _wait_for(tmp_path / "building-first")
     second = _process(tmp_path, "second", 0)
@@ -185,7 +185,7 @@ def test_of_two_processes_one_builds_and_the_other_takes_it(tmp_path):
     assert third.communicate(timeout=60)[0] == "taken\n"
 
 
-def test_who_waited_takes_what_was_built_meanwhile(tmp_path):
+def test_a_waiting_process_uses_the_engine_of_the_first(tmp_path):
     first = _process(tmp_path, "first", 3)
     _wait_for(tmp_path / "building-first")
     second = _process(tmp_path, "second", 0)

@@ -13,6 +13,34 @@ from dossr.runtime.errors import EngineError
 
 LR = np.zeros((1, 3, 16, 16), np.float32)
 
+# TensorRT calls of a build, and of the first run with a new size.
+BUILD = [
+    "Builder",
+    "Builder.create_network",
+    "OnnxParser",
+    "OnnxParser.parse_from_file",
+    "Builder.create_builder_config",
+    "IBuilderConfig.builder_optimization_level=",
+    "IBuilderConfig.profiling_verbosity=",
+    "IBuilderConfig.clear_flag",
+    "Builder.create_optimization_profile",
+    "IBuilderConfig.add_optimization_profile",
+    "IBuilderConfig.create_timing_cache",
+    "IBuilderConfig.set_timing_cache",
+    "IBuilderConfig.progress_monitor=",
+    "Builder.build_serialized_network",
+    "IBuilderConfig.get_timing_cache",
+]
+RUN = [
+    "IExecutionContext.set_device_memory",
+    "IExecutionContext.set_input_shape",
+    "IExecutionContext.get_tensor_shape",
+    "IExecutionContext.set_tensor_address",
+    "IExecutionContext.set_tensor_address",
+    "IExecutionContext.execute_async_v3",  # once before the graph
+    "IExecutionContext.execute_async_v3",
+]
+
 
 def test_an_engine_is_built_on_the_first_run_and_kept(world, fresh_bundle):
     told = []
@@ -28,37 +56,13 @@ def test_an_engine_is_built_on_the_first_run_and_kept(world, fresh_bundle):
     ]
     order = world.order()
     build = [name for name in order if name.startswith(("Builder", "OnnxParser", "IBuilderConfig"))]
-    assert build == [
-        "Builder",
-        "Builder.create_network",
-        "OnnxParser",
-        "OnnxParser.parse_from_file",
-        "Builder.create_builder_config",
-        "IBuilderConfig.builder_optimization_level=",
-        "IBuilderConfig.profiling_verbosity=",
-        "IBuilderConfig.clear_flag",
-        "Builder.create_optimization_profile",
-        "IBuilderConfig.add_optimization_profile",
-        "IBuilderConfig.create_timing_cache",
-        "IBuilderConfig.set_timing_cache",
-        "IBuilderConfig.progress_monitor=",
-        "Builder.build_serialized_network",
-        "IBuilderConfig.get_timing_cache",
-    ]
+    assert build == BUILD
     assert ("IBuilderConfig.clear_flag", ("TF32",)) in world.calls  # the toy bundle is fp32
     assert ("Builder.create_network", (1,)) in world.calls  # 1 << STRONGLY_TYPED of the fake
     assert ("IOptimizationProfile.set_shape", ("lr", *[(1, 3, 16, 16)] * 3)) in world.calls
     last = len(order) - order[::-1].index("IExecutionContext.set_device_memory")
     run = order[last - 1 :]
-    assert run == [
-        "IExecutionContext.set_device_memory",
-        "IExecutionContext.set_input_shape",
-        "IExecutionContext.get_tensor_shape",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.execute_async_v3",  # once before the graph
-        "IExecutionContext.execute_async_v3",
-    ]
+    assert run == RUN
     assert world.calls[-1][1] == (7,)  # on the one stream
     world.calls.clear()
     engine.run(lr=LR)

@@ -53,7 +53,7 @@ def test_wrong_options_are_refused(wrong, message):
 
 
 def test_every_option_but_rebuild_and_sides_is_in_the_key():
-    """rebuild does not change the engine, and sides are in its profile."""
+    """rebuild does not change the engine; the profile contains sides."""
     plain = BuildOptions()
     changed = {"level": 5, "workspace": 1, "is_stripped": True, "is_version_compatible": True,
                "is_hardware_compatible": True, "is_verified": False, "rebuild": False,
