@@ -96,8 +96,9 @@ class TorchBackend:
             torch.cuda.synchronize(self.device)
 
     def _inside(self, tensor: Tensor) -> Tensor:
-        """In the precision, where it is an activation: token ids are whole numbers, and bfloat16 has
-        no 499, which is a time.
+        """Cast activations to the precision; token ids and times stay as they are.
+
+        bfloat16 cannot represent the time 499, for example.
         """
         is_activation = tensor.is_floating_point() and tensor.ndim > 1
         return tensor.to(PRECISIONS[self.precision]) if is_activation else tensor
