@@ -1,4 +1,4 @@
-"""Runs a bundle without torch: ``load_pipeline(bundle).upscale(image)``."""
+"""Run a bundle without torch: ``load_pipeline(bundle).upscale(image)``."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ _HOMES = {"BundleError": "errors", "EngineError": "errors"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import NumPy and the pipeline when they are first asked for: commands start quicker."""
+    """Import NumPy and the pipeline on first access, so that commands start quickly."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from importlib import import_module

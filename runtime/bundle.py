@@ -1,6 +1,6 @@
 """The bundle: a folder with ``manifest.json`` and one ``.onnx`` file per stage.
 
-Export writes it and the runtime reads it; this file is all that they share about it.
+Export writes bundles and the runtime reads them.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from .tensors import LATENT_MULTIPLE, SCALE, TensorSpec
 
 MANIFEST = "manifest.json"
 DEMO = Path(__file__).parent / "demo"
-"""The bundle that is built in: a small model, trained by ``dossr.export.demo_training``."""
+"""The built-in bundle: a small model, trained by ``dossr.export.demo_training``."""
 
 FORMAT_VERSION = 1
 REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
-CONDITION = "condition"  # the stage that exists only where cond_encoder has weights of its own
+CONDITION = "condition"  # exists only if cond_encoder has its own weights
 
 
-_LARGEST_MULTIPLE = 128  # LR sides of a tile; a multiple above it would fit no tile
-_MOST_STEPS = 499  # of the released schedule, so that fewer are possible too
+_LARGEST_MULTIPLE = 128  # the default LR side of a tile
+_MOST_STEPS = 499  # of the released schedule; if they can be sampled, fewer can
 _LATENT, _TIMES = "latent", "times"
 _SIGNATURES: dict[str, tuple[dict[str, int | str], dict[str, int | str]]] = {
     "restorer": ({"lr": 3}, {"restored": 3}),
@@ -38,9 +38,9 @@ _SIGNATURES: dict[str, tuple[dict[str, int | str], dict[str, int | str]]] = {
     "denoiser": ({"x": _LATENT, "hint": _LATENT, "time": _TIMES}, {"eps": _LATENT}),
     "decoder": ({"x": _LATENT}, {"image": 3}),
 }
-"""What goes into each stage and what comes out, with the number of channels."""
+"""Inputs and outputs of each stage, with their number of channels."""
 
-_LARGEST_MANIFEST = 1 << 26  # bytes; ours are a hundred kilobytes
+_LARGEST_MANIFEST = 1 << 26  # bytes; typical manifests have 100 kB
 _Positive = Annotated[int, Meta(gt=0, le=1 << 16)]
 Precision = Literal["fp32", "fp16"]
 _Text = Annotated[str, Meta(max_length=1 << 16)]
@@ -51,7 +51,7 @@ class StageRecord:
     """One network of a bundle."""
 
     file: Annotated[str, Meta(min_length=1, max_length=255)]
-    """The ``.onnx`` file, relative to the bundle; external data lies beside it."""
+    """The ``.onnx`` file, relative to the bundle; its external data lies beside it."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -59,7 +59,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file of the bundle must be."""
+    """Size and hash of one file of a bundle."""
 
     size: Annotated[int, Meta(ge=0)]
     """In bytes."""
@@ -69,7 +69,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a bundle but the networks themselves."""
+    """The content of ``manifest.json``: everything but the networks."""
 
     toolkit_version: _Text
     checkpoint: _Text
@@ -84,14 +84,14 @@ class Manifest:
     latent_scale: Annotated[float, Meta(gt=0.0, le=1e6)]
     latent_channels: _Positive
     vae_factor: _Positive
-    """How many times smaller a latent's sides are than the image's."""
+    """The factor by which the VAE reduces an image's sides."""
 
     size_multiple: _Positive
     """LR sides are padded to a multiple of this."""
 
     schedule: NoiseLevels
     model: dict[str, Any]
-    """The networks' configuration, for the record."""
+    """The networks' configuration, for information."""
 
     stages: dict[str, StageRecord]
     files: dict[Annotated[str, Meta(max_length=255)], FileRecord]
@@ -109,18 +109,18 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are there and unchanged."""
+    """A bundle whose files are present and unchanged."""
 
     folder: Path
     manifest: Manifest
 
     def path(self, stage: str) -> Path:
-        """The ``.onnx`` file of a stage."""
+        """Return the ``.onnx`` file of a stage."""
         return self.folder / self.manifest.stages[stage].file
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check every file's place, size and SHA-256. Raises BundleError."""
+    """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails."""
     bundle = Bundle(folder, read_manifest(folder / MANIFEST))
     root = folder.resolve()
     try:
@@ -140,7 +140,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a ``manifest.json``. Raises BundleError in one line that names the fault."""
+    """Read a ``manifest.json``. Raise BundleError, naming the field, if it is invalid."""
     document = _read_json(path)
     version = document.pop("format_version", None) if isinstance(document, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
@@ -168,7 +168,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
-    """The SHA-256 of a file; ``advance`` is called with the number of bytes of each part read."""
+    """Return the SHA-256 of a file; ``advance`` is called with the size of each part read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 24):
@@ -180,14 +180,14 @@ def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
 
 def _read_json(path: Path) -> Any:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
             raise BundleError(f"{path} must be a regular file")
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise BundleError(f"{path} must be a manifest, got {path.stat().st_size} bytes")
         return msgspec.json.decode(path.read_bytes())
     except FileNotFoundError as error:
         raise BundleError(
-            f"{path.parent} is no bundle: it has no {path.name}; make one with dossr-export"
+            f"{path.parent} is not a bundle: it has no {path.name}; create one with dossr-export"
         ) from error
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
@@ -196,14 +196,14 @@ def _read_json(path: Path) -> Any:
 
 
 def _check_schedule(document: dict[str, Any]) -> None:
-    """Raise ValueError where a number of the schedule is missing, which would be its default."""
+    """Raise ValueError if a field of the schedule is missing, which would become its default."""
     names = {field.name for field in fields(NoiseLevels)}
     if document.keys() != names:
         raise ValueError(f"schedule must have {sorted(names)}, got {sorted(document)}")
 
 
 def _check_stages(manifest: Manifest) -> None:
-    """Raise ValueError where a stage has not the inputs and outputs that the pipeline uses."""
+    """Raise ValueError if the inputs or outputs of a stage are not those that the pipeline uses."""
     for name, record in manifest.stages.items():
         if name not in _SIGNATURES:
             raise ValueError(f"stage must be one of {', '.join(_SIGNATURES)}, got '{name:.40}'")
@@ -221,7 +221,7 @@ def _check_stages(manifest: Manifest) -> None:
 
 
 def _channels(spec: TensorSpec) -> int | str:
-    """The channels of a tensor (batch, channels, height, width), or what else it is."""
+    """Return the channels of a tensor (batch, channels, height, width), or its deviation from that."""
     if spec.dtype != "float32":
         return spec.dtype
     if len(spec.shape) == 1:
@@ -230,13 +230,13 @@ def _channels(spec: TensorSpec) -> int | str:
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Raise ValueError where images cannot be padded so that the latents fit the networks."""
+    """Raise ValueError if padded images would have latents of unsupported size."""
     factor, multiple = manifest.vae_factor, manifest.size_multiple
     if factor & (factor - 1):
         raise ValueError(f"vae_factor must be a power of two, got {factor}")
     if multiple * SCALE % (LATENT_MULTIPLE * factor) or _LARGEST_MULTIPLE % multiple:
         raise ValueError(
-            f"size_multiple must divide {_LARGEST_MULTIPLE} and make latents of a multiple of "
+            f"size_multiple must divide {_LARGEST_MULTIPLE} and give latent sides that are multiples of "
             f"{LATENT_MULTIPLE} with vae_factor {factor}, got {multiple}"
         )
 
@@ -258,6 +258,6 @@ def _check_file(path: Path, record: FileRecord) -> None:
         )
     if sha256(path) != record.sha256:
         raise BundleError(
-            f"bundle file {path} was changed: its SHA-256 is not the manifest's; "
+            f"bundle file {path} was changed: its SHA-256 does not match the manifest; "
             "copy or export the bundle again"
         )

@@ -1,10 +1,10 @@
-"""The runtime's errors. Each message is one line."""
+"""The runtime's exceptions. Each message is one line."""
 
-_LONGEST = 500  # characters of an error
+_LONGEST = 500  # characters of a message
 
 
 def one_line(message: str) -> str:
-    """A message on one line, cut in its middle where it is very long."""
+    """Join a message into one line and cut the middle of a very long one."""
     line = " ".join(message.split())
     if len(line) <= _LONGEST:
         return line
@@ -12,18 +12,18 @@ def one_line(message: str) -> str:
 
 
 class EngineError(RuntimeError):
-    """A network could not be opened or run."""
+    """A network cannot be opened or run."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
 class BundleError(ValueError):
-    """The folder is not a bundle that this version can run, or it was changed."""
+    """The folder is not a bundle of this version, or it was changed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))  # names in a damaged manifest may hold anything
+        super().__init__(one_line(message))  # a damaged manifest may contain any name
 
 
 class ImageError(ValueError):
-    """A file is no image that can be read, or an image cannot be written."""
+    """An image cannot be read or written."""

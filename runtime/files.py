@@ -1,8 +1,8 @@
-"""Files and folders that are whole or absent: written under another name, synced, then renamed.
+"""Atomic writes: files and folders are complete or absent.
 
-Everything that dossr writes goes through here. A name that starts with ``.dossr-`` belongs to a
-write in progress; the writer holds a lock on it, so that the next run can tell what a killed one
-left behind and remove it.
+Everything that dossr writes goes through here. Data is written under a name that starts with
+``.dossr-``, synced, then renamed. The writer locks that name, so that the next run can recognize and
+remove what a killed run left behind.
 """
 
 import errno
@@ -20,17 +20,17 @@ if sys.platform != "win32":
     import fcntl
 
 PREFIX = ".dossr-"
-"""How the names of unfinished files and folders begin."""
+"""Prefix of unfinished files and folders."""
 
 _TAKEN = "it was created meanwhile and is not replaced"
 _STARTED = time.time()
 
 
 def write_whole(path: Path, data: Any, *, replace: bool = True) -> None:
-    """Write a buffer so that ``path`` is the old file or the whole new one, even if power fails.
+    """Write a buffer so that ``path`` is the old or the complete new file, even if power fails.
 
-    Without ``replace``, raise FileExistsError where ``path`` exists by the time the data is
-    written. Raise OSError where it cannot be written in full; ``path`` is then as it was.
+    Without ``replace``, raise FileExistsError if ``path`` exists when the data is written. Raise
+    OSError if the data cannot be written completely; ``path`` is then unchanged.
     """
     view = memoryview(data).cast("B")
     with whole_file(path, replace=replace) as temporary:
@@ -43,9 +43,9 @@ def write_whole(path: Path, data: Any, *, replace: bool = True) -> None:
 
 @contextmanager
 def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield the path to write to; when the block succeeds, it takes the place of ``path``.
+    """Yield a temporary path to write to; it replaces ``path`` when the block succeeds.
 
-    For libraries that insist on a path; ``write_whole`` is for everything else.
+    For libraries that need a path; use ``write_whole`` otherwise.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -55,7 +55,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
             _try_lock(held.fileno())
             yield temporary
             os.fsync(held.fileno())
-            if sys.platform != "win32":  # there, an open file cannot be renamed
+            if sys.platform != "win32":  # Windows cannot rename an open file
                 _rename(temporary, path, replace)
         if sys.platform == "win32":
             _rename(temporary, path, replace)
@@ -66,10 +66,9 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; when the block succeeds, it takes the place of ``path``.
+    """Yield an empty folder to fill; it replaces ``path`` when the block succeeds.
 
-    Parents are made if need be. A folder that stands there is removed after the new one has its
-    name. Leftovers of killed runs beside it are removed first.
+    Create missing parents. Remove leftovers of killed runs first, and an existing folder last.
     """
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     remove_leftovers(parent)
@@ -93,9 +92,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left unfinished in ``folder``; what a live one writes stays."""
+    """Remove unfinished files of killed runs from ``folder``; keep those of live runs."""
     for path in folder.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # gone meanwhile, or not ours to remove
+        with suppress(OSError):  # removed meanwhile, or no permission
             if not _is_abandoned(path):
                 continue
             if path.is_dir():
@@ -105,7 +104,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a name belongs to a write in progress, or to what is left of one."""
+    """Return whether a name belongs to an unfinished write."""
     return path.name.startswith(PREFIX)
 
 
@@ -114,7 +113,7 @@ def _unused(folder: Path, suffix: str) -> Path:
 
 
 def _rename(temporary: Path, path: Path, replace: bool) -> None:
-    """Rename; without ``replace`` a hard link, which fails where the name is taken, goes first."""
+    """Rename; without ``replace``, create a hard link instead, which fails if the name exists."""
     if replace:
         temporary.replace(path)
         return
@@ -129,10 +128,10 @@ def _rename(temporary: Path, path: Path, replace: bool) -> None:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Older than this process, and locked by nobody."""
+    """Return whether a file is older than this process and not locked."""
     if path.lstat().st_mtime >= _STARTED:
         return False
-    if sys.platform == "win32":  # nobody removes a file there that another holds open
+    if sys.platform == "win32":  # Windows does not remove open files
         return path.is_file()
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -155,12 +154,12 @@ def _locked_folder(folder: Path) -> Iterator[None]:
 
 
 def _try_lock(handle: int) -> bool:
-    """Lock an open file for as long as it is open; False where another process holds it."""
+    """Lock an open file until it is closed; return False if another process holds the lock."""
     if sys.platform == "win32":
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
+    except OSError:  # locked by another process, or no support for locks
         return False
     return True
 
@@ -174,7 +173,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last; where a folder cannot be synced, the file system sees to it itself."""
+    """Make a rename durable; ignore file systems that cannot sync folders."""
     if sys.platform == "win32":
         return
     with suppress(OSError):

@@ -1,5 +1,6 @@
-"""Entry points of the commands. They import nothing heavy, so that Ctrl-C during the imports of a
-command, or an import that fails, is one line as well.
+"""Entry points of the commands.
+
+They import nothing heavy, so that Ctrl-C during imports and failed imports are one line as well.
 """
 
 import sys
@@ -8,17 +9,17 @@ from typing import NoReturn
 
 
 def run() -> NoReturn:
-    """``dossr-run``."""
+    """Run ``dossr-run``."""
     launch("dossr-run", "dossr.runtime.cli")
 
 
 def doctor() -> NoReturn:
-    """``dossr-doctor``."""
+    """Run ``dossr-doctor``."""
     launch("dossr-doctor", "dossr.runtime.doctor")
 
 
 def launch(name: str, module: str) -> NoReturn:
-    """Import ``module`` and run its ``main``; exit with 1 where an import is stopped or fails."""
+    """Import ``module`` and call its ``main``; exit with 1 if an import is interrupted or fails."""
     try:
         import_module(module).main()
     except KeyboardInterrupt:
@@ -26,6 +27,8 @@ def launch(name: str, module: str) -> NoReturn:
     except (ImportError, MemoryError) as error:
         lines = [line for line in map(str.strip, str(error).splitlines()) if line]
         reason = f"cannot start: {lines[-1] if lines else type(error).__name__}"
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            reason = "stopped"  # Ctrl-C while an extension module was initialized
     else:
         sys.exit(0)
     if sys.stderr:

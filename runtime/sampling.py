@@ -1,4 +1,4 @@
-"""The sampling loop: one network evaluation and one weighted sum per step."""
+"""Noise from a seed, and the denoising loop: one network run and one weighted sum per step."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,13 +10,14 @@ from .engines.engine import Engine, check_output
 from .tensors import Array
 
 Observe = Callable[[str, Array], None]
+"""Called with the name and value of an intermediate array."""
 
 
 def draw_noise(seed: int, steps: int, shape: tuple[int, ...]) -> Array:
-    """Every draw of one image: posterior, start, then one per step; standard normal float32.
+    """Draw the standard normal noise of one image: posterior, start, then one array per step.
 
-    The shape is (steps + 2, *shape). From NumPy's Philox on the host, so a seed means the same
-    image on every backend.
+    The result is float32 (steps + 2, *shape). NumPy's Philox generator on the host makes a seed
+    give the same image on every device.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     return generator.standard_normal((steps + 2, *shape), dtype=np.float32)
@@ -32,10 +33,10 @@ def sample(
     noise: Sequence[Array] | Array,
     observe: Observe,
 ) -> Array:
-    """The final latent, from the start ``x``; all arrays float32 (batch, channels, height, width).
+    """Return the final latent, starting from ``x``.
 
-    They are arrays of ``device``. ``noise`` holds one per step. ``observe`` is given x, eps and x0
-    of each step.
+    All arrays belong to ``device`` and are float32 (batch, channels, height, width). ``noise`` has
+    one array per step. ``observe`` receives x, eps and x0 of each step.
     """
     older: tuple[Array, ...] = ()
     kept = max(len(row.x0) for row in coefficients) - 1

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import click
@@ -91,7 +90,7 @@ class Silent:
 
     def phase(self, *_: object, **__: object) -> AbstractContextManager[Advance]:
         """Return a no-op context."""
-        return nullcontext(lambda count: None)
+        return nullcontext(lambda _: None)
 
     def note(self, text: str) -> None:
         """Drop the message."""
@@ -111,7 +110,7 @@ class Terminal:
             return
         if sys.stderr.isatty():
             click.echo(f"{label} ...", err=True, nl=False)
-        yield lambda count: None
+        yield lambda _: None
         done = f"{time.perf_counter() - began:.1f} s"
         click.echo(f" {done}" if sys.stderr.isatty() else f"{label}: {done}", err=True)
 
@@ -138,7 +137,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
 def share_line(label: str) -> ShowShare:
     """Return a function that draws a share and the time left; a no-op off a terminal."""
     if not sys.stderr.isatty():
-        return lambda share, left: None
+        return lambda *_: None
 
     def show(share: float, left: float | None) -> None:
         tail = "" if left is None else f"  about {time_left(left)} left"
@@ -258,6 +257,6 @@ def _abandon_stdout() -> None:
         os.close(nowhere)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(*_: object) -> None:
     """Treat SIGTERM like Ctrl-C, so that temporary files are removed."""
     raise KeyboardInterrupt

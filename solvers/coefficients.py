@@ -1,9 +1,9 @@
-"""Solvers of the domain-shift SDE as tables of coefficients: one row per step, made in float64.
+"""Solver coefficients of the domain-shift SDE in closed form: one row per step, in float64.
 
 With a = alpha (1 - eta), lambda = sigma / a and x_theta the predicted clean latent, one step from
-time s to the less noisy time t is the closed form of Eq. 11. lambda is infinite where eta is 1, and
-1 - eta may be 0 there, so everything below is written in mu = 1 / lambda and in the ratio
-r = lambda_t / lambda_s, which is between 0 and 1, and nothing divides by 1 - eta.
+time s to the less noisy time t is the closed form of Eq. 11. lambda is infinite where eta is 1. This
+file therefore uses mu = 1 / lambda and the ratio r = lambda_t / lambda_s in [0, 1], and never divides
+by 1 - eta.
 """
 
 import math
@@ -24,7 +24,7 @@ class StepCoefficients:
     """Network time at which this step predicts."""
 
     alpha: float
-    """Level of the image at this time; with sigma it turns the network output into x0."""
+    """Level of the image at this time; with sigma it converts the network output to x0."""
 
     sigma: float
     """Level of the noise at this time."""
@@ -38,12 +38,12 @@ class StepCoefficients:
 
 
 def dos_sde_coefficients(schedule: Schedule, order: int) -> tuple[StepCoefficients, ...]:
-    """The released solver of order 1, 2 or 3, noisiest step first.
+    """Return the coefficients of the released solver of order 1, 2 or 3, noisiest step first.
 
-    Order 1 is Eq. 42; order 2 adds Eq. 44, order 3 adds Eq. 47, with derivatives taken as the plain
-    divided differences of the last predictions. The first steps run at the order that the history
-    allows. Differences are not corrected for the mid-point, so the measured convergence orders are
-    1, 2 and 2; ``interpolating_coefficients`` corrects them.
+    Order 1 is Eq. 42; order 2 adds Eq. 44, order 3 adds Eq. 47. Derivatives are plain divided
+    differences of the last predictions. The first steps use the order that the history allows.
+    Without a mid-point correction, the measured convergence orders are 1, 2 and 2;
+    ``interpolating_coefficients`` corrects them.
     """
     if order not in (1, 2, 3):
         raise ValueError(f"order must be 1, 2 or 3, got {order}")
@@ -51,11 +51,12 @@ def dos_sde_coefficients(schedule: Schedule, order: int) -> tuple[StepCoefficien
 
 
 def interpolating_coefficients(schedule: Schedule, order: int) -> tuple[StepCoefficients, ...]:
-    """The corrected solver of any order, noisiest step first; not what was released.
+    """Return the coefficients of a corrected solver of any order, noisiest step first.
 
-    The derivatives in Eq. 40 are those of the polynomial in lambda through the last ``order``
-    predictions, so a step is exact wherever x_theta is a polynomial of degree below ``order``.
-    A prediction made at infinite lambda serves the first step only: no polynomial passes there.
+    This is not the released solver. The derivatives in Eq. 40 are those of the polynomial in lambda
+    through the last ``order`` predictions. A step is exact if x_theta is a polynomial of degree below
+    ``order``. A prediction at infinite lambda is used by the first step only, because no polynomial
+    passes through it.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
@@ -63,11 +64,11 @@ def interpolating_coefficients(schedule: Schedule, order: int) -> tuple[StepCoef
 
 
 def taylor_coefficients(schedule: Schedule, step: int, order: int) -> NDArray[np.float64]:
-    """Coefficients of x_theta and its first ``order - 1`` derivatives in one step (Eq. 40, closed form).
+    """Return the coefficients of x_theta and its first ``order - 1`` derivatives in one step (Eq. 40).
 
-    Entry n, of a float64 array of shape (order,), multiplies lambda_s**n * d^n x_theta / d lambda^n
-    at the start of the step, without unit, so that it stays finite where lambda_s is infinite.
-    ``step`` counts from 0, the noisiest.
+    Entry n of the float64 array (order,) multiplies lambda_s**n * d^n x_theta / d lambda^n at the
+    start of the step. The factor lambda_s**n keeps it finite where lambda_s is infinite. ``step``
+    counts from 0, the noisiest.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
@@ -93,7 +94,7 @@ def _table(
 
 
 def _step_coefficients(schedule: Schedule, s: int, x0: NDArray[np.float64]) -> StepCoefficients:
-    """The row of the step from time point s to s - 1 (Eq. 11)."""
+    """Return the row of the step from time point s to s - 1 (Eq. 11)."""
     alpha, sigma, eta = schedule.alpha, schedule.sigma, schedule.eta
     t = s - 1
     r = _ratio(schedule, s)
@@ -110,7 +111,7 @@ def _step_coefficients(schedule: Schedule, s: int, x0: NDArray[np.float64]) -> S
 
 
 def _released_x0(schedule: Schedule, s: int, order: int) -> NDArray[np.float64]:
-    """Coefficients of the last predictions with the released divided differences."""
+    """Return the coefficients of the last predictions with the released divided differences."""
     mu = schedule.inverse_lambda
     x0 = np.zeros(order)
     taylor = taylor_coefficients(schedule, schedule.steps - s, order)
@@ -127,7 +128,7 @@ def _released_x0(schedule: Schedule, s: int, order: int) -> NDArray[np.float64]:
 
 
 def _interpolated_x0(schedule: Schedule, s: int, order: int) -> NDArray[np.float64]:
-    """Coefficients of the last predictions, exact for polynomials in lambda of degree < order."""
+    """Return coefficients that are exact for polynomials in lambda of degree < order."""
     x0 = np.zeros(order)
     mu = schedule.inverse_lambda[s : s + order]
     known = max(1, int(np.count_nonzero(mu)))  # eta is 1, and mu 0, at the noisiest point only
@@ -145,13 +146,13 @@ def _interpolated_x0(schedule: Schedule, s: int, order: int) -> NDArray[np.float
 
 
 def _lagrange(nodes: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Coefficients, lowest power first, of the polynomial that is 1 at node k and 0 at the others."""
+    """Return the Lagrange polynomial of node k as coefficients, lowest power first."""
     others = np.delete(nodes, k)
     return np.asarray(np.polynomial.polynomial.polyfromroots(others) / np.prod(nodes[k] - others))
 
 
 def _ratio(schedule: Schedule, s: int) -> float:
-    """lambda_t / lambda_s of the step from time point s to t = s - 1: 0 to below 1."""
+    """Return lambda_t / lambda_s of the step from time point s to t = s - 1, in [0, 1)."""
     alpha, sigma, eta = schedule.alpha, schedule.sigma, schedule.eta
     t = s - 1
     a_s, a_t = alpha[s] * (1.0 - eta[s]), alpha[t] * (1.0 - eta[t])
@@ -159,12 +160,12 @@ def _ratio(schedule: Schedule, s: int) -> float:
 
 
 def _integral(n: int, r: float) -> float:
-    """The integral of 2 r**2 u**-3 (u - 1)**n / n! over u from 1 to r, with 0 <= r <= 1.
+    """Return the integral of 2 r**2 u**-3 (u - 1)**n / n! over u from 1 to r, with 0 <= r <= 1.
 
     It is the integral of Eq. 40 with u = lambda / lambda_s, divided by lambda_s**n.
     """
     h = 1.0 - r
-    if h < 0.5:  # the closed form cancels: expand (1 - v)**-3, v = 1 - u, and integrate each power
+    if h < 0.5:  # avoid cancellation: expand (1 - v)**-3, v = 1 - u, and integrate each power
         m = np.arange(64)
         terms = (m + 1) * (m + 2) / 2 * h ** (n + m + 1.0) / (n + m + 1)
         return float((-1) ** (n + 1) * 2 * r**2 * terms.sum() / math.factorial(n))

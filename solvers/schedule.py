@@ -1,11 +1,11 @@
-"""Noise and domain-shift levels at the time points of a sampling run.
+"""Noise and domain-shift levels at the sampled time points.
 
-The state at time point i is (Eq. 2, with Eq. 1 put in)
+The state at time point i is (Eq. 2 with Eq. 1 inserted)
 
     x[i] = alpha[i] * (eta[i] * x_lr + (1 - eta[i]) * x0) + sigma[i] * noise
 
 x0 is the high-resolution latent, x_lr the latent of the restored low-resolution image. alpha and sigma
-come from Stable Diffusion's training schedule; eta moves the mean from one image to the other.
+come from Stable Diffusion's training schedule; eta shifts the mean between the two images.
 
 "Taming Diffusion Prior for Image Super-Resolution with Domain Shift SDEs", NeurIPS 2024.
 """
@@ -45,7 +45,7 @@ class NoiseLevels:
             )
 
     def alpha_bar(self) -> NDArray[np.float64]:
-        """alpha squared at every network time, float64, shape (timesteps,), falling."""
+        """Return alpha squared at every network time, float64 (timesteps,), decreasing."""
         beta: NDArray[np.float64] = (
             np.linspace(self.linear_start**0.5, self.linear_end**0.5, self.timesteps) ** 2
         )
@@ -54,10 +54,10 @@ class NoiseLevels:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Levels at the sampled time points, clean end first; every array has shape (steps + 1,)."""
+    """Levels at the sampled time points, clean end first; all arrays have shape (steps + 1,)."""
 
     times: NDArray[np.int64]
-    """Network time of each point, rising from 0. The network runs at all of them but the first."""
+    """Network time of each point, increasing from 0. The network runs at all but the first."""
 
     alpha: NDArray[np.float64]
     """Weight of the image, above 0."""
@@ -66,13 +66,13 @@ class Schedule:
     """Standard deviation of the noise; ``alpha**2 + sigma**2 == 1``."""
 
     eta: NDArray[np.float64]
-    """Domain shift: 0 is all high resolution, 1 all low resolution."""
+    """Domain shift: 0 is high resolution only, 1 low resolution only."""
 
     def __post_init__(self) -> None:
         shapes = {getattr(self, field.name).shape for field in fields(self)}
         if len(shapes) != 1 or self.times.ndim != 1 or self.times.size < 2:
             raise ValueError(
-                f"a schedule needs four arrays of one shape (steps + 1,), got {shapes}"
+                f"a schedule must have four arrays of one shape (steps + 1,), got {shapes}"
             )
         if not np.allclose(self.alpha**2 + self.sigma**2, 1.0, atol=1e-9):
             raise ValueError("alpha**2 + sigma**2 must be 1 at every time point")
@@ -81,16 +81,16 @@ class Schedule:
         if np.any(self.eta[:-1] == 1.0):
             raise ValueError("eta may be 1 at the noisiest time point only")
         if np.any(np.diff(self.inverse_lambda[::-1]) <= 0.0):
-            raise ValueError("lambda = sigma / (alpha (1 - eta)) must rise with the time")
+            raise ValueError("lambda = sigma / (alpha (1 - eta)) must increase with time")
 
     @property
     def steps(self) -> int:
-        """Number of network evaluations."""
+        """The number of network evaluations."""
         return self.times.size - 1
 
     @property
     def inverse_lambda(self) -> NDArray[np.float64]:
-        """alpha (1 - eta) / sigma: 0 where eta is 1, inf where there is no noise."""
+        """The ratio alpha (1 - eta) / sigma; 0 where eta is 1, inf where sigma is 0."""
         with np.errstate(divide="ignore"):
             return self.alpha * (1.0 - self.eta) / self.sigma
 
@@ -98,30 +98,30 @@ class Schedule:
     def start(self) -> tuple[float, float]:
         """Coefficients of x_lr and of the noise in the first state (Algorithms 1 to 3, line 1).
 
-        The released sampler takes eta as 1 at the start, although it is 1 - 2.5e-6. Without any
-        domain shift (DDPM) the start is noise alone.
+        The released sampler rounds eta at the start, 1 - 2.5e-6, to 1. Without a domain shift (DDPM)
+        the first state is pure noise.
         """
         return float(self.alpha[-1] * np.rint(self.eta[-1])), float(self.sigma[-1])
 
 
 def released_schedule(steps: int, levels: NoiseLevels | None = None) -> Schedule:
-    """The schedule that the released weights were trained with, at ``steps + 1`` time points.
+    """Return the schedule of the released weights at ``steps + 1`` time points.
 
-    eta is Eq. 4 with t1 = T/2 taken at half-integers, so that it stays below 1 (and lambda finite)
-    at the start. ``steps`` is between 1 and 499.
+    eta is Eq. 4 with t1 = T/2 at half-integers, so that it stays below 1 and lambda finite at the
+    start. ``steps`` is between 1 and 499.
     """
     return _sample(steps, released_shift(), levels)
 
 
 def released_shift() -> NDArray[np.float64]:
-    """eta at the network times 0 to 499, as the released weights were trained; from 500 on it is 1."""
+    """Return eta of the released weights at the network times 0 to 499; from 500 on it is 1."""
     return np.asarray((1.0 - np.cos(np.pi * np.linspace(0.001, 0.999, SHIFT_STEPS))) / 2.0)
 
 
 def shifted_schedule(
     steps: int, t1: int = SHIFT_STEPS, levels: NoiseLevels | None = None
 ) -> Schedule:
-    """The schedule of the paper: Eq. 4 exactly, from t1 (where eta is 1) to t = 1.
+    """Return the schedule of the paper: exactly Eq. 4, from t1, where eta is 1, to t = 1.
 
     Time t of the paper is network time t - 1. ``t1`` is between 2 and T; the paper uses T, 2T/3,
     T/2 and T/3. ``steps`` is between 1 and t1 - 1.
@@ -134,16 +134,16 @@ def shifted_schedule(
 
 
 def ddpm_schedule(steps: int, levels: NoiseLevels | None = None) -> Schedule:
-    """Plain DDPM as the special case eta = 0 and t1 = T ("DDPM" in Table 2 of the paper)."""
+    """Return plain DDPM, the special case eta = 0 and t1 = T ("DDPM" in Table 2 of the paper)."""
     return _sample(steps, np.zeros((levels or NoiseLevels()).timesteps), levels)
 
 
 def _sample(steps: int, eta: NDArray[np.float64], levels: NoiseLevels | None) -> Schedule:
-    """Levels at ``steps + 1`` even time points of the times that ``eta`` covers."""
+    """Return the levels at ``steps + 1`` evenly spaced times of those that ``eta`` covers."""
     last = eta.size - 1
     if not 1 <= steps <= last:
         raise ValueError(f"steps must be between 1 and {last}, got {steps}")
-    # A running sum, as in the released code: a product rounds step 25 of 50 the other way.
+    # A running sum as in the released code; a product would round step 25 of 50 differently.
     times = np.rint(np.cumsum([0.0] + [last / steps] * steps)).astype(np.int64)
     alpha_bar = (levels or NoiseLevels()).alpha_bar()[times]
     return Schedule(times, np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar), eta[times])

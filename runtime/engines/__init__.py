@@ -1,1 +1,1 @@
-"""What runs a network: one folder for each library."""
+"""Engines run networks: one folder for each library."""

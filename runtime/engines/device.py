@@ -1,7 +1,7 @@
-"""Where arrays live and networks run: the one place that knows every device.
+"""Devices: where arrays live and networks run.
 
-The pipeline is written once, on NumPy's functions. NumPy hands them on to the arrays' own library
-(NEP 13 and 18), so CuPy arrays stay on the GPU; what differs between devices is in ``Device``.
+The pipeline uses NumPy's functions, which NumPy dispatches to the arrays' own library (NEP 13 and
+18), so CuPy arrays stay on the GPU. ``Device`` covers what differs between devices.
 """
 
 import time
@@ -23,19 +23,19 @@ class Device(Protocol):
     """Holds the arrays of a pipeline and opens its networks. Serves one thread."""
 
     def open(self, path: Path) -> Engine:
-        """Open an ``.onnx`` file; the engine takes and gives arrays of this device."""
+        """Open an ``.onnx`` file; the engine's inputs and outputs are arrays of this device."""
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """A block whose array operations run here, in the order in which they are written."""
+        """Return a block whose array operations run on this device, in order."""
         ...
 
     def upload(self, array: Array) -> Array:
-        """A NumPy array on this device."""
+        """Copy an array from NumPy to this device."""
         ...
 
     def download(self, array: Array) -> Array:
-        """An array of this device in NumPy; waits for everything before it."""
+        """Copy an array of this device to NumPy; wait for all earlier operations."""
         ...
 
     def step(
@@ -47,36 +47,40 @@ class Device(Protocol):
         older: Sequence[Array],
         z: Array,
     ) -> tuple[Array, Array]:
-        """The prediction x0 of a solver step, and the state after it.
+        """Return the prediction x0 of a solver step and the state after it.
 
-        ``older`` holds the predictions before, newest first; ``z`` is the noise.
+        ``older`` holds the earlier predictions, newest first; ``z`` is the noise.
         """
         ...
 
     def record_event(self) -> Any:
-        """The moment at which all that was written so far is done; does not wait for it."""
+        """Record an event that occurs when all earlier operations are done; do not wait for it."""
         ...
 
     def seconds(self, before: Any, after: Any) -> float:
-        """Seconds between two events; waits for the second."""
+        """Return the seconds between two events; wait for the second."""
         ...
 
 
 class Host:
-    """The CPU: NumPy and ONNX Runtime."""
+    """The CPU, with NumPy and ONNX Runtime."""
 
     def open(self, path: Path) -> Engine:
+        """Open an ``.onnx`` file in ONNX Runtime."""
         from .onnxruntime.session import OrtEngine
 
         return OrtEngine(path)
 
     def active(self) -> AbstractContextManager[Any]:
+        """Return a no-op context."""
         return nullcontext()
 
     def upload(self, array: Array) -> Array:
+        """Return the array itself."""
         return array
 
     def download(self, array: Array) -> Array:
+        """Return the array itself."""
         return array
 
     def step(
@@ -88,37 +92,40 @@ class Host:
         older: Sequence[Array],
         z: Array,
     ) -> tuple[Array, Array]:
+        """Compute x0 and the next state with NumPy."""
         x0: Array = predict_x0(row, x, eps)
         return x0, step(row, x, x_lr, (x0, *older), z)
 
     def record_event(self) -> Any:
+        """Return the time in seconds."""
         return time.perf_counter()
 
     def seconds(self, before: Any, after: Any) -> float:
+        """Return the seconds between two events."""
         return float(after - before)
 
 
 def load_device(name: str, build: BuildOptions | None = None) -> Device:
-    """Make a device ready; ``name`` must be one of DEVICES, ``build`` is for tensorrt alone.
+    """Load a device; ``name`` must be one of DEVICES, ``build`` is for tensorrt only.
 
-    Raises ModuleNotFoundError where its packages are not installed, and EngineError where they, or
-    the machine, cannot run it.
+    Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
+    machine do not support it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
     if build is not None and name != "tensorrt":
-        raise ValueError(f"engine settings are for the device tensorrt, got '{name}'")
+        raise ValueError(f"build options are for the device tensorrt, got '{name}'")
     if name == "cpu":
         return Host()
     try:
         from .cuda.cupy_device import Cuda
     except ModuleNotFoundError:
         raise
-    except ImportError as error:  # CuPy's own message is a page
+    except ImportError as error:  # CuPy's message has many lines
         reason = [line for line in map(str.strip, str(error).splitlines()) if line.strip("=")]
         raise EngineError(
-            f"CuPy is installed and cannot be loaded ({reason[-1] if reason else error}); "
-            "install one build of it only: pip install 'dossr[cuda]'"
+            f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
+            "install a single build of it: pip install 'dossr[cuda]'"
         ) from error
     return _tensorrt(build) if name == "tensorrt" else Cuda()
 
@@ -130,12 +137,12 @@ def _tensorrt(build: BuildOptions | None) -> Device:
         raise
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"TensorRT is installed and cannot be loaded ({str(error).splitlines()[0]}); "
-            "its libraries and its Python package must be of one version"
+            f"TensorRT is installed but cannot be loaded ({str(error).splitlines()[0]}); "
+            "its libraries and its Python package must have the same version"
         ) from error
     return TensorRt(build)
 
 
 def load_engine(path: Path, device: str) -> Engine:
-    """Open an ``.onnx`` file on a device of its own; ``device`` must be one of DEVICES."""
+    """Open an ``.onnx`` file on a new device; ``device`` must be one of DEVICES."""
     return load_device(device).open(path)

@@ -1,4 +1,4 @@
-"""The interface between the pipeline and whatever runs a network."""
+"""The protocol between the pipeline and the library that runs a network."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,26 +8,30 @@ from ..tensors import Array, TensorSpec
 
 
 class Engine(Protocol):
-    """Named arrays in, named arrays out. One engine serves one thread."""
+    """A network with named arrays as inputs and outputs. One engine serves one thread."""
 
     @property
-    def inputs(self) -> Mapping[str, TensorSpec]: ...
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """The inputs by name."""
+        ...
 
     @property
-    def outputs(self) -> Mapping[str, TensorSpec]: ...
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        """The outputs by name."""
+        ...
 
     def run(self, **inputs: Array) -> dict[str, Array]:
-        """Run the network once. The returned arrays are the caller's to keep.
+        """Run the network once. The returned arrays belong to the caller.
 
-        Raises ValueError where an input does not fit, EngineError where the network fails.
+        Raise ValueError if an input does not match, EngineError if the network fails.
         """
         ...
 
 
 def check_output(stage: str, array: Array, shape: tuple[int, ...]) -> None:
-    """Raise EngineError where a network's output does not fit what the manifest says of it."""
+    """Raise EngineError if a network's output does not have the shape that the manifest implies."""
     if array.shape != shape:
         raise EngineError(
-            f"the {stage} must give {list(shape)} by the manifest, got {list(array.shape)}; "
+            f"the {stage} must return {list(shape)} by the manifest, got {list(array.shape)}; "
             "export the checkpoint again"
         )

@@ -1,4 +1,4 @@
-"""Engines that are loaded when they are run, one at a time, where memory does not hold them all."""
+"""Lazy engines: loaded when they run, one in memory at a time."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,21 +7,21 @@ from .engine import Engine
 
 
 class EngineSlot:
-    """Holds the engine that ran last; the next one takes its place."""
+    """Holds the engine that ran last; the next one replaces it."""
 
     def __init__(self) -> None:
         self._held: tuple[LazyEngine, Engine] | None = None
 
     def run(self, lazy: "LazyEngine", inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a lazy engine, opened now unless it is held."""
+        """Run a lazy engine; open it unless it is held."""
         if self._held is None or self._held[0] is not lazy:
-            self._held = None  # before the next one, so that both are never held
+            self._held = None  # released first, so that two are never held
             self._held = lazy, lazy.open()
         return self._held[1].run(**inputs)
 
 
 class LazyEngine:
-    """An engine of ``slot`` that is not there yet; ``open`` loads it."""
+    """An engine that ``open`` loads into ``slot`` when it runs."""
 
     def __init__(
         self,
@@ -34,4 +34,5 @@ class LazyEngine:
         self._slot = slot
 
     def run(self, **inputs: Array) -> dict[str, Array]:
+        """Run the engine, loading it if necessary."""
         return self._slot.run(self, inputs)

@@ -1,1 +1,1 @@
-"""Images: reading and writing files, colour fixes, padding."""
+"""Images: files, colour fixes, padding, and the files of a run."""

@@ -1,6 +1,6 @@
-"""Colour fixes: the decoded image takes its colours from the restored one.
+"""Colour fixes: give the decoded image the colours of the restored image.
 
-Arrays are float32 (batch, 3, height, width), nominally in [0, 1]. The whole image is seen at once.
+Arrays are float32 (batch, 3, height, width), nominally in [0, 1], and cover the whole image.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,17 @@ import numpy as np
 from ..tensors import Array
 
 ColorFix = Callable[[Array, Array], Array]
-"""From the decoded and the restored image to the decoded one in the restored one's colours."""
+"""Maps the decoded and the restored image to the corrected decoded image."""
 
 _LEVELS = 5  # blurs of radius 1, 2, 4, 8 and 16
-_VARIANCE_FLOOR = 1e-5  # keeps a uniform image finite
+_VARIANCE_FLOOR = 1e-5  # avoids division by zero for a uniform image
 
 
 def wavelet(decoded: Array, restored: Array) -> Array:
-    """The high frequencies of ``decoded`` on the low frequencies of ``restored``.
+    """Combine the high frequencies of ``decoded`` with the low frequencies of ``restored``.
 
-    The a-trous decomposition with the kernel [1 2 1] x [1 2 1] / 16 is linear and its high part is
-    the rest, so one blur of the difference does both (StableSR, Wang et al. 2023).
+    The a-trous decomposition with the kernel [1 2 1] x [1 2 1] / 16 is linear. Adding the blurred
+    difference is therefore equivalent to decomposing both (StableSR, Wang et al. 2023).
     """
     low: Array = restored - decoded
     for level in range(_LEVELS):
@@ -30,9 +30,9 @@ def wavelet(decoded: Array, restored: Array) -> Array:
 
 
 def adain(decoded: Array, restored: Array) -> Array:
-    """``decoded`` with the mean and standard deviation that each channel of ``restored`` has.
+    """Give each channel of ``decoded`` the mean and standard deviation of ``restored``.
 
-    Huang and Belongie 2017; the variance is the unbiased one.
+    Huang and Belongie 2017, with the unbiased variance.
     """
     mean, std = _statistics(decoded)
     target_mean, target_std = _statistics(restored)
@@ -41,7 +41,7 @@ def adain(decoded: Array, restored: Array) -> Array:
 
 
 def none(decoded: Array, _restored: Array) -> Array:
-    """``decoded`` as it is."""
+    """Return ``decoded`` unchanged."""
     return decoded
 
 
@@ -53,9 +53,9 @@ COLOR_FIXES: dict[str, ColorFix] = {
 
 
 def _blur(image: Array, radius: int) -> Array:
-    """Weighted by 1/4, 1/2, 1/4 at -radius, 0, +radius along both axes; edges are repeated.
+    """Blur by weights 1/4, 1/2, 1/4 at -radius, 0, +radius along both axes, repeating the edges.
 
-    Uses ``image`` up.
+    Overwrites ``image``.
     """
     for axis in (-2, -1):
         sides = np.empty_like(image)

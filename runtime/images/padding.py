@@ -1,4 +1,4 @@
-"""Padding an LR image to the sizes that the networks take."""
+"""Padding of LR images to the sizes that the networks support."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from ..tensors import Array
 
 
 def pad_to_multiple(lr: Array, multiple: int) -> Array:
-    """Pad (batch, channels, height, width) below and to the right to multiples of ``multiple``.
+    """Pad (batch, channels, height, width) at the bottom and right to multiples of ``multiple``.
 
-    By reflection, or, along a side that is not larger than its pad, by repeating the edge.
+    Pad by reflection, or by repeating the edge if a side is not larger than its padding.
     """
     for axis in (2, 3):
         size = lr.shape[axis]

@@ -20,7 +20,9 @@ def test_a_manifest_comes_back_as_it_was_written(toy_bundle, tmp_path):
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
-    with pytest.raises(BundleError, match=r"is no bundle: it has no manifest\.json; make one with"):
+    with pytest.raises(
+        BundleError, match=r"is not a bundle: it has no manifest\.json; create one with"
+    ):
         open_bundle(tmp_path)
 
 

@@ -1,12 +1,24 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent: full disks, killed runs, outputs of other processes.
 
+Real processes, real limits of the system: a test of a full disk fills one.
+"""
+
+import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from dossr.runtime.files import write_whole
+from dossr.runtime.errors import ImageError
+from dossr.runtime.files import whole_file, whole_folder, write_whole
+from dossr.runtime.images.files import read_image, write_image
+
+RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
+WRITTEN = ["png", "jpg", "webp", "tif", "bmp", "ppm", "tga", "jp2", "avif"]
 
 
 def test_a_file_is_the_old_or_the_new_one_whenever_the_writer_dies(tmp_path):
@@ -38,3 +50,132 @@ def test_nothing_is_left_beside_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(TypeError):
         write_whole(tmp_path / "x.engine", "text is no buffer")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(kilobytes) mounts a file system of that size; it takes root."""
+    mounted = []
+
+    def mount(kilobytes):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a file system cannot be mounted here; it takes root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_a_file_that_may_not_grow_is_refused_and_the_old_one_stays(
+    dossr_run, one_line, noise, toy_bundle, photo, suffix
+):
+    target = photo.with_name(f"big.{suffix}")
+    noise(4).save(target)
+    before = target.read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+    done = dossr_run(photo, "-o", target, "-b", toy_bundle, "--overwrite", preexec_fn=limit)
+    assert done.returncode == 1
+    assert f"big.{suffix} cannot be written: File too large" in one_line(done.stderr)
+    assert target.read_bytes() == before
+    assert {path.name for path in photo.parent.iterdir()} == {photo.name, target.name}
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.99])
+def test_a_full_disk_leaves_no_file(
+    dossr_run, one_line, toy_bundle, photo, small_disk, suffix, share
+):
+    dossr_run(photo, "-o", photo.with_name(f"whole.{suffix}"), "-b", toy_bundle)
+    size = photo.with_name(f"whole.{suffix}").stat().st_size
+    disk = small_disk(128)
+    free = int(share * size) // 4096 * 4
+    (disk / "fill").write_bytes(b"\0" * 1024 * (128 - free))
+    done = dossr_run(photo, "-o", disk / f"big.{suffix}", "-b", toy_bundle)
+    assert done.returncode == 1
+    assert f"big.{suffix} cannot be written: No space left on device" in one_line(done.stderr)
+    assert [path.name for path in disk.iterdir()] == ["fill"]
+
+
+def test_no_kind_of_file_is_left_half_written_on_a_full_disk(small_disk):
+    import torch
+
+    disk = small_disk(64)
+    old = disk / "results.json"
+    write_whole(old, b"old")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(old, bytes(1 << 20))
+    with pytest.raises((OSError, RuntimeError)), whole_file(disk / "a.ckpt") as temporary:
+        torch.save({"tensor": torch.zeros(1 << 18)}, temporary)
+    with pytest.raises(OSError, match="No space left"), whole_folder(disk / "bundle") as folder:
+        (folder / "weights").write_bytes(bytes(1 << 20))
+    assert old.read_bytes() == b"old"
+    assert [path.name for path in disk.iterdir()] == ["results.json"]
+
+
+def test_an_output_that_appears_meanwhile_is_left_as_it_is(tmp_path, photo):
+    source = read_image(photo)
+    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    target = tmp_path / "big.png"
+    target.write_text("precious")
+    with pytest.raises(ImageError, match=r"big\.png cannot be written: it was created meanwhile"):
+        write_image(target, pixels, source, 4, replace=False)
+    assert target.read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "big.png"}
+
+
+def test_a_run_without_overwrite_never_replaces_a_file(noise, tmp_path):
+    """The third of three images appears while the second is made."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        noise(96).save(folder / name)
+    command = [*RUN, folder, "-o", out, "--steps", "2"]
+    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    while not (out / "a.png").exists() and process.poll() is None:
+        time.sleep(0.01)
+    (out / "c.png").write_text("precious")
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert (out / "c.png").read_text() == "precious"
+    assert "c.png was created meanwhile" in stderr
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def _age(path):
+    os.utime(path, (time.time() - 60,) * 2)
+
+
+def test_leftovers_are_removed_and_never_taken_for_images(dossr_run, tmp_path, toy_bundle, photo):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".dossr-0123.png", ".dossr-4567.jpg"):
+        (out / name).write_bytes(photo.read_bytes()[:50])
+        _age(out / name)
+    (out / ".dossr-folder").mkdir()
+    _age(out / ".dossr-folder")
+    done = dossr_run(out, photo, "-o", tmp_path / "out2", "-b", toy_bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert dossr_run(photo, "-o", out, "-b", toy_bundle).returncode == 0
+    assert [path.name for path in out.iterdir()] == ["photo.png"]
+
+
+def test_what_a_live_process_writes_is_not_taken_for_a_leftover(
+    dossr_run, tmp_path, toy_bundle, photo
+):
+    with whole_file(tmp_path / "mine.png") as temporary:
+        temporary.write_bytes(b"half")
+        _age(temporary)
+        done = dossr_run(photo, "-o", tmp_path / "big.png", "-b", toy_bundle)
+        assert done.returncode == 0
+        assert temporary.read_bytes() == b"half"
+    assert (tmp_path / "mine.png").read_bytes() == b"half"

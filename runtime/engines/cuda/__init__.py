@@ -1,1 +1,1 @@
-"""An NVIDIA GPU through CuPy, and the fused solver kernel."""
+"""NVIDIA GPUs through CuPy, and the fused solver kernel."""

@@ -1,7 +1,4 @@
-"""CuPy: the only file that imports it. Written against CuPy 14.2.
-
-Nothing of it has been run on a GPU yet.
-"""
+"""The CuPy device. The only file that imports cupy; written for CuPy 14.2, not run on a GPU yet."""
 
 import math
 from collections.abc import Sequence
@@ -20,10 +17,9 @@ from .kernel import step_kernel, step_numbers
 
 
 class Cuda:
-    """The GPU that CuPy has selected: CuPy's arrays and ONNX Runtime on one stream.
+    """The GPU that CuPy has selected, with CuPy arrays and ONNX Runtime on one stream.
 
-    Raises EngineError without a driver, a GPU or CUDA's compiler; ``open`` does where ONNX Runtime
-    cannot run on this GPU.
+    Raises EngineError without a driver, a GPU or CUDA's compiler.
     """
 
     kind = "cuda"
@@ -35,6 +31,7 @@ class Cuda:
         self._kernels: dict[int, Any] = {}
 
     def open(self, path: Path) -> Engine:
+        """Open an ``.onnx`` file; raise EngineError if ONNX Runtime cannot run on this GPU."""
         from ..onnxruntime.io_binding import BoundEngine
         from ..onnxruntime.session import CUDA, check_cuda, cuda_options
 
@@ -42,15 +39,18 @@ class Cuda:
         return BoundEngine(path, CUDA, cuda_options(self._stream.ptr, self.index), self)
 
     def active(self) -> AbstractContextManager[Any]:
+        """Return a block whose array operations run on the stream."""
         stream: AbstractContextManager[Any] = self._stream
         return stream
 
     def upload(self, array: Array) -> Array:
+        """Copy an array from NumPy."""
         with self._stream:
             uploaded: Array = cupy.asarray(array)
         return uploaded
 
     def download(self, array: Array) -> Array:
+        """Copy an array to NumPy; wait for all earlier operations."""
         with self._stream:
             downloaded: Array = cupy.asnumpy(array)
         return downloaded
@@ -64,7 +64,7 @@ class Cuda:
         older: Sequence[Array],
         z: Array,
     ) -> tuple[Array, Array]:
-        """One kernel for both results; ``older`` may hold more than the step needs."""
+        """Run one kernel for both results; extra predictions in ``older`` are ignored."""
         order = len(row.x0)
         if order not in self._kernels:
             self._kernels[order] = _compile(order)
@@ -74,22 +74,27 @@ class Cuda:
         return x0, following
 
     def record_event(self) -> Any:
+        """Record a CUDA event on the stream."""
         event = cupy.cuda.Event()
         event.record(self._stream)
         return event
 
     def seconds(self, before: Any, after: Any) -> float:
+        """Return the seconds between two events; wait for the second."""
         after.synchronize()
         return float(cupy.cuda.get_elapsed_time(before, after)) / 1e3
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Allocate an array."""
         array: Array = cupy.empty(shape, dtype)
         return array
 
     def pointer(self, array: Array) -> int:
+        """Return the address of an array."""
         return int(array.data.ptr)  # type: ignore[attr-defined]  # CuPy's, not NumPy's
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, owner: object) -> Array:
+        """Return an array over memory that ``owner`` holds."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = cupy.cuda.UnownedMemory(pointer, size, owner, self.index)
         array: Array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0))
@@ -97,18 +102,18 @@ class Cuda:
 
 
 def check_gpu() -> None:
-    """Raise EngineError unless CuPy has a driver that is new enough, a GPU and a compiler."""
+    """Raise EngineError unless CuPy finds a sufficient driver, a GPU and a compiler."""
     runtime = cupy.cuda.runtime
     try:
         runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
-        driver, made_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
         if driver == 0:
             message = "no NVIDIA driver is loaded; nvidia-smi must list a GPU"
-        elif driver // 1000 < made_for // 1000:
+        elif driver // 1000 < needed // 1000:
             message = (
                 f"the NVIDIA driver supports CUDA {_version(driver)}, and the installed CuPy needs "
-                f"{made_for // 1000}.0; update the driver, or install the wheels for its CUDA"
+                f"{needed // 1000}.0; update the driver, or install the wheels for its CUDA"
             )
         else:
             message = f"no NVIDIA GPU can be used ({error}); nvidia-smi must list one"
@@ -117,12 +122,12 @@ def check_gpu() -> None:
         cupy.cuda.nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         raise EngineError(
-            "CuPy finds no CUDA compiler (NVRTC); pip install 'dossr[cuda]' brings it"
+            "CuPy cannot find the CUDA compiler (NVRTC); install: pip install 'dossr[cuda]'"
         ) from error
 
 
 def _compile(order: int) -> Any:
-    """The fused solver step; compiled at its first call, and kept on disk by CuPy."""
+    """Return the fused solver step; CuPy compiles it at its first call and caches it on disk."""
     kernel = step_kernel(order)
     return cupy.ElementwiseKernel(
         ", ".join(f"float32 {name}" for name in (*kernel.arrays, *kernel.coefficients)),
@@ -133,5 +138,5 @@ def _compile(order: int) -> Any:
 
 
 def _version(number: int) -> str:
-    """CUDA's own number of a version, such as 12040, as people write it."""
+    """Return CUDA's version number, such as 12040, as text: 12.4."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,7 +1,7 @@
-"""One solver step as the text of one elementwise kernel, which a GPU compiles.
+"""One solver step as the source of one elementwise GPU kernel.
 
-The statements are C and Python at once, so that a machine without a GPU can hold them against
-``dossr.solvers``, which states the same mathematics on whole arrays.
+The statements are valid C and valid Python, so that they can be tested against ``dossr.solvers``
+without a GPU.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from ....solvers import StepCoefficients
 
 @dataclass(frozen=True)
 class StepKernel:
-    """``predict_x0`` and ``step`` in one pass over the arrays, in the solver's order of additions."""
+    """``predict_x0`` and ``step`` in one pass, with the solver's order of additions."""
 
     arrays: tuple[str, ...]
-    """x, eps, x_lr, noise, then the predictions before this one, newest first."""
+    """x, eps, x_lr, noise, then the earlier predictions, newest first."""
 
     coefficients: tuple[str, ...]
-    """Numbers, in the order of ``step_numbers``."""
+    """Scalars, in the order of ``step_numbers``."""
 
     results: tuple[str, str]
-    """The prediction of this step, and the next state."""
+    """The prediction of this step and the next state."""
 
     statements: str
 
 
 def step_kernel(order: int) -> StepKernel:
-    """The kernel of a step that sums ``order`` predictions, its own among them."""
+    """Return the kernel of a step that sums ``order`` predictions including its own."""
     older = tuple(f"older_{k}" for k in range(1, order))
     x0_coefficients = tuple(f"w_x0_{k}" for k in range(order))
     terms = ["x * w_x", "x_lr * w_x_lr", "noise * w_noise"]
@@ -49,5 +49,5 @@ def step_kernel(order: int) -> StepKernel:
 
 
 def step_numbers(row: StepCoefficients) -> tuple[float, ...]:
-    """The numbers that a step passes to its kernel."""
+    """Return the scalars that a step passes to its kernel."""
     return (1.0 / row.alpha, row.sigma / row.alpha, row.x, row.x_lr, row.noise, *row.x0)

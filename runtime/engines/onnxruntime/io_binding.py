@@ -1,4 +1,4 @@
-"""ONNX Runtime on memory that is not its own: addresses are bound, nothing is copied to the host."""
+"""ONNX Runtime with I/O binding: inputs and outputs stay in device memory."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -11,38 +11,42 @@ from .session import open_whole, run_options, running, signature
 
 
 class Memory(Protocol):
-    """The memory whose addresses are bound to a session; one stream orders all that uses it."""
+    """The memory that is bound to a session; one stream orders all operations on it."""
 
     @property
     def kind(self) -> str:
-        """ONNX Runtime's name of it: cuda or cpu."""
+        """Its name in ONNX Runtime: cuda or cpu."""
         ...
 
     @property
     def index(self) -> int:
-        """Which device of that kind."""
+        """The index of the device."""
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """A block whose array operations run in the stream."""
+        """Return a block whose array operations run in the stream."""
         ...
 
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Array: ...
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Allocate an array."""
+        ...
 
-    def pointer(self, array: Array) -> int: ...
+    def pointer(self, array: Array) -> int:
+        """Return the address of an array."""
+        ...
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, owner: object) -> Array:
-        """An array over memory that ``owner`` keeps."""
+        """Return an array over memory that ``owner`` holds."""
         ...
 
 
-_MOST_GRAPHS = 8  # sets of shapes recorded: each holds buffers, and memory of the driver
+_MOST_GRAPHS = 8  # recorded sets of shapes; each holds buffers and driver memory
 _NO_GRAPH = -1
 
 
 @dataclass(frozen=True)
 class _Fixed:
-    """The buffers of one set of shapes, at addresses that a CUDA graph may remember."""
+    """The buffers of one set of shapes, at fixed addresses for a CUDA graph."""
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -51,16 +55,16 @@ class _Fixed:
 
 
 class BoundEngine:
-    """An ``.onnx`` file in a session that reads and writes arrays where they lie.
+    """An ``.onnx`` file in a session that reads and writes device memory.
 
-    Inputs that come in the same shapes again run as one CUDA graph from then on. ONNX Runtime
-    demands for that: no control flow, no copy between host and device inside the network, and for
-    each graph the same shapes and addresses always, which is why inputs and outputs go through
-    buffers of ours (a copy within the device, small beside any network). The first run of a shape
-    is a plain one: it tells the sizes of the outputs, lets cuDNN choose its algorithms, and is all
-    that an image of a size of its own needs. The second run records (two plain runs and the
-    recording, inside ONNX Runtime), the third replays. At most 8 sets of shapes are recorded; others
-    run plainly. A graph belongs to the thread that recorded it.
+    Repeated input shapes run as one CUDA graph. ONNX Runtime then requires a network without control
+    flow or copies to the host, and fixed shapes and addresses. Inputs and outputs therefore pass
+    through fixed buffers, a small copy within the device.
+
+    The first run of a shape is a plain one, which gives the sizes of the outputs and lets cuDNN
+    choose its algorithms. The second run records the graph (two plain runs and the recording, inside
+    ONNX Runtime), the third replays it. At most 8 sets of shapes are recorded; others run plainly. A
+    graph belongs to the thread that recorded it.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class BoundEngine:
         self._fixed: dict[tuple[Any, ...], _Fixed] = {}
 
     def run(self, **inputs: Array) -> dict[str, Array]:
+        """Run the network on arrays of the device."""
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
         key = tuple(inputs[name].shape for name in self.inputs)
@@ -84,7 +89,7 @@ class BoundEngine:
             return self._run(key, inputs)
 
     def _run(self, key: tuple[Any, ...], inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """A plain run; ONNX Runtime makes room for the outputs."""
+        """Run without a graph; ONNX Runtime allocates the outputs."""
         binding = self._session.io_binding()
         arrays = {name: _contiguous(inputs[name]) for name in self.inputs}
         for name, array in arrays.items():
@@ -95,13 +100,13 @@ class BoundEngine:
         outputs = {}
         for (name, spec), value in zip(self.outputs.items(), binding.get_outputs(), strict=True):
             shape = tuple(value.shape())
-            # Copied: a recorded graph writes into memory that the session counts as free.
+            # Copied, because a recorded graph writes to memory that the session considers free.
             outputs[name] = self._memory.view(value.data_ptr(), shape, spec.dtype, value).copy()
         self._shapes[key] = {name: array.shape for name, array in outputs.items()}
         return outputs
 
     def _replay(self, key: tuple[Any, ...], inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """A run through the buffers of these shapes; the first records the graph."""
+        """Run through the buffers of these shapes; the first call records the graph."""
         if key not in self._fixed:
             self._fixed[key] = self._fix(key)
         fixed = self._fixed[key]

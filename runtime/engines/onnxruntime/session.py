@@ -1,4 +1,4 @@
-"""ONNX Runtime: the only file that imports it."""
+"""ONNX Runtime sessions on the CPU and on CUDA. The only file that imports onnxruntime."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import; "0" turns it on again
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; "0" enables it
 import onnxruntime as ort
 
 from ...errors import EngineError
@@ -21,9 +21,9 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(int64)": "int64",
 }
-_ERRORS_ONLY, _NOTHING = 3, 4  # what a session prints by itself
+_ERRORS_ONLY, _NOTHING = 3, 4  # log severities
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_REASON = 300  # characters of a provider's own lines
+_REASON = 300  # characters of a provider's message
 _NO_MEMORY = re.compile(
     r"allocate memory|out of memory|ALLOC_FAILED|is smaller than requested", re.IGNORECASE
 )
@@ -35,15 +35,15 @@ _SHAPE_ARITHMETIC = frozenset((
     "Gather", "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Range", "ReduceProd", "Reshape", "Shape",
     "Size", "Slice", "Split", "Squeeze", "Sub", "Unsqueeze", "Where",
 ))  # fmt: skip
-"""Operators that ONNX Runtime puts on the CPU on purpose: a handful of integers, on their way from
-one tensor's shape to another's. A graph with free sizes has hundreds of them."""
+"""Operators that ONNX Runtime assigns to the CPU on purpose, because they compute a few integers of a
+shape. A graph with variable sizes has hundreds of them."""
 
 
 class OrtEngine:
     """An ``.onnx`` file in an ONNX Runtime session on the CPU.
 
-    Memory that a run needed is given back after it; otherwise every network of a pipeline would
-    hold what it once took for its largest image.
+    The memory of a run is released after it. Otherwise every network of a pipeline would hold the
+    memory of its largest image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,10 +52,11 @@ class OrtEngine:
         with running(path.name):
             self.inputs, self.outputs = signature(self._session)
         self._options = ort.RunOptions()
-        self._options.log_severity_level = _NOTHING  # what fails is raised
+        self._options.log_severity_level = _NOTHING  # failures are raised
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, **inputs: Array) -> dict[str, Array]:
+        """Run the network on NumPy arrays."""
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
         with running(self._name):
@@ -64,18 +65,17 @@ class OrtEngine:
 
 
 def providers() -> list[str]:
-    """The execution providers that this ONNX Runtime has."""
+    """Return the execution providers of this ONNX Runtime."""
     return list(ort.get_available_providers())
 
 
 def cuda_options(stream: int, device: int) -> dict[str, str]:
-    """The CUDA provider's options: everything on one stream, and float32 means float32.
+    """Return the CUDA provider's options: one stream, true float32.
 
-    ``kSameAsRequested``: the arena grows by what is needed, not to the next power of two.
-    ``HEURISTIC``: cuDNN picks a convolution by its table instead of timing all of them at the first
-    image of every size. ``use_tf32`` off: on, a float32 network has 10 bits of mantissa in its
-    products; half precision is unaffected. ``prefer_nhwc`` is left off. None of this has been
-    measured on a GPU yet.
+    ``kSameAsRequested`` grows the arena by the requested size instead of a power of two.
+    ``HEURISTIC`` lets cuDNN select convolutions by a table instead of timing all of them for every
+    image size. ``use_tf32`` is off, because TF32 products have 10 bits of mantissa; float16 is
+    unaffected. None of this has been measured on a GPU yet.
     """
     return {
         "device_id": str(device),
@@ -90,8 +90,8 @@ def cuda_options(stream: int, device: int) -> dict[str, str]:
 def check_cuda(major: int) -> None:
     """Load the libraries of the CUDA provider.
 
-    Raises EngineError where this ONNX Runtime has none, has one for another major version of CUDA,
-    or lacks a library.
+    Raise EngineError if this ONNX Runtime has no CUDA provider, one for another major version of
+    CUDA, or lacks a library.
     """
     if CUDA not in ort.get_available_providers():
         raise EngineError(
@@ -111,14 +111,14 @@ def check_cuda(major: int) -> None:
     missing = re.findall(r"^Failed to load ([^\s/\\]+): ", printed.getvalue(), re.MULTILINE)
     if missing:
         raise EngineError(
-            f"ONNX Runtime finds no {', '.join(missing)}; pip install 'dossr[cuda]' brings them"
+            f"ONNX Runtime cannot find {', '.join(missing)}; install: pip install 'dossr[cuda]'"
         )
 
 
 def left_nodes(session: ort.InferenceSession, provider: str) -> list[str]:
-    """The nodes that went to another provider although they are no shape arithmetic.
+    """Return the nodes on another provider, except shape arithmetic.
 
-    As "Conv /up/conv" or, of a node without a name, "Conv".
+    Each is named "Conv /up/conv", or "Conv" if the node has no name.
     """
     return [
         f"{node.op_type} {node.name}".strip()
@@ -130,36 +130,35 @@ def left_nodes(session: ort.InferenceSession, provider: str) -> list[str]:
 
 
 def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.InferenceSession:
-    """A session that runs a network on one provider as a whole. Raises EngineError otherwise.
+    """Open a session that runs the whole network on one provider; raise EngineError otherwise.
 
-    ONNX Runtime falls back to the CPU in silence, node by node and as a whole. Its own option
-    against it, ``session.disable_cpu_ep_fallback``, counts shape arithmetic too and refuses every
-    graph with free sizes. So the session records which provider each node went to. What this list
-    of operators lets pass is caught by CUDA graphs: ONNX Runtime refuses them where it would have
-    to copy between host and device.
+    ONNX Runtime falls back to the CPU silently, for single nodes or the whole network. Its option
+    ``session.disable_cpu_ep_fallback`` includes shape arithmetic and rejects every graph with
+    variable sizes. The session therefore records the provider of each node. CUDA graphs catch the
+    rest: ONNX Runtime rejects them if it would have to copy between host and device.
     """
     try:
-        with captured_stderr() as said:  # where a provider does not start, only its lines say why
+        with captured_stderr() as said:  # the only reason given for a provider that does not start
             session = _open(path, provider, options, _ERRORS_ONLY)
     except EngineError as error:
         if options.get("enable_cuda_graph") != "1":
             raise
         session = _open(path, provider, {**options, "enable_cuda_graph": "0"})
-        _refuse(path, provider, left_nodes(session, provider))
+        _check_nodes(path, provider, left_nodes(session, provider))
         raise EngineError(f"{path.name} cannot be recorded as a CUDA graph: {error}") from error
     if provider not in session.get_providers():
-        reason = " ".join(_COLOR.sub("", said.text).split())[:_REASON] or "it does not say why"
+        reason = " ".join(_COLOR.sub("", said.text).split())[:_REASON] or "no reason given"
         raise EngineError(f"ONNX Runtime {ort.__version__} did not start {provider}: {reason}")
-    _refuse(path, provider, left_nodes(session, provider))
+    _check_nodes(path, provider, left_nodes(session, provider))
     return session
 
 
-def _refuse(path: Path, provider: str, names: Sequence[str]) -> None:
+def _check_nodes(path: Path, provider: str, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise EngineError(
             f"{path.name} does not run on {provider} as a whole; ONNX Runtime {ort.__version__} "
-            f"leaves to the CPU: {', '.join(names[:3])}{more}"
+            f"assigns to the CPU: {', '.join(names[:3])}{more}"
         )
 
 
@@ -173,12 +172,14 @@ def _open(
         return ort.InferenceSession(
             path, settings, providers=[(provider, dict(options))], enable_fallback=0
         )
-    except Exception as error:  # of a damaged file nearly anything, also UnicodeDecodeError
+    except (
+        Exception
+    ) as error:  # a damaged file may raise nearly anything, such as UnicodeDecodeError
         raise EngineError(f"ONNX Runtime cannot open {path}: {error}") from error
 
 
 def run_options(graph: int) -> ort.RunOptions:
-    """Options of a run that records or replays a CUDA graph of that number, and does not wait."""
+    """Return options of a run that records or replays a CUDA graph and does not wait."""
     options = ort.RunOptions()
     options.log_severity_level = _NOTHING
     options.add_run_config_entry("gpu_graph_id", str(graph))
@@ -187,20 +188,20 @@ def run_options(graph: int) -> ort.RunOptions:
 
 
 def signature(session: ort.InferenceSession) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """What goes in and what comes out, in the order of the file."""
+    """Return the inputs and outputs in the order of the file."""
     inputs = {node.name: _spec(node) for node in session.get_inputs()}
     return inputs, {node.name: _spec(node) for node in session.get_outputs()}
 
 
 @contextmanager
 def running(name: str) -> Iterator[None]:
-    """A block in which a network's failure becomes an EngineError of one line."""
+    """Convert a network's failure in the block to an EngineError of one line."""
     try:
         yield
-    except Exception as error:  # RuntimeError of bound memory, UnicodeDecodeError of damaged names
+    except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise EngineError(
-                f"{name} has not enough memory for this size; a smaller tile takes less"
+                f"{name} ran out of memory for this size; use smaller tiles"
             ) from error
         raise EngineError(f"{name} failed: {error}") from error
 

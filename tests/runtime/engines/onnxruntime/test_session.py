@@ -1,3 +1,5 @@
+"""ONNX Runtime sessions on the CPU."""
+
 import numpy as np
 import onnx
 import pytest
@@ -5,6 +7,7 @@ from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
 from dossr.runtime.engines.device import load_engine
+from dossr.runtime.engines.onnxruntime.session import CPU, CUDA, left_nodes, open_whole
 from dossr.runtime.tensors import TensorSpec
 
 
@@ -55,8 +58,32 @@ def test_an_image_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd)
     model = helper.make_model(network, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "huge.onnx")
     engine = load_engine(tmp_path / "huge.onnx", "cpu")
-    with pytest.raises(
-        EngineError, match=r"^huge\.onnx has not enough memory for this size; [^\n]+$"
-    ):
+    with pytest.raises(EngineError, match=r"^huge\.onnx ran out of memory for this size; [^\n]+$"):
         engine.run(x=np.ones(1, np.float32))
     assert capfd.readouterr() == ("", "")
+
+
+def test_nodes_that_another_provider_took_are_named_and_shape_arithmetic_is_not(tmp_path):
+    """Asked of a session on the CPU: everything in it went to a provider that is not CUDA."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], name="sides"),
+        helper.make_node("Gather", ["shape", "first"], ["batch"], name="batch"),
+        helper.make_node("Concat", ["batch", "rest"], ["flat"], axis=0, name="target"),
+        helper.make_node("Reshape", ["x", "flat"], ["r"], name="flatten"),
+        helper.make_node("Softmax", ["r"], ["s"], name="weigh"),
+        helper.make_node("Erf", ["s"], ["y"]),
+    ]
+    weights = [
+        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("rest", TensorProto.INT64, [1], [-1]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [f"{n}0", f"{n}1"]) for n in "xy")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "net.onnx")
+    session = open_whole(tmp_path / "net.onnx", CPU, {})
+    assert left_nodes(session, CPU) == []
+    assert sorted(left_nodes(session, CUDA)) == ["Erf", "Softmax weigh"]
