@@ -1,4 +1,4 @@
-"""Measuring: the nine systems of the paper's Table 1, replayed and counted."""
+"""Benchmarks of DoSSR and of the nine systems in the paper's Table 1."""
 
 from typing import NoReturn
 
@@ -6,5 +6,5 @@ from ..runtime.launch import launch
 
 
 def main() -> NoReturn:
-    """``dossr-bench``."""
+    """Run ``dossr-bench``."""
     launch("dossr-bench", "dossr.bench.cli")

@@ -1,4 +1,4 @@
-"""``dossr-bench``: measuring. A subcommand is a module; what is heavy is imported when it runs."""
+"""``dossr-bench``: one subcommand a module. Heavy imports happen when a subcommand runs."""
 
 import click
 
@@ -11,13 +11,13 @@ from .table1.cli import table1
 
 
 class Group(Command, click.Group):
-    """Commands under one name, whose errors are one line."""
+    """A group of commands that prints errors as one line."""
 
 
 @click.group("dossr-bench", cls=Group)
 @click.version_option(__version__, prog_name="dossr-bench")
 def main() -> None:
-    """Measure DoSSR and its rivals on this machine."""
+    """Measure DoSSR and the systems it is compared with on this machine."""
 
 
 for command in (table1, pipeline, accuracy, overhead):

@@ -1,4 +1,4 @@
-"""How good an image is, measured against the sharp original. Images are uint8 (h, w, 3), sRGB."""
+"""Image quality against a sharp original. Images are uint8 (h, w, 3), sRGB."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,35 +14,34 @@ Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 
 _LUMA = (65.481 / 255.0, 128.553 / 255.0, 24.966 / 255.0)  # ITU-R BT.601, 16 to 235
-_BORDER = 4  # pixels left out on every side, as the field does for a scale of 4
+_BORDER = 4  # pixels excluded on every side, as is usual for a scale of 4
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One image against its original."""
+    """Scores of one image against its original."""
 
     psnr_y: float
-    """dB, of BT.601 luma without a border of 4 pixels."""
+    """PSNR in dB of BT.601 luma, without a border of 4 pixels."""
 
     ssim: float
-    """Of the same luma, Gaussian window of sigma 1.5 (Wang et al. 2004)."""
+    """SSIM of the same luma with a Gaussian window of sigma 1.5 (Wang et al. 2004)."""
 
     detail: float
-    """Gradient energy as a share of the original's: below 1 is softer, above 1 is harsher."""
+    """Gradient energy relative to the original: below 1 is blurrier, above 1 is sharper."""
 
     gradients: float
-    """Distance between the distributions of gradient magnitudes (Wasserstein-1, in levels of luma).
+    """Wasserstein-1 distance between the distributions of gradient magnitudes, in levels of luma.
 
-    It does not ask whether an edge lies where it did, only whether there are as many edges of each
-    strength as in the original; 0 is best.
+    Compares how many edges of each strength there are, not where they are; 0 is best.
     """
 
     lpips: float | None
-    """AlexNet, version 0.1; None where its package or weights are not installed."""
+    """LPIPS with AlexNet, version 0.1; None if the package or its weights are not installed."""
 
 
 def score(image: Pixels, original: Pixels) -> Scores:
-    """All measures of one image. Raises ValueError where the shapes differ."""
+    """Compute all scores of one image. Raises ValueError if the shapes differ."""
     from skimage.metrics import structural_similarity
 
     if image.shape != original.shape:
@@ -63,19 +62,19 @@ def score(image: Pixels, original: Pixels) -> Scores:
 
 
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio in dB, of values up to 255; infinite where they are equal."""
+    """Return the peak signal-to-noise ratio in dB for values up to 255; infinite for equal images."""
     error = float(((a.astype(np.float64) - b) ** 2).mean())
     return 10.0 * float(np.log10(255.0**2 / error)) if error else float("inf")
 
 
 def luma(image: Pixels) -> Plane:
-    """BT.601 luma, 16 to 235, without the border."""
+    """Return BT.601 luma, 16 to 235, without the border."""
     plane = image[_BORDER:-_BORDER, _BORDER:-_BORDER].astype(np.float64) @ np.array(_LUMA)
     return np.asarray(plane + 16.0)
 
 
 def gradients(plane: Plane) -> Plane:
-    """Magnitudes of the forward differences."""
+    """Return the magnitudes of the forward differences."""
     down = np.diff(plane, axis=0)[:, :-1]
     right = np.diff(plane, axis=1)[:-1]
     return np.asarray(np.hypot(down, right))
@@ -83,7 +82,7 @@ def gradients(plane: Plane) -> Plane:
 
 @cache
 def _lpips() -> Callable[[Pixels, Pixels], float] | None:
-    """The LPIPS distance (Zhang et al. 2018), where nothing needs to be downloaded for it."""
+    """Return the LPIPS distance (Zhang et al. 2018), or None if it needs a download."""
     import torch
 
     backbone = Path(torch.hub.get_dir()) / "checkpoints" / "alexnet-owt-7be5be79.pth"

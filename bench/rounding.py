@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them; ``-`` is what was not measured."""
+"""Format numbers for reports; ``-`` where nothing was measured."""
 
 import math
 
@@ -6,7 +6,7 @@ NOTHING = "-"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """To so many significant digits, integers whole, with thousands separators."""
+    """Format to this many significant digits; integers in full, with thousands separators."""
     if value is None:
         return NOTHING
     if value == 0.0:
@@ -17,34 +17,34 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def millions(value: float | None) -> str:
-    """Two decimals below 100, one above, as Table 1 prints parameters."""
+    """Format with two decimals below 100, one above, as Table 1 prints parameters."""
     if value is None:
         return NOTHING
     return f"{value:,.{2 if round(value, 2) < 100.0 else 1}f}"
 
 
 def multiple(value: float | None) -> str:
-    """Two decimals below 1, one below 100, none above."""
+    """Format with two decimals below 1, one below 100, none above."""
     if value is None:
         return NOTHING
     return f"{value:,.{2 if round(value, 2) < 1.0 else 1 if round(value, 1) < 100.0 else 0}f}"
 
 
 def hundredths(value: float | None) -> str:
-    """Two decimals, as Table 1 prints seconds."""
+    """Format with two decimals, as Table 1 prints seconds."""
     return NOTHING if value is None else f"{value:,.2f}"
 
 
 def gibibytes(value: int | None) -> str:
-    """Bytes in GiB."""
+    """Format bytes in GiB."""
     return NOTHING if value is None else significant(value / 2**30)
 
 
 def percent(value: float | None) -> str:
-    """A share of 1 in hundredths."""
+    """Format a share of 1 in percent."""
     return NOTHING if value is None else significant(100.0 * value, 2)
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks and control characters, for a cell."""
+    """Return a text without line breaks and control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

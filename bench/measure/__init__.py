@@ -1,1 +1,1 @@
-"""Measuring: worker processes, timing, counting, provenance."""
+"""Worker processes, timing, counting and provenance."""

@@ -1,4 +1,4 @@
-"""What runs a network: torch, or ONNX Runtime by way of the project's own export."""
+"""Run networks in torch, or in the runtime after an export with this project's exporter."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,30 +19,30 @@ from .calls import Variant
 from .weights import fill
 
 Runner = Callable[..., tuple[Tensor, ...]]
-"""One loaded network: tensors in, out in order, float32 or int64 at inputs and outputs."""
+"""A loaded network: takes tensors, returns outputs in order; float32 or int64 on both sides."""
 
 _OPSET = 23
 
 
 class Backend(Protocol):
-    """Loads the networks of a system, one after the other or all at once."""
+    """Load the networks of a system, one at a time or all at once."""
 
     @property
     def device(self) -> torch.device:
-        """Where the loop's tensors live."""
+        """Device of the loop's tensors."""
         ...
 
     @property
     def runs_on_host(self) -> bool:
-        """Whether the networks are in this process's own memory."""
+        """Whether the networks are in the memory of this process."""
         ...
 
     def open(self, network: Network) -> AbstractContextManager[Runner]:
-        """Build a network with synthetic weights; it is ready to run inside the block."""
+        """Build a network with synthetic weights and keep it loaded inside the block."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until everything that was started has ended."""
+        """Wait for the device to finish its work."""
         ...
 
 
@@ -55,13 +55,13 @@ PRECISIONS = {
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether products and convolutions of float32 may round their inputs to 10 bits on a GPU."""
+    """Set whether a GPU may use TF32 in float32 matrix products and convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """torch in eager mode, or compiled; float32 is float32 on a GPU too, unless it is ``tf32``."""
+    """torch in eager mode or compiled. TF32 is off unless the precision is ``tf32``."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: str = "fp32"
@@ -78,7 +78,7 @@ class TorchBackend:
         yield lambda **inputs: run(*(inputs[name] for name in names))
 
     def load(self, network: nn.Module) -> Runner:
-        """Move a network to the device in the precision; its inputs go in by place, not by name."""
+        """Move a network to the device in the precision. Its inputs are positional."""
         allow_tf32(self.precision == "tf32")
         module: nn.Module = network.to(self.device, PRECISIONS[self.precision])
         run: Any = torch.compile(module) if self.compiled else module
@@ -96,8 +96,9 @@ class TorchBackend:
             torch.cuda.synchronize(self.device)
 
     def _inside(self, tensor: Tensor) -> Tensor:
-        """In the precision, where it is an activation: token ids are whole numbers, and bfloat16 has
-        no 499, which is a time.
+        """Cast activations to the precision; token ids and times stay as they are.
+
+        bfloat16 cannot represent the time 499, for example.
         """
         is_activation = tensor.is_floating_point() and tensor.ndim > 1
         return tensor.to(PRECISIONS[self.precision]) if is_activation else tensor
@@ -105,16 +106,16 @@ class TorchBackend:
 
 @dataclass(frozen=True)
 class OnnxBackend:
-    """The network exported by this project, in one of the runtime's engines.
+    """Networks exported by this project, in an engine of the runtime.
 
-    The loop is on the host; on a GPU a call copies its inputs there and its outputs back.
+    The loop runs on the host; on a GPU each call copies its inputs and outputs.
     """
 
     engine: str = "cpu"
     """A device of the runtime."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Networks that are exported already, by name; others are exported for as long as they are open."""
+    """Exported networks, by name; others are exported to a temporary folder when opened."""
 
     @property
     def device(self) -> torch.device:
@@ -151,31 +152,31 @@ class OnnxBackend:
 
 
 def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Backend:
-    """The backend of a variant on a device, where it is not missing; ``files`` are for onnx."""
+    """Return the backend of a variant on a device; ``files`` are for onnx."""
     if variant.backend == "onnx":
         return OnnxBackend(device, files)
     return torch_backend(variant, device)
 
 
 def torch_backend(variant: Variant, device: str) -> TorchBackend:
-    """The same of a variant that torch runs."""
+    """Return the backend of a variant that runs in torch."""
     compiled = variant.backend == "torch-compile"
     return TorchBackend(torch.device(device), variant.precision, compiled)
 
 
 def missing(variant: Variant, device: str) -> str:
-    """Why torch cannot run a variant on a device here; an empty string where nothing is known."""
+    """Return why torch cannot run a variant on a device; empty if no reason is known."""
     if variant.backend == "onnx":
         return ""
     if device == "cpu" and variant.precision == "tf32":
-        return "TF32 must run on a GPU, got the CPU, which has none; leave torch-tf32 out"
+        return "TF32 must run on a GPU, got the CPU; omit torch-tf32"
     if device == "cuda" and not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA device"
     return "" if device in ("cpu", "cuda") else f"torch has no device {device}"
 
 
 def built(network: Network) -> nn.Module:
-    """A network on the CPU in float32 with synthetic weights, ready to infer."""
+    """Build a network on the CPU in float32 with synthetic weights, in inference mode."""
     module = network.build().eval().requires_grad_(False)
     fill(module)
     return module
@@ -200,7 +201,7 @@ class _Signature:
 
 
 def write_onnx(network: Network, path: Path) -> None:
-    """Export a network with fixed shapes; its weights go beside the graph."""
+    """Export a network with fixed shapes; the weights are stored next to the graph."""
     names = tuple(spec.name for spec in network.inputs)
     signature = _Signature(network.name, names, network.outputs)
     example = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in network.inputs]

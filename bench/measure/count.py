@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates, counted on the meta device: seconds, and no weights in memory."""
+"""Count parameters and multiply-accumulates on the meta device: takes seconds and no memory for weights."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,19 +16,19 @@ from ..systems.system import Network, System
 
 @dataclass(frozen=True)
 class Count:
-    """What one network has and one call of it computes."""
+    """Counts of one network."""
 
     parameters: int
     gmac: float
-    """1e9 multiply-accumulates of convolutions, linear layers and matrix products, those of
-    attention included; norms and activations are not counted."""
+    """1e9 multiply-accumulates per call: convolutions, linear layers and matrix products, including
+    attention; without norms and activations."""
 
     outputs: tuple[tuple[int, ...], ...]
-    """Shapes."""
+    """Shapes of the outputs."""
 
 
 def count_network(network: Network) -> Count:
-    """Build a network on the meta device and run it once there."""
+    """Build a network on the meta device and run it there once."""
     with torch.device("meta"):
         module = network.build().eval()
         inputs = [torch.empty(spec.shape, dtype=spec.dtype) for spec in network.inputs]
@@ -40,23 +40,23 @@ def count_network(network: Network) -> Count:
 
 
 def count_image(networks: Iterable[Network]) -> float:
-    """1e9 multiply-accumulates of an image: every network as often as it is called."""
+    """Return 1e9 multiply-accumulates per image: the sum over all calls of all networks."""
     return sum(network.calls * count_network(network).gmac for network in networks)
 
 
 def count_components(system: System) -> dict[str, int]:
-    """Parameters of each summand of the figure that Table 1 prints."""
+    """Count the parameters of each summand of the figure in Table 1."""
     with torch.device("meta"):
         return {part.name: parameters(part.build()) for part in system.components}
 
 
 def parameters(module: nn.Module) -> int:
-    """Of a module, shared ones once; buffers are not counted."""
+    """Count the parameters of a module, shared ones once, without buffers."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hashes every operation that runs inside it, with the shapes and settings that it is given."""
+    """Hash every operation inside the block, with its shapes and settings."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,10 +71,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_and_fingerprint(network: Network) -> tuple[Count, str]:
-    """What a network counts, and a name for what it does.
+    """Count a network, and return a fingerprint of the work that it does.
 
-    The name is a hash of every operation that building and one call make on the meta device, in
-    order: networks of one name differ in their weights' values at most.
+    The fingerprint hashes every operation of building and one call on the meta device, in order.
+    Networks with equal fingerprints differ in the values of their weights at most.
     """
     with _Operations() as operations:
         count = count_network(network)

@@ -1,4 +1,4 @@
-"""Moments of a torch device's work, taken without waiting for it."""
+"""Time the work of a torch device without waiting for it."""
 
 import time
 
@@ -11,7 +11,7 @@ Event = float | torch.cuda.Event
 
 
 def record_event(device: torch.device) -> Event:
-    """The moment at which all that was started so far is done."""
+    """Record the moment when the device has finished all work so far."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -20,14 +20,14 @@ def record_event(device: torch.device) -> Event:
 
 
 def between(before: Event, after: Event) -> float:
-    """Seconds. The device must have come past both."""
+    """Return the seconds between two events. The device must have passed both."""
     if isinstance(before, float) and isinstance(after, float):
         return after - before
     return float(before.elapsed_time(after)) / 1e3  # type: ignore[union-attr, arg-type]
 
 
 class TimedCalls:
-    """Runs networks and records an event around each call."""
+    """Run networks and record events around each call."""
 
     def __init__(self, call: Call, device: torch.device) -> None:
         self._call, self._device = call, device
@@ -40,5 +40,5 @@ class TimedCalls:
         return found
 
     def seconds(self) -> list[tuple[str, float]]:
-        """Each call's network and time, in order. The device must have come past all of them."""
+        """Return network and seconds of each call, in order. The device must have passed all events."""
         return [(network, between(before, after)) for network, before, after in self._events]

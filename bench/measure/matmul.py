@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: what a network's arithmetic is measured against."""
+"""The rate of a device's matrix product, the reference for the utilization of networks."""
 
 import torch
 
@@ -6,12 +6,12 @@ from .backends import PRECISIONS, allow_tf32
 from .events import between, record_event
 
 _SIDES = {"cpu": (512, 2048, 4096), "cuda": (4096, 8192, 16384)}
-_LAUNCHES = {"cpu": 1, "cuda": 10}  # between two events: a GPU's queue never runs dry
-_LONGEST = 1.0  # seconds; no product that would take longer
+_LAUNCHES = {"cpu": 1, "cuda": 10}  # between two events, so that the queue of a GPU is never empty
+_LONGEST = 1.0  # seconds; larger products are skipped
 
 
 def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> float:
-    """1e12 multiply-accumulates per second of the best of a few square matrix products."""
+    """Return 1e12 multiply-accumulates per second of the fastest of a few square matrix products."""
     allow_tf32(precision == "tf32")
     best, done, seconds = 0.0, 1, 0.0
     for side in _SIDES[device.type]:
@@ -19,14 +19,14 @@ def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> f
             break
         try:
             seconds = _product(side, device, PRECISIONS[precision], repetitions)
-        except torch.OutOfMemoryError:  # a small GPU; what fits tells enough
+        except torch.OutOfMemoryError:  # a small GPU; smaller products suffice
             break
         best, done = max(best, side**3 / seconds / 1e12), side
     return best
 
 
 def _product(side: int, device: torch.device, dtype: torch.dtype, repetitions: int) -> float:
-    """Seconds of one product: the least of the repetitions, after one that is not counted."""
+    """Return the least seconds of one product over the repetitions, after one untimed run."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     result = torch.empty_like(a)
     launches, seconds = _LAUNCHES[device.type], []

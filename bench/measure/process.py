@@ -12,9 +12,9 @@ from typing import IO, TypeVar
 
 import msgspec
 
+from ...runtime.hardware import free_memory
 from ...runtime.terminal import interruptible
 from .calls import Answer, WorkerCall
-from .provenance import free_memory
 
 R = TypeVar("R")
 

@@ -1,4 +1,4 @@
-"""The released procedure on a checkpoint's own weights, in torch."""
+"""The released procedure in torch, with the weights of a checkpoint."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from .backends import TorchBackend
 
 
 class Reference:
-    """Every network of a checkpoint, as the released script holds them: all at once, nothing shared."""
+    """All networks of a checkpoint, loaded at once and without sharing, as in the released script."""
 
     def __init__(self, checkpoint: Checkpoint, backend: TorchBackend) -> None:
         config = checkpoint.config
@@ -50,11 +50,11 @@ class Reference:
 
     @torch.inference_mode()
     def upscale(self, lr: Image, steps: int, noise: Array, call: Call | None = None) -> Image:
-        """An image four times as large; order 3, wavelet. On a GPU the image and the noise go up
-        once and the result comes down once.
+        """Upscale an image four times with order 3 and the wavelet colour fix.
 
-        ``noise``: posterior, start, one per step, as draw_noise makes it. The sides of ``lr`` must
-        be multiples of the model's size multiple. ``call`` runs the networks in place of ``self.call``.
+        On a GPU the image and the noise are uploaded once and the result is downloaded once.
+        ``noise``: posterior, start, one per step, as draw_noise returns it. The sides of ``lr`` must
+        be multiples of the model's size multiple. ``call`` replaces ``self.call``.
         """
         draws = _Given(torch.from_numpy(noise).to(self._device))
         image = torch.from_numpy(lr).to(self._device).permute(2, 0, 1)[None].contiguous() / 255.0
@@ -68,7 +68,7 @@ class Reference:
 
 
 class _Given(Noise):
-    """Noise that was drawn beforehand."""
+    """Noise that is drawn in advance."""
 
     def __init__(self, draws: Tensor) -> None:
         self._draws = iter(draws)

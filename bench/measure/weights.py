@@ -9,16 +9,16 @@ from torch import nn
 
 @torch.no_grad()
 def fill(network: nn.Module, seed: int = 0) -> None:
-    """Give every parameter a standard normal value over the root of its fan-in, in place.
+    """Draw every parameter from a normal distribution with variance 1 / fan-in, in place.
 
-    Gains of norms are near 1. No parameter stays zero, so nothing that a network computes is lost
-    on the way to its output, as it would be behind the zero convolutions of a new ControlNet.
+    Norm weights are close to 1. No parameter stays zero, so every operation affects the output,
+    including those behind the zero convolutions of a new ControlNet.
     """
     for name, parameter in network.named_parameters():
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
         parameter.normal_(generator=generator)
         if parameter.ndim >= 2:
-            parameter.div_(math.sqrt(math.prod(parameter.shape[1:][-3:])))  # of a bank, each expert
+            parameter.div_(math.sqrt(math.prod(parameter.shape[1:][-3:])))  # per expert in a bank
         else:
             parameter.mul_(0.05)
             if name.endswith("weight"):

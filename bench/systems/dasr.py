@@ -1,4 +1,4 @@
-"""DASR: a predictor weighs five experts, of which the generator's convolutions are mixed."""
+"""DASR: a predictor weights five experts; the generator's convolutions are their weighted sum."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from .system import Call, Component, Figures, Input, Network, Noise, Published, 
 
 EXPERTS = 5
 _SLOPE = 0.1  # of the generator's LeakyReLUs
-_DEGRADATION = 33  # numbers that describe a degradation
+_DEGRADATION = 33  # degradation features
 _PREDICTOR = 0.468143  # millions of parameters
 _GENERATOR = 7.587855
 
 
 @dataclass(frozen=True)
 class DasrConfig:
-    """What the generator looks like, and the predictor's width; the defaults are the official ones."""
+    """Size of the generator and width of the predictor; the defaults are the official values."""
 
     features: int = 64
     blocks: int = 16
@@ -29,7 +29,7 @@ REDUCED = DasrConfig(features=16, blocks=2)
 
 
 def dasr(size: int = 128, reduced: bool = False) -> System:
-    """DASR (Liang et al. 2022), the test procedure of its SRGANDynamicModel."""
+    """Return DASR (Liang et al. 2022), the test procedure of its SRGANDynamicModel."""
     config = REDUCED if reduced else DasrConfig()
     lr = Input("lr", (1, 3, size, size))
     predictor = Network(
@@ -69,7 +69,7 @@ def _upscale(call: Call, lr: Tensor, _noise: Noise) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """Images (batch, 3, h, w) in [0, 1] -> weights of the experts (batch, 5), of any sign."""
+    """Images (batch, 3, h, w) in [0, 1] -> expert weights (batch, 5), possibly negative."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Generator(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions, added to their input."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Block(nn.Module):
 
 
 class MixedConv(nn.Module):
-    """A 3x3 convolution for each image of the batch: the experts' sum by the image's weights."""
+    """A 3x3 convolution per image: the sum of the experts, weighted by the image's weights."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()

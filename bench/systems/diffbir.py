@@ -1,4 +1,4 @@
-"""DiffBIR v1 as released at commit 7bd5675, with the passes that it makes and throws away."""
+"""DiffBIR v1 as released at commit 7bd5675, including the passes whose results it discards."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ _SWINIR = 15.792587
 
 
 def diffbir(size: int = 128, reduced: bool = False) -> System:
-    """DiffBIR-50 (Lin et al. 2023), inference.py with its defaults: no prompt, no guidance."""
+    """Return DiffBIR-50 (Lin et al. 2023), inference.py with its defaults: no prompt, no guidance."""
     config = sd.widths(reduced)
     restorer = swinir(REDUCED if reduced else SwinIRConfig(), size * 4)
     condition = sd.vae_encoder("condition", config, size * 4, calls=2)
@@ -43,12 +43,12 @@ def diffbir(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=1716.7, latency=5.85, maniqa=0.4869),
         gmac=29344.0,
-        note="version 1, whose SwinIR is among the printed parameters",
+        note="version 1; the printed parameters include its SwinIR",
     )
 
 
 def swinir(config: SwinIRConfig, side: int) -> Network:
-    """SwinIR on a square image in [0, 1] at the size of the result; its output is not clamped."""
+    """Return SwinIR for square images in [0, 1] at the size of the result; the output is unclamped."""
     return Network(
         "swinir",
         lambda: SwinIR(config, side),
@@ -60,8 +60,8 @@ def swinir(config: SwinIRConfig, side: int) -> Network:
 
 
 def enlarge(lr: Tensor) -> Tensor:
-    """Bicubic x4 of (1, 3, h, w) in [0, 1] with Pillow's kernel, in float32 throughout."""
-    # antialias changes nothing else where an image grows: it makes the kernel's parameter -0.5
+    """Upscale (1, 3, h, w) in [0, 1] bicubically by 4 with Pillow's kernel, in float32."""
+    # for enlargement, antialias only sets the kernel's parameter to -0.5
     large = F.interpolate(lr, scale_factor=4.0, mode="bicubic", antialias=True)
     return large.clamp(0.0, 1.0)
 
@@ -71,7 +71,7 @@ def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
     hints: list[Tensor] = []
     contexts: list[Tensor] = []
     tokens = torch.tensor([tokenize("", sd.TOKENS)], device=lr.device)
-    for _ in range(2):  # the second pair is for guidance, which is off
+    for _ in range(2):  # the second pair serves guidance, which is off
         mean, _ = call("condition", image=2.0 * restored - 1.0)
         hints.append(mean * sd.LATENT_SCALE)
         contexts += call("text", tokens=tokens)

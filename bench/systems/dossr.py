@@ -1,4 +1,4 @@
-"""DoSSR as released, with the passes that it makes and throws away."""
+"""DoSSR as released, including the passes whose results the script discards."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ _PUBLISHED = {5: Published(parameters=1716.6, latency=1.03, maniqa=0.5794)}
 
 
 def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
-    """DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides must be multiples of 16."""
+    """Return DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides are multiples of 16."""
     config = sd.widths(reduced)
     found = networks(config, steps, size)
     return System(
@@ -36,7 +36,7 @@ def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
         ),
         published=_PUBLISHED.get(steps, Published(None, None, None)),
         gmac=_GMAC[steps],
-        note="1716.6 M without text_projection, which is held and never used",
+        note="the paper's 1716.6 M exclude text_projection, which is loaded and never used",
     )
 
 
@@ -44,7 +44,7 @@ dossr_1, dossr_3, dossr_5, dossr_7 = (partial(dossr, steps) for steps in _GMAC)
 
 
 def networks(config: ModelConfig, steps: int, size: int) -> tuple[Network, ...]:
-    """What the released script runs."""
+    """Return the networks that the released script runs."""
     side = size * SCALE // config.vae.factor
     return (
         restorer(config.restorer, size),
@@ -60,7 +60,10 @@ def networks(config: ModelConfig, steps: int, size: int) -> tuple[Network, ...]:
 def bundled_networks(
     config: ModelConfig, steps: int, size: int, has_condition: bool
 ) -> tuple[Network, ...]:
-    """What a bundle runs: nothing twice, and no text. ``has_condition``: as a stage of its own."""
+    """Return the networks that a bundle runs: each encoder once, no text tower.
+
+    ``has_condition``: the condition encoder is a stage of its own.
+    """
     side = size * SCALE // config.vae.factor
     inputs = (
         sd.latent_input("x", config, side),
@@ -76,20 +79,20 @@ def bundled_networks(
 
 
 def _folded(config: ModelConfig) -> nn.Module:
-    """ControlNet and UNet with a prompt of zeros folded in."""
+    """Build ControlNet and UNet with a prompt of zeros folded in."""
     network = new_denoiser(config)
     fold_prompt(network, torch.zeros(1, sd.TOKENS, config.unet.context))
     return network
 
 
 def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Noise) -> Tensor:
-    """The released procedure; noise is drawn in the order posterior, start, one per step."""
+    """Run the released procedure; noise is drawn in the order posterior, start, one per step."""
     (restored,) = call("restorer", lr=lr)
     restored = restored.clamp(0.0, 1.0)
     image = 2.0 * restored - 1.0
     hints: list[Tensor] = []
     contexts: list[Tensor] = []
-    for prompt in (DEFAULT_PROMPT, ""):  # the second pair is for guidance, which is off
+    for prompt in (DEFAULT_PROMPT, ""):  # the second pair serves guidance, which is off
         mean, _ = call("condition", image=image)
         hints.append(mean * config.latent_scale)
         tokens = torch.tensor([tokenize(prompt, config.text.positions)], device=lr.device)

@@ -1,4 +1,4 @@
-"""BSRGAN, Real-ESRGAN and LDL: one RRDBNet each, one call, no noise."""
+"""BSRGAN, Real-ESRGAN and LDL: one call of one RRDBNet, no noise."""
 
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ GMAC = 293.713
 
 
 def restorer(config: RestorerConfig, size: int) -> Network:
-    """RRDBNet x4 on a square LR image in [0, 1]; its output is not clamped."""
+    """Return RRDBNet x4 for square LR images in [0, 1]; the output is unclamped."""
     return Network(
         "restorer",
         partial(new_restorer, config),
@@ -27,7 +27,7 @@ def restorer(config: RestorerConfig, size: int) -> Network:
 
 
 def bsrgan(size: int = 128, reduced: bool = False) -> System:
-    """BSRGAN (Zhang et al. 2021), main_test_bsrgan.py."""
+    """Return BSRGAN (Zhang et al. 2021), main_test_bsrgan.py."""
     config = widths(reduced).restorer
     network = restorer(config, size)
 
@@ -47,7 +47,7 @@ def bsrgan(size: int = 128, reduced: bool = False) -> System:
 
 
 def real_esrgan(size: int = 128, reduced: bool = False) -> System:
-    """Real-ESRGAN (Wang et al. 2021), inference_realesrgan.py; float16 unless told otherwise."""
+    """Return Real-ESRGAN (Wang et al. 2021), inference_realesrgan.py, float16 by default."""
     return replace(
         bsrgan(size, reduced),
         name="real-esrgan",
@@ -57,7 +57,7 @@ def real_esrgan(size: int = 128, reduced: bool = False) -> System:
 
 
 def ldl(size: int = 128, reduced: bool = False) -> System:
-    """LDL (Liang et al. 2022), inference.py."""
+    """Return LDL (Liang et al. 2022), inference.py."""
     return replace(
         bsrgan(size, reduced),
         name="ldl",

@@ -1,4 +1,4 @@
-"""What the official scripts do to an image after its decoder, on the device."""
+"""Colour fixes of the official scripts, on the device."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,16 @@ _LEVELS = 5
 
 
 def wavelet(decoded: Tensor, reference: Tensor) -> Tensor:
-    """The high part of ``decoded`` with the low part of ``reference``; (n, 3, h, w) in [0, 1].
+    """Combine high frequencies of ``decoded`` with low frequencies of ``reference``.
 
-    Five a-trous levels of each, as the scripts compute them (about 0.07 GMAC at 512 x 512).
+    Both are (n, 3, h, w) in [0, 1]. Five a-trous levels of each, as in the scripts (about 0.07 GMAC
+    at 512 x 512).
     """
     return decoded - _low(decoded) + _low(reference)
 
 
 def adain(decoded: Tensor, reference: Tensor) -> Tensor:
-    """``decoded`` with the mean and deviation of every channel of ``reference``."""
+    """Give each channel of ``decoded`` the mean and standard deviation of ``reference``."""
     std, mean = torch.std_mean(decoded, (2, 3), keepdim=True)
     target_std, target_mean = torch.std_mean(reference, (2, 3), keepdim=True)
     return (decoded - mean) / (std + 1e-5) * target_std + target_mean

@@ -1,7 +1,7 @@
-"""ResShift: diffusion from the low-resolution latent to the high-resolution one in 15 steps.
+"""ResShift: diffusion from the low-resolution latent to the high-resolution latent in 15 steps.
 
 The state at time t is x0 + eta[t] * (x_lr - x0) + kappa * sqrt(eta[t]) * noise, where x_lr is the latent
-of the enlarged image ("ResShift", Yue et al. 2023). The first state takes eta as 1.
+of the enlarged image ("ResShift", Yue et al. 2023). The initial state uses eta = 1.
 """
 
 import math
@@ -25,9 +25,9 @@ _POWER = 0.3
 _UNET = SwinUnetConfig(3, channels=(160, 320, 320, 640), blocks=2, swin=192, heads=6)
 _VQ = VqConfig(3, channels=(128, 256, 512), blocks=2, codes=8192)
 
-# One latent channel, so that 4096 codes lie closer together than a tolerance of 1e-3 can tell: where
-# two backends break a tie differently, the image hardly moves. Between few codes, or in three
-# dimensions, one pixel on the other side of a boundary would move it by more than that.
+# With one latent channel, 4096 codes are closer together than the tolerance of 1e-3: if two backends
+# choose different neighbours, the image hardly changes. With few codes or three channels, one pixel
+# that falls to another code would change it by more.
 _REDUCED_UNET = SwinUnetConfig(1, channels=(32, 32, 64, 64), blocks=1, swin=32, heads=2)
 _REDUCED_VQ = VqConfig(1, channels=(32, 32, 64), blocks=1, codes=4096)
 
@@ -44,15 +44,15 @@ class Step:
 
 
 def sqrt_eta() -> NDArray[np.float64]:
-    """Square roots of eta at the times 0 to 14, float64; their logarithm rises as (t / 14)**0.3."""
+    """Return the square roots of eta at times 0 to 14, float64; their logarithm grows as (t / 14)**0.3."""
     part = np.linspace(0.0, 1.0, STEPS) ** _POWER
     return np.asarray(_FIRST * (_LAST / _FIRST) ** part)
 
 
 def posterior_steps() -> tuple[Step, ...]:
-    """Mean and deviation of each state given the noisier one and x0, noisiest first.
+    """Return the coefficients of the posterior of each state, noisiest first.
 
-    They do not depend on x_lr. The last step gives its x0 and adds no noise.
+    They do not depend on x_lr. The last step returns x0 and adds no noise.
     """
     after = sqrt_eta() ** 2
     before = np.concatenate([[0.0], after[:-1]])
@@ -69,7 +69,7 @@ def posterior_steps() -> tuple[Step, ...]:
 
 
 def resshift(size: int = 128, reduced: bool = False) -> System:
-    """ResShift-15 (Yue et al. 2023), inference_resshift.py --task realsrx4 --scale 4."""
+    """Return ResShift-15 (Yue et al. 2023), inference_resshift.py --task realsrx4 --scale 4."""
     unet, vq = (_REDUCED_UNET, _REDUCED_VQ) if reduced else (_UNET, _VQ)
     latent = (1, unet.latent_channels, size, size)
     networks = (

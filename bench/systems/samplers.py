@@ -1,4 +1,4 @@
-"""Ancestral DDPM sampling on some of the training times, as three of the systems do it."""
+"""Ancestral DDPM sampling on a subset of the training times, used by three systems."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,10 @@ TRAIN_STEPS = 1000
 
 
 def spaced_times(count: int, timesteps: int = TRAIN_STEPS) -> NDArray[np.int64]:
-    """``count`` of the network times 0 .. timesteps - 1, evenly spaced with both ends, rising.
+    """Return ``count`` evenly spaced network times from 0 to ``timesteps - 1``, ascending.
 
-    The rounding is that of DDPM respacing (Nichol and Dhariwal 2021): a running sum of the stride,
-    rounded half to even.
+    Rounds as DDPM respacing does (Nichol and Dhariwal 2021): a running sum of the stride, rounded
+    half to even.
     """
     if not 2 <= count <= timesteps:
         raise ValueError(f"count must be between 2 and {timesteps}, got {count}")
@@ -23,12 +23,12 @@ def spaced_times(count: int, timesteps: int = TRAIN_STEPS) -> NDArray[np.int64]:
 class SpacedDDPM:
     """The DDPM posterior between kept times: eps prediction, "fixed small" variance, no clipping.
 
-    Index 0 is the clean end: sampling counts from ``len(times) - 1`` down to 0. The network is
-    given ``times[index]``.
+    Sampling runs from index ``len(times) - 1`` (noise) to 0 (clean). The network receives
+    ``times[index]``.
     """
 
     def __init__(self, times: NDArray[np.int64], alpha_bar: NDArray[np.float64]) -> None:
-        """``times``: rising. ``alpha_bar``: at every training time, falling, below 1."""
+        """``times``: ascending. ``alpha_bar``: of every training time, descending, below 1."""
         self.times = times
         kept = alpha_bar[times]
         previous = np.append(1.0, kept[:-1])
@@ -40,8 +40,8 @@ class SpacedDDPM:
         self._noise: list[float] = spread.tolist()
 
     def step(self, index: int, x: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
-        """A draw at ``times[index - 1]``, or the clean end where ``index`` is 0, from x at index.
+        """Sample the state at ``times[index - 1]`` from x at ``times[index]``; index 0 gives the clean end.
 
-        ``noise`` is standard normal and has no weight at index 0 (Ho et al. 2020, Eqs. 7, 11).
+        ``noise`` is standard normal; its coefficient is 0 at index 0 (Ho et al. 2020, Eqs. 7, 11).
         """
         return self._x[index] * x + self._eps[index] * eps + self._noise[index] * noise

@@ -1,4 +1,4 @@
-"""SeeSR: tags name what is in the image, guidance pushes towards them, 50 DDPM steps."""
+"""SeeSR: 50 DDPM steps, guided by tags that describe the image."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ STEPS = 50
 GUIDANCE = 5.5
 START = TRAIN_STEPS - 1
 TIMES = np.arange(1, TRAIN_STEPS, TRAIN_STEPS // STEPS)
-"""Network times, rising: those of diffusers' DDPMScheduler with SD 2's settings."""
+"""Network times, ascending, as in diffusers' DDPMScheduler with the settings of SD 2."""
 
 _FIRST, _COMMA, _LAST = 49406, 267, 49407  # CLIP's
 _CLEAN = (3772, _COMMA, 1400, 268, 9977, _COMMA, 279, 330)  # "clean, high-resolution, 8k"
@@ -29,7 +29,7 @@ _CONTROL = 489.031440
 
 
 def seesr(size: int = 128, reduced: bool = False) -> System:
-    """SeeSR (Wu et al. 2024), test_seesr.py; float16 there, but for RAM, which is float32."""
+    """Return SeeSR (Wu et al. 2024), test_seesr.py; the script uses float16, and float32 for RAM."""
     config, ram_config = sd.widths(reduced), ram.widths(reduced)
     side = size * 4 // sd.VAE_FACTOR
     text = sd.text_encoder(config, calls=2)
@@ -57,26 +57,26 @@ def seesr(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=2283.7, latency=7.24, maniqa=0.5588),
         gmac=84437.0,
-        note="the networks that the released code runs have 2252.6 M; no path in it has 2283.7 M",
+        note="the networks in the released code have 2252.6 M; no code path has the printed 2283.7 M",
     )
 
 
 def guided(eps: Tensor) -> Tensor:
-    """Classifier-free guidance; of (2, c, h, w) the first is without the prompt, the second with."""
+    """Apply classifier-free guidance to (2, c, h, w): the first without the prompt, the second with."""
     unconditional, conditional = eps.chunk(2)
     return unconditional + GUIDANCE * (conditional - unconditional)
 
 
 def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
-    """The released procedure, with prompts that do not depend on the tags.
+    """Run the released procedure, with prompts that do not depend on the tags.
 
-    Synthetic weights name no meaningful tags, so the prompts are fixed token ids: ten
-    arbitrary words for the tags before the script's own ending, five for its negative words. The
-    latency does not depend on them: every prompt is padded to 77 tokens.
+    Synthetic weights give no meaningful tags, so the prompts are fixed token ids: ten arbitrary
+    words for the tags, then the script's own ending, and five negative words. The latency does not
+    depend on them because every prompt is padded to 77 tokens.
     """
     seen = ram.prepare(lr)
     call("tags", tokens=call("ram", image=seen)[0])
-    (tokens,) = call("ram", image=seen)  # the script computes them anew
+    (tokens,) = call("ram", image=seen)  # the script computes them twice
     (positive,) = call("text", tokens=_prompt(_POSITIVE, lr.device))
     (negative,) = call("text", tokens=_prompt(_NEGATIVE, lr.device))
     context = {"text": torch.cat([negative, positive]), "image": torch.cat([tokens] * 2)}
@@ -101,6 +101,6 @@ def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
 
 
 def _prompt(words: tuple[int, ...], device: torch.device) -> Tensor:
-    """Token ids (1, 77) with their frame."""
+    """Return token ids (1, 77) with start and end tokens."""
     ids = [_FIRST, *words, _LAST]
     return torch.tensor([ids + [0] * (sd.TOKENS - len(ids))], device=device)

@@ -1,4 +1,4 @@
-"""StableSR as released: 200 DDPM steps from pure noise, the encoded LR image shown at each."""
+"""StableSR as released: 200 DDPM steps from pure noise, conditioned on the encoded LR image."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ _STRUCT = 52.494080
 
 
 def stablesr(size: int = 128, reduced: bool = False) -> System:
-    """StableSR-200 (Wang et al. 2023), sr_val_ddpm_text_T_vqganfin_old.py with AdaIN.
+    """Return StableSR-200 (Wang et al. 2023), sr_val_ddpm_text_T_vqganfin_old.py with AdaIN.
 
     The script runs under float16 autocast.
     """
@@ -48,7 +48,7 @@ def stablesr(size: int = 128, reduced: bool = False) -> System:
         ),
         published=Published(parameters=1409.1, latency=18.90, maniqa=0.4838),
         gmac=99610.0,
-        note="the printed parameters have the plain VAE, not the one with CFW (128.0 M) that runs",
+        note="the printed parameters include the plain VAE, not the VAE with CFW (128.0 M) that runs",
     )
 
 

@@ -1,7 +1,7 @@
-"""What a system is here: networks with call counts, and the loop around them.
+"""A system of Table 1: networks with call counts, and the loop around them.
 
-A system says what is run, a backend how. So torch, ONNX Runtime and the counter on the meta device
-all run the same thing.
+A system defines what runs, a backend how. torch, ONNX Runtime and the counter on the meta device
+therefore run the same procedure.
 """
 
 from collections.abc import Callable
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a network, as an image of the benchmark's size makes it."""
+    """One input of a network, with its shape for an image of the benchmark's size."""
 
     name: str
     shape: tuple[int, ...]
     tokens: int | None = None
-    """For int64 inputs the size of their vocabulary; None for float32."""
+    """Vocabulary size of an int64 input; None for float32."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is passed in or out, whatever the precision inside."""
+        """dtype at the network's boundary, independent of its internal precision."""
         return torch.float32 if self.tokens is None else torch.int64
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Millions of parameters and 1e9 multiply-accumulates per call, read in the official code.
+    """Millions of parameters and 1e9 multiply-accumulates per call, from the official code.
 
-    For an LR image of 128 x 128 at full width. None where nothing was read.
+    For an LR image of 128 x 128 at full width. None where the figure is unknown.
     """
 
     parameters: float | None = None
@@ -40,35 +40,35 @@ class Figures:
 
 @dataclass(frozen=True)
 class Network:
-    """One network of a system: what is loaded, timed and exported as a whole."""
+    """One network of a system, loaded, timed and exported as a whole."""
 
     name: str
     build: Callable[[], nn.Module]
-    """On torch's default device, in float32, with whatever weights the constructor gives."""
+    """Builds the network on torch's default device, in float32, with initial weights."""
 
     inputs: tuple[Input, ...]
-    """In the order of forward()."""
+    """In the order of ``forward``."""
 
     outputs: tuple[str, ...]
     calls: int
-    """How often an image needs it, in the official script, work that is thrown away included."""
+    """Calls per image in the official script, including calls whose results are discarded."""
 
     official: Figures
 
 
 @dataclass(frozen=True)
 class Component:
-    """A summand of the parameters that Table 1 prints, which need not be what inference runs."""
+    """A summand of the parameters in Table 1; inference may run different networks."""
 
     name: str
     build: Callable[[], nn.Module]
     parameters: float
-    """Millions, read in the official code."""
+    """Millions, from the official code."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of the paper's Table 1 (V100; Real200) or, where None, what the paper does not print."""
+    """A row of the paper's Table 1 (V100; Real200); None where the paper prints no figure."""
 
     parameters: float | None
     """Millions."""
@@ -80,19 +80,19 @@ class Published:
 
 
 class Call(Protocol):
-    """Runs a network of the system by name; tensors in by name, out in the order of its outputs."""
+    """Run a network by name; takes tensors by name, returns outputs in order."""
 
     def __call__(self, network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]: ...
 
 
 class Noise:
-    """Standard normal draws, the same on every device and backend."""
+    """Standard normal noise, equal on every device and backend."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         self._generator, self._device = torch.Generator().manual_seed(seed), device
 
     def normal(self, *shape: int) -> Tensor:
-        """float32 of this shape."""
+        """Draw a float32 tensor of this shape."""
         return torch.randn(shape, generator=self._generator).to(self._device)
 
 
@@ -101,7 +101,7 @@ class System:
     """A super-resolution system with its official inference procedure."""
 
     name: str
-    """As the command line has it, such as ``dossr-5``."""
+    """Name on the command line, such as ``dossr-5``."""
 
     title: str
     networks: tuple[Network, ...]
@@ -111,11 +111,11 @@ class System:
     components: tuple[Component, ...]
     published: Published
     gmac: float
-    """1e9 multiply-accumulates per image, read in the official code; LR 128 x 128."""
+    """1e9 multiply-accumulates per image, from the official code; LR 128 x 128."""
 
     note: str = ""
-    """What a reader of the table must know about this row."""
+    """A remark on this row of the table."""
 
     def network(self, name: str) -> Network:
-        """The network of this name."""
+        """Return the network with this name."""
         return next(network for network in self.networks if network.name == name)

@@ -1,1 +1,1 @@
-"""The architectures of the systems."""
+"""Architectures of the systems."""

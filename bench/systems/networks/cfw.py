@@ -1,4 +1,4 @@
-"""StableSR's autoencoder: SD's VAE whose decoder is shown features of its encoder (CFW)."""
+"""StableSR's autoencoder: SD's VAE with encoder features fused into the decoder (CFW)."""
 
 import torch
 from diffusers import AutoencoderKL
@@ -14,11 +14,11 @@ from . import sd
 GROWTH = 32
 REDUCED_GROWTH = 8
 WEIGHT = 0.5
-"""Share of the encoder's features in the decoder's, dec_w in the official script."""
+"""Weight of the encoder's features in the decoder, dec_w in the official script."""
 
-_FUSED = (1, 2)  # levels, the image's own being 0
+_FUSED = (1, 2)  # levels; 0 has the resolution of the image
 FEATURES = tuple(f"feature_{level}" for level in _FUSED)
-"""What the encoder hands to the decoder."""
+"""Names of the encoder features that the decoder receives."""
 
 
 class Encoder(nn.Module):
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What to add to the decoder's features, of the encoder's and them: (n, width, h, w) each."""
+    """Encoder and decoder features, (n, width, h, w) each -> the residual of the decoder features."""
 
     def __init__(self, width: int, growth: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Fusion(nn.Module):
 
 
 def encoder(config: ModelConfig, side: int) -> Network:
-    """The encoder with its features, on square images of ``side``."""
+    """Return the encoder with its features, for square images of ``side``."""
     return Network(
         "encoder",
         lambda: Encoder(autoencoder(config)),
@@ -98,7 +98,7 @@ def encoder(config: ModelConfig, side: int) -> Network:
 
 
 def decoder(config: ModelConfig, side: int, growth: int = GROWTH) -> Network:
-    """The decoder with CFW, on square images of ``side``."""
+    """Return the decoder with CFW, for square images of ``side``."""
     channels = config.vae.channels
     return Network(
         "decoder",

@@ -1,7 +1,7 @@
-"""RAM (Zhang et al. 2023) as SeeSR tuned it: a Swin-L image tower and the head that names tags.
+"""RAM (Zhang et al. 2023) as fine-tuned by SeeSR: a Swin-L image tower and a tag head.
 
-SeeSR's low-rank updates (LoRA, rank 8) merge into the weights that they update before inference, so
-the networks that run are without them; Table 1's sum has them.
+SeeSR's LoRA updates (rank 8) are merged into the weights before inference. The networks that run
+exclude them; the sum in Table 1 includes them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ..system import Component, Figures, Input, Network
 
 SIDE = 384
 TOKENS = 145
-"""The mean of the last feature map, then its 12 x 12 places."""
+"""Image tokens: the mean of the last feature map, then its 12 x 12 positions."""
 
 _PATCH = 4
 _WINDOW = 12
@@ -26,7 +26,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _SWIN = 195.198516
 _PROJECTION = 0.786944
 _HEAD = 13.389312
-_LABELS = 2.742273  # label vectors, their projection, and the scores'
+_LABELS = 2.742273  # label vectors, their projection, the score layer
 _LORA = 0.577536 + 0.045056  # of the tower, of the head
 
 
@@ -35,15 +35,15 @@ class RamConfig:
     """Widths of RAM; the defaults are the released model's."""
 
     embedding: int = 192
-    """Of the tower's first stage; each further stage is twice as wide."""
+    """Width of the tower's first stage; it doubles with each stage."""
 
     depths: tuple[int, ...] = (2, 2, 18, 2)
     heads: tuple[int, ...] = (6, 12, 24, 48)
     image: int = 512
-    """Of an image token, and of a label's vector."""
+    """Width of an image token and of a label vector."""
 
     hidden: int = 768
-    """Of the tag head."""
+    """Width of the tag head."""
 
     tag_heads: int = 4
     tag_blocks: int = 2
@@ -58,16 +58,16 @@ REDUCED = RamConfig(
     hidden=64,
     labels=50,
 )
-"""The shape of the released model at a width that a test can run."""
+"""The released architecture, narrow enough for tests."""
 
 
 def widths(reduced: bool) -> RamConfig:
-    """The networks' configuration."""
+    """Return the configuration of the networks."""
     return REDUCED if reduced else RamConfig()
 
 
 def prepare(lr: Tensor) -> Tensor:
-    """An image (1, 3, h, w) in [0, 1] as RAM is shown it: 384 x 384, ImageNet's mean and deviation."""
+    """Resize an image (1, 3, h, w) in [0, 1] to 384 x 384 and normalize it as for ImageNet."""
     image = F.interpolate(lr, (SIDE, SIDE), mode="bilinear")
     mean, std = (lr.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
     return (image - mean) / std
@@ -98,7 +98,7 @@ class Tower(nn.Module):
 
 
 class TagHead(nn.Module):
-    """Image tokens (1, 145, width) -> the probability (1, labels) of every label."""
+    """Image tokens (1, 145, width) -> probabilities (1, labels)."""
 
     def __init__(self, config: RamConfig) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class TagHead(nn.Module):
 
 
 class TagBlock(nn.Module):
-    """BERT's block (post-norm, GELU) with attention to image tokens and none to itself."""
+    """BERT's block (post-norm, GELU) with cross-attention to image tokens, without self-attention."""
 
     def __init__(self, config: RamConfig) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class TagBlock(nn.Module):
 
 
 def tower(config: RamConfig, calls: int) -> Network:
-    """The image tower and the projection of its tokens."""
+    """Return the image tower with the projection of its tokens."""
     return Network(
         "ram",
         lambda: Tower(config),
@@ -153,7 +153,7 @@ def tower(config: RamConfig, calls: int) -> Network:
 
 
 def tag_head(config: RamConfig, calls: int) -> Network:
-    """The head that names tags."""
+    """Return the tag head."""
     return Network(
         "tags",
         lambda: TagHead(config),
@@ -165,7 +165,7 @@ def tag_head(config: RamConfig, calls: int) -> Network:
 
 
 def components(config: RamConfig) -> tuple[Component, ...]:
-    """What Table 1's sum has of RAM: no text decoder and no tag encoder, which never run."""
+    """Return RAM's summands in Table 1; the unused text decoder and tag encoder are excluded."""
     return (
         Component("RAM image tower", lambda: Tower(config), _SWIN + _PROJECTION),
         Component("RAM tag head", lambda: TagHead(config), _HEAD + _LABELS),
@@ -174,7 +174,7 @@ def components(config: RamConfig) -> tuple[Component, ...]:
 
 
 def _lora(config: RamConfig) -> nn.Module:
-    """The low-rank updates: query and value in the tower, query and key in the tag head.
+    """Build the LoRA updates: query and value in the tower, query and key in the tag head.
 
     They are only counted.
     """

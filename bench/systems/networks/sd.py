@@ -1,4 +1,4 @@
-"""What Stable Diffusion 2.1 lends to four of the systems: UNet, ControlNet, VAE, text tower."""
+"""Networks of Stable Diffusion 2.1 in four of the systems: UNet, ControlNet, VAE, text tower."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,8 @@ _UNET = 865.910724
 _CONTROL = 363.153280
 _VAE = 83.653863
 _ENCODER = 34.163664
-TEXT_RUN = 340.387840  # the 23 blocks that run
-_TEXT_HELD = 354.032641  # with the last block, text_projection and logit_scale, which never run
+TEXT_RUN = 340.387840  # the 23 blocks that inference uses
+_TEXT_HELD = 354.032641  # with the unused last block, text_projection and logit_scale
 
 
 REDUCED = ModelConfig(
@@ -47,18 +47,18 @@ REDUCED = ModelConfig(
     text=TextConfig(width=32, layers=3, heads=2),
     restorer=RestorerConfig(features=16, blocks=1, growth=8),
 )
-"""The shape of OFFICIAL at a width that a test can run."""
+"""The architecture of OFFICIAL, narrow enough for tests."""
 
 
 def widths(reduced: bool) -> ModelConfig:
-    """The networks' configuration."""
+    """Return the configuration of the networks."""
     return REDUCED if reduced else OFFICIAL
 
 
 class Unet(nn.Module):
     """x (n, 4, h, w), time (1,), context, twelve and one control tensors -> eps.
 
-    The context is the text (n, 77, width), or whatever the UNet's transformers were made to take.
+    The context is the text (n, 77, width), or another input of the UNet's transformers.
     """
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
@@ -130,18 +130,18 @@ class TextEncoder(nn.Module):
 
 
 def control_names(config: ModelConfig) -> tuple[str, ...]:
-    """The control tensors, in order; the last goes into the UNet's middle."""
+    """Return the names of the control tensors, in order; the last belongs to the UNet's middle."""
     levels = len(config.unet.channels)
     return tuple(f"control_{i}" for i in range(levels * (config.unet.blocks + 1) + 1))
 
 
 def named(controls: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The control tensors as inputs of the UNet."""
+    """Name the control tensors as inputs of the UNet."""
     return {f"control_{i}": tensor for i, tensor in enumerate(controls)}
 
 
 def control_shapes(config: ModelConfig, side: int) -> tuple[tuple[int, ...], ...]:
-    """Their shapes for a square latent: (1, channels, height, width) each."""
+    """Return the shapes of the control tensors for a square latent: (1, channels, height, width)."""
     shapes, channels = [(1, config.unet.channels[0], side, side)], config.unet.channels
     for level, width in enumerate(channels):
         at = side >> level
@@ -152,17 +152,17 @@ def control_shapes(config: ModelConfig, side: int) -> tuple[tuple[int, ...], ...
 
 
 def latent_input(name: str, config: ModelConfig, side: int) -> Input:
-    """A square latent."""
+    """Return an input that is a square latent."""
     return Input(name, (1, config.unet.latent_channels, side, side))
 
 
 def context_input(config: ModelConfig) -> Input:
-    """The text as the denoiser is shown it."""
+    """Return the denoiser's text input."""
     return Input("context", (1, TOKENS, config.unet.context))
 
 
 def unet(config: ModelConfig, side: int, calls: int) -> Network:
-    """The SD 2.1 UNet with control inputs."""
+    """Return the SD 2.1 UNet with control inputs."""
     controls = zip(control_names(config), control_shapes(config, side), strict=True)
     return Network(
         "unet",
@@ -180,7 +180,7 @@ def unet(config: ModelConfig, side: int, calls: int) -> Network:
 
 
 def control(config: ModelConfig, side: int, calls: int) -> Network:
-    """DiffBIR v1's and DoSSR's ControlNet: the hint is a latent, an input of the first convolution."""
+    """Return the ControlNet of DiffBIR v1 and DoSSR; the first convolution takes a latent as hint."""
     return Network(
         "control",
         lambda: Control(new_control(config)),
@@ -197,7 +197,7 @@ def control(config: ModelConfig, side: int, calls: int) -> Network:
 
 
 def vae_encoder(name: str, config: ModelConfig, side: int, calls: int, batch: int = 1) -> Network:
-    """VAE encoder and quant convolution on square images."""
+    """Return VAE encoder and quant convolution, for square images."""
     return Network(
         name,
         lambda: VaeEncoder(autoencoder(config)),
@@ -209,7 +209,7 @@ def vae_encoder(name: str, config: ModelConfig, side: int, calls: int, batch: in
 
 
 def vae_decoder(config: ModelConfig, side: int, calls: int = 1) -> Network:
-    """Post-quant convolution and VAE decoder on square latents."""
+    """Return post-quant convolution and VAE decoder, for square latents."""
     return Network(
         "decoder",
         lambda: VaeDecoder(autoencoder(config)),
@@ -221,7 +221,7 @@ def vae_decoder(config: ModelConfig, side: int, calls: int = 1) -> Network:
 
 
 def text_encoder(config: ModelConfig, calls: int) -> Network:
-    """The 23 blocks of OpenCLIP's ViT-H-14 text tower that run, and the final norm."""
+    """Return the 23 blocks of OpenCLIP's ViT-H-14 text tower that inference uses, with the final norm."""
     return Network(
         "text",
         lambda: TextEncoder(text_tower(config.text)),
@@ -233,7 +233,7 @@ def text_encoder(config: ModelConfig, calls: int) -> Network:
 
 
 def components(config: ModelConfig) -> tuple[Component, ...]:
-    """What DiffBIR v1 and DoSSR have in common: all but the network in front."""
+    """Return the components that DiffBIR v1 and DoSSR share: all but the restorer."""
     return (
         Component("UNet", lambda: new_unet(config), _UNET),
         Component("ControlNet", lambda: new_control(config), _CONTROL),
@@ -244,17 +244,17 @@ def components(config: ModelConfig) -> tuple[Component, ...]:
 
 
 def vae_component(config: ModelConfig) -> Component:
-    """The whole VAE."""
+    """Return the whole VAE."""
     return Component("VAE", lambda: autoencoder(config), _VAE)
 
 
 def text_component(config: ModelConfig) -> Component:
-    """The text tower as checkpoints hold it: with the block and the two tensors that never run."""
+    """Return the text tower of a checkpoint, with the unused block and tensors."""
     return Component("text tower", lambda: HeldText(config.text), _TEXT_HELD)
 
 
 class HeldText(nn.Module):
-    """The text tower with the tensors that it holds and never uses; it is only counted."""
+    """The text tower with its unused tensors; it is only counted."""
 
     def __init__(self, text: TextConfig) -> None:
         super().__init__()

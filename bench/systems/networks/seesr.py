@@ -1,6 +1,6 @@
-"""SeeSR's ControlNet and UNet: SD 2's, with a second transformer behind each, for image tokens.
+"""SeeSR's ControlNet and UNet: SD 2 with an image-token transformer after each text transformer.
 
-Both run on a batch of two, without and with the prompt, so every figure per call is for two.
+Both run on a batch of two (without and with the prompt); figures per call are for the batch.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ BATCH = 2
 
 
 class WithImage(nn.Module):
-    """A text transformer and, behind it, one of equal width that attends to image tokens.
+    """A text transformer, then a transformer of equal width that attends to image tokens.
 
-    It stands where the text transformer stood. So the context that the surrounding blocks hand down
-    is a pair here: text (n, 77, width) and image tokens (n, 145, width).
+    Replaces the text transformer. The context from the surrounding blocks is therefore a pair: text
+    (n, 77, width) and image tokens (n, 145, width).
     """
 
     def __init__(self, text: Transformer2DModel, width: int) -> None:
@@ -61,7 +61,7 @@ class Unet(nn.Module):
 
 
 class Control(nn.Module):
-    """As Unet, with hint (n, 3, 8h, 8w) in [0, 1] -> the control tensors, middle last."""
+    """Inputs of Unet and hint (n, 3, 8h, 8w) in [0, 1] -> the control tensors, middle last."""
 
     def __init__(self, control: ControlNetModel) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Control(nn.Module):
 
 
 def unet(config: ModelConfig, image: int, side: int, calls: int) -> Network:
-    """The UNet; ``image`` is the width of an image token, ``side`` the latent's."""
+    """Return the UNet; ``image`` is the width of an image token, ``side`` that of the latent."""
     controls = zip(sd.control_names(config), sd.control_shapes(config, side), strict=True)
     return Network(
         "unet",
@@ -93,7 +93,7 @@ def unet(config: ModelConfig, image: int, side: int, calls: int) -> Network:
 
 
 def control(config: ModelConfig, image: int, side: int, calls: int) -> Network:
-    """The ControlNet; its hint is the image itself, enlarged."""
+    """Return the ControlNet; its hint is the enlarged image."""
     return Network(
         "control",
         lambda: Control(_with_image(_new_control(config), image)),
@@ -121,14 +121,14 @@ def _context_inputs(config: ModelConfig, image: int) -> tuple[Input, Input]:
 
 
 def _new_control(config: ModelConfig) -> ControlNetModel:
-    """The ControlNet of the UNet of this configuration, as diffusers makes it."""
+    """Build the ControlNet that diffusers derives from the UNet."""
     with torch.device("meta"):
         unet = new_unet(config)
     return ControlNetModel.from_unet(unet, load_weights_from_unet=False)
 
 
 def _with_image(network: nn.Module, width: int) -> nn.Module:
-    """The network with every transformer followed by one for image tokens of this width."""
+    """Add a transformer for image tokens of this width after every text transformer, in place."""
     for name, module in list(network.named_modules()):
         if isinstance(module, Transformer2DModel):
             network.set_submodule(name, WithImage(module, width))

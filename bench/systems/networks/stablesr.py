@@ -1,4 +1,4 @@
-"""StableSR's time-aware encoder, and SD's UNet whose residual blocks it modulates with SPADE."""
+"""StableSR's time-aware encoder, and SD's UNet with SPADE modulation in its residual blocks."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,14 +16,14 @@ from ..system import Figures, Input, Network
 from . import sd
 
 MAPS = tuple(f"map_{level}" for level in range(4))
-"""What the encoder hands to the UNet, one for each of its levels, finest first."""
+"""Names of the maps from the encoder to the UNet, one per level, finest first."""
 
 _EPS = 1e-5  # of every norm here
 
 
 @dataclass(frozen=True)
 class StructConfig:
-    """The time-aware encoder (Wang et al. 2023), and what SPADE makes of its maps."""
+    """Sizes of the time-aware encoder (Wang et al. 2023) and of SPADE."""
 
     channels: tuple[int, ...] = (256, 256, 512, 512)
     """Width of each level, finest first."""
@@ -32,7 +32,7 @@ class StructConfig:
     """Residual blocks per level."""
 
     attention: tuple[bool, ...] = (True, True, True, False)
-    """Which levels have attention; the middle always has it."""
+    """Levels with attention; the middle always has attention."""
 
     heads: int = 4
     map: int = 256
@@ -42,12 +42,12 @@ class StructConfig:
     """Width between a map and its modulation."""
 
 
-# Where a norm has one channel in each group it takes the time away again; so maps have two.
+# A norm with one channel per group would cancel the time embedding, so groups of maps have two.
 REDUCED = StructConfig(channels=(32, 32, 64, 64), blocks=1, heads=1, map=64, hidden=8)
 
 
 class SelfAttention(nn.Module):
-    """Attention between the pixels of (n, width, h, w), added to its input."""
+    """Self-attention over the pixels of (n, width, h, w), with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class SelfAttention(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one size, each with attention or without: x, time embedding -> x."""
+    """Residual blocks at one resolution, with or without attention: x, time embedding -> x."""
 
     def __init__(self, widths: tuple[int, ...], embedding: int, heads: int | None) -> None:
-        """``widths``: of the input and of what each block gives. ``heads``: None for no attention."""
+        """``widths``: of the input and of each block's output. ``heads``: None for no attention."""
         super().__init__()
         self.resnets = nn.ModuleList(
             _resnet(before, after, embedding) for before, after in pairwise(widths)
@@ -119,7 +119,7 @@ class TimeAwareEncoder(nn.Module):
 
 
 class Spade(nn.Module):
-    """x (n, width, h, w), normed, then scaled and shifted by what a map of its size says."""
+    """Normalize x (n, width, h, w), then scale and shift it by functions of a map of its size."""
 
     def __init__(self, width: int, config: StructConfig) -> None:
         super().__init__()
@@ -137,8 +137,8 @@ class Spade(nn.Module):
 class SpadeBlock(nn.Module):
     """A residual block of the UNet whose branch ends with SPADE.
 
-    It stands where a ResnetBlock2D stood. So the time embedding that the surrounding blocks hand
-    down is a pair here: the embedding, and the maps by their width in pixels.
+    Replaces a ResnetBlock2D. The time embedding from the surrounding blocks is therefore a pair: the
+    embedding, and the maps by their width in pixels.
     """
 
     def __init__(self, block: ResnetBlock2D, config: StructConfig) -> None:
@@ -159,7 +159,7 @@ class SpadeBlock(nn.Module):
 
 
 class TimeWithMaps(nn.Module):
-    """The UNet's time embedding, with the maps at its side, so that both reach every block."""
+    """The UNet's time embedding, paired with the maps so that both reach every block."""
 
     def __init__(self, embedding: nn.Module) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class Unet(nn.Module):
 
 
 def struct(config: ModelConfig, maps: StructConfig, side: int, calls: int) -> Network:
-    """The time-aware encoder, on a square latent of ``side``."""
+    """Return the time-aware encoder, for a square latent of ``side``."""
     return Network(
         "struct",
         lambda: TimeAwareEncoder(maps, config.unet.latent_channels),
@@ -199,7 +199,7 @@ def struct(config: ModelConfig, maps: StructConfig, side: int, calls: int) -> Ne
 
 
 def unet(config: ModelConfig, maps: StructConfig, side: int, calls: int) -> Network:
-    """The UNet with SPADE, on a square latent of ``side``."""
+    """Return the UNet with SPADE, for a square latent of ``side``."""
     return Network(
         "unet",
         lambda: Unet(new_unet(config), maps),

@@ -1,6 +1,6 @@
-"""ResShift's denoiser (Yue et al. 2023): LDM's UNet with Swin layers in the place of attention.
+"""ResShift's denoiser (Yue et al. 2023): LDM's UNet with Swin layers instead of attention.
 
-Modules have the names of the official checkpoints. Feature maps are (batch, channels, height, width),
+Modules are named as in the official checkpoints. Feature maps are (batch, channels, height, width),
 tokens (batch, windows, WINDOW**2, channels).
 """
 
@@ -13,26 +13,26 @@ from torch.nn import functional as F
 
 WINDOW = 8
 _NOMINAL = 64
-"""Side of the latents in training; from it the official code decides which windows are shifted."""
+"""Side of the training latents; it determines which windows the official code shifts."""
 
 _GROUPS = 32
 _UNSEEN = -100.0
-"""What a token of another region is scored lower by."""
+"""Added to the score of a token in another region."""
 
 
 @dataclass(frozen=True)
 class SwinUnetConfig:
-    """Widths and depths; the first level has the resolution of the latent, each next one half."""
+    """Widths and depths; the first level has the resolution of the latent, each next level half."""
 
     latent_channels: int
     channels: tuple[int, ...]
-    """Of each level."""
+    """Width of each level."""
 
     blocks: int
-    """Residual blocks per level on the way down; on the way up there is one more."""
+    """Residual blocks per level on the way down; one more on the way up."""
 
     swin: int
-    """Width of the Swin layers, at every level."""
+    """Width of the Swin layers at every level."""
 
     heads: int
 
@@ -99,7 +99,7 @@ class SwinUnet(nn.Module):
 
 
 class Block(nn.ModuleList):
-    """Layers in a row, of which the residual blocks are told the time."""
+    """Layers in sequence; residual blocks also receive the time embedding."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for layer in self:
@@ -108,7 +108,7 @@ class Block(nn.ModuleList):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions; the time scales and shifts what the second norm gives."""
+    """Two convolutions; the time embedding scales and shifts the second norm's output."""
 
     def __init__(self, inside: int, outside: int, embedded: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class ResBlock(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the height and width."""
+    """Halve height and width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the height and width."""
+    """Double height and width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Up(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """Two Swin blocks between two 1x1 convolutions, with no residual around them."""
+    """Two Swin blocks between two 1x1 convolutions, without a residual connection."""
 
     def __init__(self, width: int, config: SwinUnetConfig, side: int, shift: int) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class SwinLayer(nn.Module):
 
 
 class Projection(nn.Module):
-    """A 1x1 convolution; the official code calls its patches of one pixel an embedding."""
+    """A 1x1 convolution; the official code calls it a patch embedding (patches of one pixel)."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Projection(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention within windows, moved by ``shift`` pixels both ways, then an MLP per pixel."""
+    """Window attention, shifted by ``shift`` pixels in both directions, then an MLP per pixel."""
 
     attn_mask: Tensor | None
 
@@ -210,7 +210,7 @@ class SwinBlock(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the tokens of each window, with a learned bias per relative position."""
+    """Self-attention within each window, with a learned bias per relative position."""
 
     relative_position_index: Tensor
 
@@ -222,7 +222,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_positions(), persistent=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """``mask`` (windows, 1, WINDOW**2, WINDOW**2) is added to the scores."""
+        """Attend within windows; ``mask`` (windows, 1, WINDOW**2, WINDOW**2) is added to the scores."""
         packed = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
         query, key, value = packed.permute(3, 0, 1, 4, 2, 5)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
@@ -247,7 +247,7 @@ class Mlp(nn.Module):
 
 
 def time_features(time: Tensor, width: int) -> Tensor:
-    """Cosines, then sines, of times (n,) at ``width / 2`` frequencies from 1 down to 1e-4."""
+    """Return cosines, then sines, of times (n,) at ``width / 2`` frequencies from 1 to 1e-4."""
     half = width // 2
     exponent = torch.arange(half, dtype=torch.float32, device=time.device) / half
     angle = time.float()[:, None] * torch.exp(-math.log(10000.0) * exponent)
@@ -255,7 +255,7 @@ def time_features(time: Tensor, width: int) -> Tensor:
 
 
 def to_windows(x: Tensor) -> Tensor:
-    """Feature maps as tokens, windows row by row and the tokens of each row by row."""
+    """Split feature maps into window tokens, both in row-major order."""
     batch, channels, height, width = x.shape
     down, right = height // WINDOW, width // WINDOW
     tiles = x.reshape(batch, channels, down, WINDOW, right, WINDOW).permute(0, 2, 4, 3, 5, 1)
@@ -263,7 +263,7 @@ def to_windows(x: Tensor) -> Tensor:
 
 
 def from_windows(tokens: Tensor, width: int) -> Tensor:
-    """Tokens as feature maps of this width: the inverse of ``to_windows``."""
+    """Invert ``to_windows`` for feature maps of this width."""
     batch, windows, _, channels = tokens.shape
     right = width // WINDOW
     down = windows // right
@@ -272,7 +272,7 @@ def from_windows(tokens: Tensor, width: int) -> Tensor:
 
 
 def shift_mask(side: int, shift: int) -> Tensor:
-    """What keeps pixels apart that only the roll made neighbours: (windows, 1, tokens, tokens).
+    """Return the attention mask of a rolled map: (windows, 1, tokens, tokens).
 
     0 where two tokens of a window lie in one region of the rolled map, _UNSEEN elsewhere.
     """
@@ -284,7 +284,7 @@ def shift_mask(side: int, shift: int) -> Tensor:
 
 
 def relative_positions() -> Tensor:
-    """Row of the bias table for each pair of tokens of a window: (tokens, tokens) int64."""
+    """Return the row of the bias table for each pair of tokens in a window: (tokens, tokens) int64."""
     at = torch.arange(WINDOW)
     rows, columns = at.repeat_interleave(WINDOW), at.repeat(WINDOW)
     down = rows[:, None] - rows + WINDOW - 1
@@ -293,7 +293,7 @@ def relative_positions() -> Tensor:
 
 
 def _shift(level: int) -> int:
-    """Of the second block of a Swin layer: none where training saw a single window."""
+    """Return the shift of a Swin layer's second block; 0 where the training map is one window."""
     return WINDOW // 2 if _NOMINAL >> level > WINDOW else 0
 
 

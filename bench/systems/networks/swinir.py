@@ -1,4 +1,4 @@
-"""SwinIR as DiffBIR v1 puts it first (Liang et al. 2021; the official file's tensor names)."""
+"""SwinIR (Liang et al. 2021) as in DiffBIR v1, with the tensor names of the official file."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from torch.nn import functional as F
 
 WINDOW = 8
 FACTOR = 8
-"""The trunk works at this fraction of the image's sides."""
+"""The trunk runs at 1 / FACTOR of the image's sides."""
 
 _MEAN = (0.4488, 0.4371, 0.4040)
-_SLOPE = 0.2  # of the LeakyReLUs after the convolutions that enlarge
-_APART = -100.0  # score of two tokens that the image's edge parts
+_SLOPE = 0.2  # of the LeakyReLUs after the upsampling convolutions
+_APART = -100.0  # score of two tokens that are not adjacent in the image
 
 
 @dataclass(frozen=True)
 class SwinIRConfig:
-    """What SwinIR looks like; the defaults are DiffBIR's."""
+    """Sizes of SwinIR; the defaults are DiffBIR's."""
 
     width: int = 180
     groups: int = 8
     blocks: int = 6
-    """Per group; every second one is shifted by half a window."""
+    """Blocks per group; every second block is shifted by half a window."""
 
     heads: int = 6
     features: int = 64
-    """Channels on the way from the trunk to the image."""
+    """Channels between the trunk and the image."""
 
 
 class SwinIR(nn.Module):
-    """Square images (batch, 3, side, side) in [0, 1] -> the same without degradations, unclamped."""
+    """Square images (batch, 3, side, side) in [0, 1] -> restored images, unclamped."""
 
     mean: Tensor
 
     def __init__(self, config: SwinIRConfig, side: int) -> None:
-        """``side`` of the images, a multiple of 64, at least 128; the attention masks depend on it."""
+        """``side``: of the images, a multiple of 64, at least 128; the attention masks depend on it."""
         super().__init__()
         width, features = config.width, config.features
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
@@ -65,7 +65,7 @@ class SwinIR(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """Transformer blocks and a convolution, added to their input; (batch, height, width, channels)."""
+    """Transformer blocks and a convolution with a residual connection; (batch, h, w, channels)."""
 
     def __init__(self, config: SwinIRConfig, side: int) -> None:
         super().__init__()
@@ -83,9 +83,9 @@ class ResidualGroup(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention inside windows, then an MLP; (batch, side, side, channels) in and out.
+    """Window attention, then an MLP; (batch, side, side, channels) in and out.
 
-    The windows of a shifted block wrap around the edges, where a mask keeps apart what is not
+    The windows of a shifted block wrap around the edges; a mask separates tokens that are not
     adjacent.
     """
 
@@ -116,7 +116,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among a window's tokens, with a learnt bias for every offset between two of them."""
+    """Self-attention within a window, with a learned bias per relative offset."""
 
     relative_position_index: Tensor
 
@@ -129,7 +129,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (batch * windows, 64, channels); mask (windows, 64, 64) is added to the scores."""
+        """Attend within windows: x (batch * windows, 64, channels); ``mask`` (windows, 64, 64) is added to the scores."""
         count, tokens, width = x.shape
         split = self.qkv(x).reshape(count, tokens, 3, self.heads, width // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
@@ -146,21 +146,21 @@ class WindowAttention(nn.Module):
 
 
 def _windows(x: Tensor) -> Tensor:
-    """(batch, height, width, channels) -> (batch * windows, 64, channels)."""
+    """Split (batch, height, width, channels) into windows (batch * windows, 64, channels)."""
     batch, height, width, channels = x.shape
     cut = x.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
     return cut.transpose(2, 3).reshape(-1, WINDOW**2, channels)
 
 
 def _joined(windows: Tensor, side: int) -> Tensor:
-    """The inverse of _windows for a square image."""
+    """Invert ``_windows`` for a square image."""
     count, channels = side // WINDOW, windows.shape[-1]
     cut = windows.reshape(-1, count, count, WINDOW, WINDOW, channels)
     return cut.transpose(2, 3).reshape(-1, side, side, channels)
 
 
 def _mask(side: int, shift: int) -> Tensor:
-    """For each window of a shifted image what to add to the scores of its tokens; (n, 64, 64)."""
+    """Return the attention mask of each window of a shifted image; (n, 64, 64)."""
     wrapped = (torch.arange(side) >= side - shift).float()
     part = 2.0 * wrapped[:, None] + wrapped
     parts = _windows(part[None, :, :, None]).squeeze(-1)
@@ -168,7 +168,7 @@ def _mask(side: int, shift: int) -> Tensor:
 
 
 def _offsets() -> Tensor:
-    """The row of the bias table for each pair of a window's tokens; (64, 64) int64."""
+    """Return the row of the bias table for each pair of tokens in a window; (64, 64) int64."""
     place = torch.arange(WINDOW)
     row, column = place.repeat_interleave(WINDOW), place.repeat(WINDOW)
     down, right = row[:, None] - row, column[:, None] - column

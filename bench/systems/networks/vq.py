@@ -1,4 +1,4 @@
-"""The VQ autoencoder of latent diffusion (VQ-f4), as ResShift uses it."""
+"""The VQ autoencoder of latent diffusion (VQ-f4) that ResShift uses."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ VQ_FACTOR = 4
 
 @dataclass(frozen=True)
 class VqConfig:
-    """Widths of the three levels, and the codebook."""
+    """Widths of the three levels and size of the codebook."""
 
     latent_channels: int
     channels: tuple[int, int, int]
@@ -20,7 +20,7 @@ class VqConfig:
 
 
 class VqEncoder(nn.Module):
-    """Images (n, 3, 4h, 4w) in [-1, 1] -> latents (n, c, h, w), not quantised."""
+    """Images (n, 3, 4h, 4w) in [-1, 1] -> latents (n, c, h, w), not quantized."""
 
     def __init__(self, vq: VQModel) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class VqEncoder(nn.Module):
 
 
 class VqDecoder(nn.Module):
-    """Latents (n, c, h, w), each taken to its nearest code -> images (n, 3, 4h, 4w) in [-1, 1]."""
+    """Latents (n, c, h, w) -> images (n, 3, 4h, 4w) in [-1, 1], after quantization."""
 
     def __init__(self, vq: VQModel) -> None:
         super().__init__()
@@ -49,16 +49,16 @@ class VqDecoder(nn.Module):
 
 
 def quantize(latent: Tensor, codebook: Tensor) -> Tensor:
-    """Every pixel's nearest code; ``codebook`` is (codes, channels).
+    """Replace every pixel by its nearest code; ``codebook`` is (codes, channels).
 
-    |z - e|^2 is least where z.e - |e|^2 / 2 is greatest, which is one linear layer.
+    |z - e|^2 is minimal where z.e - |e|^2 / 2 is maximal, which one linear layer computes.
     """
     score = F.linear(latent.movedim(1, -1), codebook, codebook.square().sum(1) / -2.0)
     return F.embedding(score.argmax(-1), codebook).movedim(-1, 1)
 
 
 def vq_model(config: VqConfig) -> VQModel:
-    """The whole autoencoder, without weights worth having."""
+    """Build the whole autoencoder with initial weights."""
     levels = len(config.channels)
     model: VQModel = VQModel(
         down_block_types=("DownEncoderBlock2D",) * levels,

@@ -1,4 +1,4 @@
-"""What a benchmark run found, for people: tables, a figure, a page."""
+"""The report on results: tables, a figure, an HTML page."""
 
 from .text import terminal_table
 from .writer import write_report

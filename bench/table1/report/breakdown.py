@@ -1,4 +1,4 @@
-"""Where the time of an image goes."""
+"""Break down the time of an image by network."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ OUTSIDE = "outside the networks"
 
 @dataclass(frozen=True)
 class Part:
-    """One network's part of an image; ``calls`` is 0 outside the networks."""
+    """The share of one network in an image; ``calls`` is 0 outside the networks."""
 
     name: str
     calls: int
     seconds: float
-    """Of all calls."""
+    """Seconds of all calls."""
 
     share: float
-    """Of the sum of all parts."""
+    """Share of the sum of all parts."""
 
 
 def parts(row: Row) -> tuple[Part, ...]:
-    """The timed networks of a row in the order they were stated, then the loop."""
+    """Return the timed networks of a row in the order of the system, then the loop."""
     found = [
         (stage.name, stage.calls, stage.calls * stage.seconds)
         for stage in row.stages

@@ -1,4 +1,4 @@
-"""Results as a comparison: one line per system, one column per way of measuring."""
+"""Arrange results as a comparison: one line per system, one column per setup."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ...systems import SYSTEMS
 from ..results import Results, Row
 
 REFERENCE = "dossr-5"
-"""What the multiples are multiples of."""
+"""The system that ratios refer to."""
 
 PAPER_SIZE = 128
 """Side of the LR image in Table 1."""
@@ -18,7 +18,7 @@ PAPER_SIZE = 128
 
 @dataclass(frozen=True)
 class Setup:
-    """A way of measuring: rows of one setup may be compared."""
+    """A way of measuring; only rows of one setup are comparable."""
 
     backend: str
     device: str
@@ -30,29 +30,29 @@ class Setup:
 
     @property
     def is_composed(self) -> bool:
-        """Whether its seconds are calls times medians, not a run."""
+        """Whether seconds are calls times medians, not a run."""
         return self.protocol == "compose"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows of one size and width of networks."""
+    """All rows with one image size and one width of the networks."""
 
     size: int
     """Side of the LR image."""
 
     reduced: bool
     systems: tuple[Row, ...]
-    """One row of each system, for what does not depend on the setup."""
+    """One row of each system, for the fields that do not depend on the setup."""
 
     setups: tuple[Setup, ...]
-    """In which something was timed, or failed; without ``count``."""
+    """Setups with timed or failed rows; without ``count``."""
 
     rows: Mapping[tuple[Setup, str], Row]
-    """By setup and name of the system."""
+    """Rows by setup and name of the system."""
 
     def label(self, setup: Setup) -> str:
-        """The setup, and what sets this comparison apart from the paper's."""
+        """Return the setup, and how this comparison differs from the paper's."""
         size = f", {self.size} px" if self.size != PAPER_SIZE else ""
         return f"{setup}{size}{', REDUCED' if self.reduced else ''}"
 
@@ -61,11 +61,11 @@ class Comparison:
         return self.rows.get((setup, system))
 
     def multiple(self, setup: Setup, system: str) -> float | None:
-        """Latency over that of DoSSR-5 under the same setup."""
+        """Return the latency divided by that of DoSSR-5 in the same setup."""
         return _ratio(self._latency(setup, system), self._latency(setup, REFERENCE))
 
     def paper_multiple(self, system: str) -> float | None:
-        """The same of the paper's seconds."""
+        """Return the paper's latency divided by that of DoSSR-5."""
         paper = {row.system: row.paper_latency_s for row in self.systems}
         return _ratio(paper.get(system), paper.get(REFERENCE))
 
@@ -75,17 +75,17 @@ class Comparison:
 
 
 def setup_of(row: Row) -> Setup:
-    """How a row was measured."""
+    """Return the setup of a row."""
     return Setup(row.backend, row.device, row.precision, row.protocol)
 
 
 def is_ours(row: Row) -> bool:
-    """Whether a row is DoSSR, with whatever number of steps."""
+    """Return whether a row is DoSSR with any number of steps."""
     return row.system.startswith("dossr")
 
 
 def compare(results: Results) -> tuple[Comparison, ...]:
-    """Full width first, the paper's size first. Raises ValueError where there are no rows."""
+    """Group rows: full width first, the paper's size first. Raises ValueError without rows."""
     if not results.rows:
         raise ValueError("a report needs at least one row")
     groups: dict[tuple[bool, bool, int], list[Row]] = {}
@@ -96,11 +96,11 @@ def compare(results: Results) -> tuple[Comparison, ...]:
 
 
 def warnings(comparison: Comparison) -> tuple[str, ...]:
-    """What must be read before the figures."""
+    """Return what a reader must know before the figures."""
     found = []
     if comparison.reduced:
         found.append(
-            "REDUCED NETWORKS: these figures mean nothing; they show only that the procedures run"
+            "REDUCED NETWORKS: these figures are meaningless; they show only that the procedures run"
         )
     if comparison.size != PAPER_SIZE:
         side = comparison.size
@@ -112,7 +112,7 @@ def warnings(comparison: Comparison) -> tuple[str, ...]:
 
 
 def headline(comparison: Comparison) -> tuple[str, ...]:
-    """How many times DoSSR-5 DiffBIR and SeeSR take: in the paper, then here by setup."""
+    """Return the latency ratios of DiffBIR and SeeSR to DoSSR-5: in the paper, then here by setup."""
     rivals = {row.system: row.title for row in comparison.systems}
     named = {name: rivals[name] for name in ("diffbir-50", "seesr-50") if name in rivals}
     columns = {"Paper (V100)": {name: comparison.paper_multiple(name) for name in named}}

@@ -1,4 +1,4 @@
-"""Latency against quality, in the manner of the paper's Figure 1(a): the only file that imports matplotlib."""
+"""Plot latency against quality, in the manner of the paper's Figure 1(a)."""
 
 import io
 import math
@@ -19,7 +19,7 @@ from .comparison import Comparison, Setup, compare, is_ours
 from .labels import Box, Circle, place
 
 INK, PAPER, OURS, RIVAL = "#1a1a1a", "#ffffff", "#d55e00", "#0072b2"
-"""Okabe and Ito's vermilion and blue: told apart by the colour-blind, and by their lightness."""
+"""OURS and RIVAL are Okabe and Ito's vermilion and blue, which differ in lightness too."""
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -37,13 +37,13 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 _THOUSAND = 34.0
-"""Diameter of 1000 M parameters, in points; areas go with parameters."""
+"""Diameter of 1000 M parameters in points; the area is proportional to the parameters."""
 
 _MARGIN = 4.0
-"""Kept free around a label, left and right together, in points; half of it above and below."""
+"""Free space beside a label, in points, left and right together; half of it above and below."""
 
 _NEAR = 5.0
-"""A label this near to its mark, in points, needs no line."""
+"""A label closer to its mark than this, in points, needs no line."""
 
 _WIDTH, _HEIGHT, _PER_LINE = 5.2, 4.4, 3
 
@@ -64,7 +64,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One way of measuring; ``missing`` names the systems that could have been here."""
+    """One setup; ``missing`` names the systems without a point."""
 
     title: str
     points: tuple[Point, ...]
@@ -73,7 +73,7 @@ class Panel:
 
 
 def panels(results: Results) -> tuple[Panel, ...]:
-    """The paper's seconds, then each setup; only systems whose MANIQA the paper prints."""
+    """Return the paper's panel, then one per setup, with the systems whose MANIQA the paper prints."""
     found: list[Panel] = []
     for comparison in compare(results):
         rows = [row for row in comparison.systems if row.paper_maniqa is not None]
@@ -84,12 +84,12 @@ def panels(results: Results) -> tuple[Panel, ...]:
 
 
 def span(shown: Sequence[Panel]) -> float:
-    """Decades between the fastest and the slowest system of the widest panel."""
+    """Return the decades between the fastest and the slowest system of the widest panel."""
     return max((_decades(panel) for panel in shown), default=0.0)
 
 
 def draw(shown: Sequence[Panel], decades: float) -> Figure:
-    """Panels beside each other; their latency axes are equally long, so distances are multiples."""
+    """Draw panels side by side with equal scales, so that equal distances are equal ratios."""
     with matplotlib.rc_context(_STYLE):
         columns = min(len(shown), _PER_LINE)
         lines = math.ceil(len(shown) / columns)
@@ -101,21 +101,21 @@ def draw(shown: Sequence[Panel], decades: float) -> Figure:
         for axes in grid[len(shown) :]:
             axes.remove()
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # labels are placed for the axes as they are now
+        figure.set_layout_engine("none")  # the layout must not change after labels are placed
         for axes, panel in zip(figure.axes, shown, strict=True):
             _label(axes, panel)
         return figure
 
 
 def svg(figure: Figure, text: bool = False) -> str:
-    """An SVG document; letters are paths, or text where a browser may choose the font."""
+    """Render an SVG document; letters are paths, or text in the browser's font."""
     style = {**_STYLE, "svg.fonttype": "none" if text else "path"}
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     return _rendered(figure, style, format="svg", metadata=nothing).decode()
 
 
 def png(figure: Figure) -> bytes:
-    """A PNG file."""
+    """Render a PNG file."""
     return _rendered(figure, _STYLE, format="png", dpi=160, metadata={"Software": None})
 
 
@@ -137,7 +137,7 @@ def _paper(rows: Sequence[Row]) -> Panel:
 def _measured(comparison: Comparison, setup: Setup, rows: Sequence[Row]) -> Panel:
     title = f"Here: {comparison.label(setup)}"
     if comparison.reduced:
-        title += "\nthese figures mean nothing"
+        title += "\nthese figures are meaningless"
     about = "≈ " if setup.is_composed else ""
     points = []
     for row in rows:
@@ -199,12 +199,12 @@ def _marks(axes: Axes, panel: Panel) -> None:
 
 
 def _diameter(point: Point) -> float:
-    """In points."""
+    """Return the diameter of a mark in points."""
     return max(_THOUSAND * math.sqrt(point.parameters / 1000.0), 3.0)
 
 
 def _legend(axes: Axes, panel: Panel) -> list[Box]:
-    """The circle of 1000 M, and who is missing; where labels cannot be."""
+    """Draw the scale of the marks and the missing systems; return the boxes that they cover."""
     corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 7}
     circle = axes.scatter(
         0.09, 0.91, s=_THOUSAND**2, c="none", edgecolors=INK, transform=axes.transAxes
@@ -220,7 +220,7 @@ def _legend(axes: Axes, panel: Panel) -> list[Box]:
 
 
 def _label(axes: Axes, panel: Panel) -> None:
-    """Write labels where they are free, with a line to marks that are not beside."""
+    """Place labels in free space, with a line to marks that are not adjacent."""
     point_px = axes.figure.dpi / 72.0
     taken = _legend(axes, panel)
     texts = [_text(axes, point) for point in panel.points]
@@ -242,7 +242,7 @@ def _label(axes: Axes, panel: Panel) -> None:
 
 
 def _text(axes: Axes, point: Point) -> Annotation:
-    """A label in the middle of its mark, to be moved."""
+    """Add a label in the middle of its mark, to be moved later."""
     return axes.annotate(
         point.label,
         (point.seconds, point.maniqa),
@@ -257,7 +257,7 @@ def _text(axes: Axes, point: Point) -> Annotation:
 
 
 def _leader(axes: Axes, point: Point, end: tuple[float, float]) -> None:
-    """A thin line from a mark's rim to ``end``, in points from its middle."""
+    """Draw a thin line from the edge of a mark to ``end``, in points from its centre."""
     axes.annotate(
         "",
         (point.seconds, point.maniqa),

@@ -1,4 +1,4 @@
-"""Places for labels beside circles, so that nothing covers anything."""
+"""Place labels next to circles without overlaps."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ _ANGLES = tuple(math.radians(angle) for angle in sorted(range(0, 360, 15), key=l
 _GAPS = (3.0, 10.0, 20.0, 32.0, 46.0, 62.0, 80.0, 100.0)
 _SWEEPS = 4
 _CLEAR = 14.0
-"""Nearer than this to the rim of another circle, a label may be read as that one's."""
+"""A label closer than this to another circle may seem to belong to it."""
 
 _CROSSED = 60.0
-"""What a longer way is worth that does not lead through another circle."""
+"""Cost of a line that crosses another circle, as a distance."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle; any unit."""
+    """An axis-aligned rectangle in any unit."""
 
     left: float
     bottom: float
@@ -25,17 +25,17 @@ class Box:
 
     @staticmethod
     def around(x: float, y: float, width: float, height: float) -> "Box":
-        """Of this size, with (x, y) in the middle."""
+        """Return a rectangle of this size with its centre at (x, y)."""
         return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     def overlap(self, other: "Box") -> float:
-        """Shared area."""
+        """Return the shared area."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
 
     def nearest(self, x: float, y: float) -> tuple[float, float]:
-        """The point of the rectangle that is nearest to (x, y)."""
+        """Return the point of the rectangle nearest to (x, y)."""
         return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
     @property
@@ -46,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Circle:
-    """A mark with a label of the given size."""
+    """A mark, and the size of its label."""
 
     x: float
     y: float
@@ -56,16 +56,16 @@ class Circle:
 
     @property
     def square(self) -> Box:
-        """What a label may not touch; its corners, outside the circle, are cut."""
+        """The square that labels must not overlap; it excludes the corners outside the circle."""
         return Box.around(self.x, self.y, 1.8 * self.radius, 1.8 * self.radius)
 
     def distance(self, box: Box) -> float:
-        """From the rim to the nearest point of a box; negative inside."""
+        """Return the distance from the edge to the nearest point of a box; negative inside."""
         x, y = box.nearest(self.x, self.y)
         return math.hypot(x - self.x, y - self.y) - self.radius
 
     def is_between(self, other: "Circle", box: Box) -> bool:
-        """Whether the way from another circle's middle to its label leads through this one."""
+        """Return whether the line from another circle's centre to its label crosses this circle."""
         x, y = box.nearest(other.x, other.y)
         across, up = x - other.x, y - other.y
         length = across**2 + up**2
@@ -76,9 +76,9 @@ class Circle:
 
 
 def place(circles: Sequence[Circle], inside: Box, taken: Sequence[Box] = ()) -> list[Box]:
-    """A box per label, near its circle, on no label, no circle and nothing taken where that can be.
+    """Return a box for each label, near its circle and without overlaps where possible.
 
-    Each label takes its best place in turn, given the others, a few times over.
+    Coordinate descent: each label in turn takes its best place given the others, a few times.
     """
     placed: list[Box | None] = [None] * len(circles)
     for _ in range(_SWEEPS):
@@ -92,12 +92,12 @@ def place(circles: Sequence[Circle], inside: Box, taken: Sequence[Box] = ()) -> 
 
 
 def _best(circle: Circle, circles: Sequence[Circle], taken: Sequence[Box], inside: Box) -> Box:
-    """The box that hides least; of these the nearest that cannot be taken for another's."""
+    """Return the box with the least overlap, then the least distance and ambiguity."""
     blocked = [*taken, *(c.square for c in circles)]
     others = [c for c in circles if c is not circle]
     best, least = None, (math.inf, math.inf)
     for gap in _GAPS:
-        if least <= (0.0, gap):  # farther ones cannot be better
+        if least <= (0.0, gap):  # larger gaps cannot be better
             break
         for box in _around(circle, gap):
             hidden = box.area - box.overlap(inside) + sum(box.overlap(b) for b in blocked)
@@ -109,13 +109,13 @@ def _best(circle: Circle, circles: Sequence[Circle], taken: Sequence[Box], insid
 
 
 def _doubt(circle: Circle, box: Box, others: Sequence[Circle]) -> float:
-    """How easily a label could be taken for another circle's."""
+    """Return a cost for labels that may seem to belong to another circle."""
     near = sum(max(0.0, _CLEAR - other.distance(box)) for other in others)
     return near + _CROSSED * sum(other.is_between(circle, box) for other in others)
 
 
 def _around(circle: Circle, gap: float) -> Iterator[Box]:
-    """Boxes at a gap from the rim: right, above, left and below before oblique."""
+    """Yield boxes at a gap from the edge: right, above, left and below before diagonals."""
     for angle in _ANGLES:
         across, up = math.cos(angle), math.sin(angle)
         x = circle.x + across * (circle.radius + gap + circle.width / 2)

@@ -1,4 +1,4 @@
-"""Where results come from, in words."""
+"""Format the provenance of results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ _NAMES = {
 
 
 def provenance(results: Results) -> Iterator[tuple[str, str]]:
-    """Name and value, in a fixed order; what nobody expected comes last."""
+    """Yield names and values in a fixed order; unknown fields come last."""
     found = results.provenance
     for key in dict.fromkeys((*_NAMES, *found)):
         yield _NAMES.get(key, key), one_line(_words(key, found.get(key)))

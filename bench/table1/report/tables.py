@@ -1,4 +1,4 @@
-"""The tables of a report as cells of text: what each system is, and what was measured of it."""
+"""Build the tables of a report: an overview of the systems, and one table for each setup."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from .comparison import Comparison, Setup, is_ours
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by line; the first column is the system, the others are numbers."""
+    """Cells by line. The first column is the system, the others are numbers."""
 
     title: str
     head: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     remarks: tuple[str, ...]
-    """What cannot stand in a cell, such as why a row failed."""
+    """Remarks below the table, such as why a row failed."""
 
     ours: frozenset[str]
     """Systems to highlight."""
@@ -56,7 +56,7 @@ _MEASURED: tuple[tuple[str, Callable[[Row], str]], ...] = (
 
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
-    """All systems side by side, then each setup in detail."""
+    """Return the overview of all systems, then one table for each setup."""
     details = (_detail(comparison, setup) for setup in comparison.setups)
     return (_overview(comparison), *details)
 
@@ -100,7 +100,7 @@ def _detail(comparison: Comparison, setup: Setup) -> Table:
 
 
 def _timed(comparison: Comparison, setup: Setup, system: str) -> tuple[str, str]:
-    """Seconds and multiple; ≈ marks what was composed and not run."""
+    """Return seconds and ratio; ≈ marks composed times."""
     row = comparison.row(setup, system)
     if row is None:
         return NOTHING, NOTHING
@@ -131,7 +131,7 @@ def _notes(rows: Iterable[Row]) -> Iterator[str]:
 
 def _gaps(comparison: Comparison, setup: Setup) -> Iterator[str]:
     if setup.is_composed:
-        yield "compose: ≈ is calls times the median of one call, plus the loop alone; no whole image was run"
+        yield "compose: ≈ marks the sum of calls times the median of one call, plus the loop; no whole image was run"
     missing = []
     for system in comparison.systems:
         row = comparison.row(setup, system.system)

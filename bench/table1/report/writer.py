@@ -1,4 +1,4 @@
-"""A report as files."""
+"""Write a report."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from .text import comma_separated, markdown
 def write_report(results: Results, out: Path) -> list[Path]:
     """Write table.md, table.csv, results.json, latency.svg, latency.png and report.html.
 
-    The folder is made where there is none; files of these names are replaced. Everything is made
-    before the first file is written, and each is there whole or not at all. Raises OSError where
-    nothing can be written.
+    Creates the folder if needed and replaces files of these names. All contents are complete before
+    the first file is written, and each file is written completely or not at all. Raises OSError if
+    the folder is not writable.
     """
     contents = _contents(results)
     out.mkdir(parents=True, exist_ok=True)

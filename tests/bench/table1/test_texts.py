@@ -76,7 +76,7 @@ def test_reduced_networks_are_loudly_told_apart(results, provenance, row, texts_
     small = replace(row("dossr-5", "replay"), reduced=True, size=64)
     mixed = Results(provenance, (row("dossr-5"), small))
     for text in texts_of(mixed).values():
-        assert "REDUCED NETWORKS: these figures mean nothing" in text
+        assert "REDUCED NETWORKS: these figures are meaningless" in text
         assert "64 × 64" in text
         assert "torch fp32 on cpu, replay, 64 px, REDUCED" in text
     assert [panel.loud for panel in panels(mixed)] == [False, False, True]
