@@ -23,7 +23,7 @@ class Input:
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype at the network's boundary, independent of its internal precision."""
+        """Boundary dtype, independent of the internal precision."""
         return torch.float32 if self.tokens is None else torch.int64
 
 

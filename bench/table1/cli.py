@@ -16,7 +16,7 @@ from ..systems import SYSTEMS, load_system
 if TYPE_CHECKING:
     from ..systems.system import System
     from .results import Results, Row
-    from .run import Settings
+    from .session import Settings
 
 PROTOCOLS = ("count", "compose", "replay")
 _ALL_DEVICES = tuple(dict.fromkeys(("cpu", "cuda", *DEVICES)))
@@ -72,7 +72,7 @@ def table1(
         raise click.UsageError(f"--size must be a multiple of {_SIDE}, got {settings['size']}")
     make_folders(file and file.parent, out)
 
-    from .run import COUNTED, Settings
+    from .session import COUNTED, Settings
 
     chosen = Settings(**settings)
     loaded = _load(systems, chosen)
@@ -93,14 +93,14 @@ def _measure(
 ) -> "tuple[Results, bool]":
     """Add a row for each of ``todo``, and return whether one failed. Saves and prints each row."""
     from .rows import measure_machine, measure_rows
-    from .run import Run
+    from .session import Session
 
     has_failed = False
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as scratch:
-        run = Run(settings, Path(scratch), Terminal())
-        machine = measure_machine(run, todo, results.provenance["matmul_tmac_s"])
+        session = Session(settings, Path(scratch), Terminal())
+        machine = measure_machine(session, todo, results.provenance["matmul_tmac_s"])
         results = results.with_provenance(matmul_tmac_s=dict(machine.tmac_s))
-        for row in measure_rows(run, todo, machine):
+        for row in measure_rows(session, todo, machine):
             results = results.with_row(row)
             if file:
                 results.save(file)

@@ -10,7 +10,7 @@ from ..systems.system import Network, System
 from .counting import count_system, joined
 from .exports import drop_exports, export
 from .results import Row, timed_stage
-from .run import Run, variant_name
+from .session import Session, variant_name
 
 _LEAST_LOOPS = 3
 
@@ -24,10 +24,10 @@ class Timed:
     system: str
 
 
-def composed(run: Run, row: Row, system: System, variant: Variant) -> Row:
+def composed(session: Session, row: Row, system: System, variant: Variant) -> Row:
     """Add times to a counted row: calls times medians, plus the loop. Raises CallError."""
-    found = {n.name: _time_network(run, system, n, variant) for n in system.networks}
-    loop = _time_loop(run, system, variant)
+    found = {n.name: _time_network(session, system, n, variant) for n in system.networks}
+    loop = _time_loop(session, system, variant)
     latency = sum(n.calls * found[n.name].time.seconds for n in system.networks) + loop
     first = sum(timed.time.cold_s - timed.time.seconds for timed in found.values())
     peaks = [timed.time.peak_bytes for timed in found.values()]
@@ -44,14 +44,14 @@ def composed(run: Run, row: Row, system: System, variant: Variant) -> Row:
     )
 
 
-def _time_network(run: Run, system: System, network: Network, variant: Variant) -> Timed:
+def _time_network(session: Session, system: System, network: Network, variant: Variant) -> Timed:
     """Time a network, or return the times of the same work in another system."""
-    settings, counted = run.settings, count_system(run, system)
+    settings, counted = session.settings, count_system(session, system)
 
     def time() -> Timed:
         need, files, seconds = counted.weights(network.name), {}, None
         if variant.backend == "onnx":
-            exported = export(run, system, network)
+            exported = export(session, system, network)
             seconds, files = exported.seconds, {network.name: str(exported.path)}
             need = 2 * need
         call = TimeNetwork(
@@ -64,26 +64,26 @@ def _time_network(run: Run, system: System, network: Network, variant: Variant) 
         )
         label = f"{system.name} {variant_name(variant)}: {network.name}"
         ticks = 1 + settings.warmup + settings.repetitions
-        return Timed(run.measure(call, label, ticks), seconds, system.name)
+        return Timed(session.measure(call, label, ticks), seconds, system.name)
 
     try:
-        return run.shared.get((counted.fingerprints[network.name], variant), time)
+        return session.shared.get((counted.fingerprints[network.name], variant), time)
     except CallError as error:
         raise CallError(f"{network.name}: {error}") from error
     finally:
-        drop_exports(run, ())
+        drop_exports(session, ())
 
 
-def _time_loop(run: Run, system: System, variant: Variant) -> float:
+def _time_loop(session: Session, system: System, variant: Variant) -> float:
     """Time the loop with no-op networks, once per system and device."""
-    device = "cpu" if variant.backend == "onnx" else run.settings.device
+    device = "cpu" if variant.backend == "onnx" else session.settings.device
     call = TimeLoop(
-        outputs={name: c.outputs for name, c in count_system(run, system).networks.items()},
-        repetitions=max(run.settings.repetitions, _LEAST_LOOPS),
-        **{**run.settings.system_options(system.name, 0), "device": device},
+        outputs={name: c.outputs for name, c in count_system(session, system).networks.items()},
+        repetitions=max(session.settings.repetitions, _LEAST_LOOPS),
+        **{**session.settings.system_options(system.name, 0), "device": device},
     )
     label = f"{system.name}: loop alone"
-    return run.shared.get(("loop", system.name, device), lambda: run.measure(call, label))
+    return session.shared.get(("loop", system.name, device), lambda: session.measure(call, label))
 
 
 def _shared(found: dict[str, Timed], system: System) -> str:

@@ -6,7 +6,7 @@ from ..measure.calls import Variant
 from ..measure.count import Count, count_and_fingerprint, count_components
 from ..systems.system import System
 from .results import Row, Stage
-from .run import COUNTED, Run
+from .session import COUNTED, Session
 
 _FLOAT = 4  # bytes
 
@@ -27,11 +27,11 @@ class Counted:
         return _FLOAT * self.networks[network].parameters
 
 
-def count_system(run: Run, system: System) -> Counted:
+def count_system(session: Session, system: System) -> Counted:
     """Count a system once per run."""
 
     def count() -> Counted:
-        with run.progress.phase(f"{system.name}: counting"):
+        with session.progress.phase(f"{system.name}: counting"):
             found = {n.name: count_and_fingerprint(n) for n in system.networks}
             return Counted(
                 networks={name: count for name, (count, _) in found.items()},
@@ -39,12 +39,12 @@ def count_system(run: Run, system: System) -> Counted:
                 parameters=sum(count_components(system).values()),
             )
 
-    return run.shared.get(("count", system.name), count)
+    return session.shared.get(("count", system.name), count)
 
 
-def counted_row(run: Run, system: System, variant: Variant) -> Row:
+def counted_row(session: Session, system: System, variant: Variant) -> Row:
     """Return a row with counts and published figures, and without times."""
-    counted, settings = count_system(run, system), run.settings
+    counted, settings = count_system(session, system), session.settings
     stages = tuple(
         Stage(n.name, n.calls, found.parameters, found.gmac, n.official.gmac)
         for n, found in zip(system.networks, counted.networks.values(), strict=True)

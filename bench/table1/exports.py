@@ -9,7 +9,7 @@ from ..measure.calls import ExportNetwork
 from ..measure.process import CallError
 from ..systems.system import Network, System
 from .counting import count_system
-from .run import Run
+from .session import Session
 
 
 @dataclass(frozen=True)
@@ -21,35 +21,37 @@ class Export:
     """Time of the export."""
 
 
-def export(run: Run, system: System, network: Network) -> Export:
+def export(session: Session, system: System, network: Network) -> Export:
     """Export a network, or return the earlier export of the same work. Raises CallError."""
-    counted = count_system(run, system)
+    counted = count_system(session, system)
     fingerprint, weights = counted.fingerprints[network.name], counted.weights(network.name)
-    path = run.scratch / f"{fingerprint}.onnx"
+    path = session.scratch / f"{fingerprint}.onnx"
 
     def make() -> Export:
-        free = shutil.disk_usage(run.scratch).free
+        free = shutil.disk_usage(session.scratch).free
         if free < weights:
             raise CallError(
-                f"lack of disk: {weights / 2**30:.1f} GiB needed in {run.scratch.parent}, "
+                f"lack of disk: {weights / 2**30:.1f} GiB needed in {session.scratch.parent}, "
                 f"{free / 2**30:.1f} GiB free; set TMPDIR to another folder"
             )
         call = ExportNetwork(
             network=network.name,
             file=str(path),
-            **run.settings.system_options(system.name, 3 * weights),
+            **session.settings.system_options(system.name, 3 * weights),
         )
-        seconds = run.measure(call, f"{system.name} onnx: exporting {network.name}")
+        seconds = session.measure(call, f"{system.name} onnx: exporting {network.name}")
         return Export(path, seconds)
 
-    return run.shared.get(("export", fingerprint), make)
+    return session.shared.get(("export", fingerprint), make)
 
 
-def drop_exports(run: Run, later: Sequence[System]) -> None:
+def drop_exports(session: Session, later: Sequence[System]) -> None:
     """Remove exported networks that no later system uses."""
-    needed = {name for system in later for name in count_system(run, system).fingerprints.values()}
-    for path in run.scratch.glob("*.onnx*"):
+    needed = {
+        name for system in later for name in count_system(session, system).fingerprints.values()
+    }
+    for path in session.scratch.glob("*.onnx*"):
         fingerprint = path.name.partition(".")[0]
         if fingerprint not in needed:
             path.unlink()
-            run.shared.forget(("export", fingerprint))
+            session.shared.forget(("export", fingerprint))

@@ -7,14 +7,14 @@ from ..systems.system import System
 from .counting import count_system
 from .exports import export
 from .results import Row, timed_stage
-from .run import Run, variant_name
+from .session import Session, variant_name
 
 
-def replayed(run: Run, row: Row, system: System, variant: Variant) -> Row:
+def replayed(session: Session, row: Row, system: System, variant: Variant) -> Row:
     """Add times to a counted row from runs of the whole procedure. Raises CallError."""
-    settings, counted = run.settings, count_system(run, system)
+    settings, counted = session.settings, count_system(session, system)
     is_onnx = variant.backend == "onnx"
-    exports = {n.name: export(run, system, n) for n in system.networks} if is_onnx else {}
+    exports = {n.name: export(session, system, n) for n in system.networks} if is_onnx else {}
     weights = [counted.weights(n.name) for n in system.networks]
     need = sum(weights) if settings.device == "cpu" else max(weights)
     call = TimeImage(
@@ -26,7 +26,7 @@ def replayed(run: Run, row: Row, system: System, variant: Variant) -> Row:
     )
     runs = 1 + settings.warmup + settings.repetitions
     ticks = runs * sum(n.calls for n in system.networks)
-    image = run.measure(call, f"{system.name} {variant_name(variant)}", ticks)
+    image = session.measure(call, f"{system.name} {variant_name(variant)}", ticks)
     return replace(
         row,
         stages=tuple(

@@ -14,7 +14,7 @@ from .counting import counted_row
 from .exports import drop_exports
 from .replay import replayed
 from .results import Row
-from .run import COUNTED, Run
+from .session import COUNTED, Session
 
 Todo = Sequence[tuple[System, Variant]]
 """Rows that are not measured yet."""
@@ -33,54 +33,56 @@ class Machine:
     """1e12 multiply-accumulates per second by device and precision, such as ``cpu fp32``."""
 
 
-def measure_machine(run: Run, todo: Todo, known: Mapping[str, float]) -> Machine:
+def measure_machine(session: Session, todo: Todo, known: Mapping[str, float]) -> Machine:
     """Time image files, and the matrix products that are not ``known`` yet.
 
     Prints a note on failure; the rows then lack these figures.
     """
-    device = run.settings.device
-    timed = {v.precision for _, v in todo if v != COUNTED and not _missing(run, v)}
+    device = session.settings.device
+    timed = {v.precision for _, v in todo if v != COUNTED and not _missing(session, v)}
     if not timed:
         return Machine(None, known)
     unknown = tuple(sorted(p for p in timed if f"{device} {p}" not in known))
-    call = MeasureMachine(size=run.settings.size, device=device, precisions=unknown)
+    call = MeasureMachine(size=session.settings.size, device=device, precisions=unknown)
     try:
-        found = run.measure(call, "matrix products and image files", len(unknown))
+        found = session.measure(call, "matrix products and image files", len(unknown))
     except CallError as error:
-        run.progress.note(f"matrix products and image files not measured: {error}")
+        session.progress.note(f"matrix products and image files not measured: {error}")
         return Machine(None, known)
     return Machine(
         found.io_s, {**known, **{f"{device} {p}": rate for p, rate in found.tmac_s.items()}}
     )
 
 
-def measure_rows(run: Run, todo: Todo, machine: Machine) -> Iterator[Row]:
+def measure_rows(session: Session, todo: Todo, machine: Machine) -> Iterator[Row]:
     """Yield each row; one that cannot be measured contains the reason."""
     for number, (system, variant) in enumerate(todo, 1):
-        yield _row(run, system, variant, machine)
-        drop_exports(run, [later for later, _ in todo[number:]])
+        yield _row(session, system, variant, machine)
+        drop_exports(session, [later for later, _ in todo[number:]])
 
 
-def _row(run: Run, system: System, variant: Variant, machine: Machine) -> Row:
-    row = counted_row(run, system, variant)
+def _row(session: Session, system: System, variant: Variant, machine: Machine) -> Row:
+    row = counted_row(session, system, variant)
     if variant == COUNTED:
         return row
-    if reason := _missing(run, variant):
+    if reason := _missing(session, variant):
         return replace(row, failed=reason)
     try:
-        return _with_rates(_PROTOCOLS[run.settings.protocol](run, row, system, variant), machine)
+        return _with_rates(
+            _PROTOCOLS[session.settings.protocol](session, row, system, variant), machine
+        )
     except CallError as error:
         return replace(row, failed=str(error))
 
 
-def _missing(run: Run, variant: Variant) -> str:
+def _missing(session: Session, variant: Variant) -> str:
     """Return why a variant cannot run here; an empty string where it can."""
-    device = run.settings.device
+    device = session.settings.device
     if variant.backend != "onnx" or device == "cpu":
         return missing(variant, device)
     call, label = ProbeRuntime(device=device), f"the runtime on {device}"
     try:
-        run.shared.get("probe", lambda: run.measure(call, label))
+        session.shared.get("probe", lambda: session.measure(call, label))
     except CallError as error:
         return str(error)
     return ""

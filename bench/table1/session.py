@@ -71,8 +71,8 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of the command."""
+class Session:
+    """One run of the command: settings, scratch folder, progress and shared results."""
 
     settings: Settings
     scratch: Path

@@ -1,0 +1,39 @@
+"""Exported networks: refused where they do not fit, removed after their last use."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from dossr.bench.measure.process import CallError  # noqa: E402
+from dossr.bench.systems import load_system  # noqa: E402
+from dossr.bench.table1.exports import drop_exports, export  # noqa: E402
+from dossr.bench.table1.session import Session, Settings  # noqa: E402
+from dossr.runtime.terminal import Silent  # noqa: E402
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(Settings("compose", 64, "cpu", 0, 1, True), tmp_path, Silent())
+
+
+@pytest.fixture(scope="module")
+def bsrgan():
+    return load_system("bsrgan", 64, reduced=True)
+
+
+def test_a_network_that_does_not_fit_the_disk_is_not_exported(session, bsrgan, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(CallError, match=r"^lack of disk: 0\.0 GiB needed in .*; set TMPDIR"):
+        export(session, bsrgan, bsrgan.networks[0])
+
+
+def test_an_export_is_made_once_and_stays_while_a_later_system_needs_it(session, bsrgan):
+    first = export(session, bsrgan, bsrgan.networks[0])
+    assert export(session, bsrgan, bsrgan.networks[0]) is first
+    drop_exports(session, [bsrgan])
+    assert first.path.is_file()
+    drop_exports(session, [])
+    assert list(session.scratch.iterdir()) == []
