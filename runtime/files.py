@@ -7,6 +7,7 @@ remove what a killed run left behind.
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -22,6 +23,8 @@ if sys.platform != "win32":
 PREFIX = ".dossr-"
 """Prefix of unfinished files and folders."""
 
+_UNFINISHED = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}(\..*)?", re.DOTALL)
+_OLD = "old"  # in a scratch folder: what is to be replaced
 _TAKEN = "it was created meanwhile and is not replaced"
 _STARTED = time.time()
 
@@ -84,32 +87,41 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _sync(new)
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                path.rename(scratch / "old")
+                (scratch / _OLD).mkdir()
+                path.rename(scratch / _OLD / path.name)
             new.rename(path)
             _sync_folder(path.parent)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _discard(scratch)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove unfinished files of killed runs from ``folder``; keep those of live runs."""
     for path in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):  # removed meanwhile, or no permission
-            if not _is_abandoned(path):
+            if not _UNFINISHED.fullmatch(path.name) or not _is_abandoned(path):
                 continue
             if path.is_dir():
-                shutil.rmtree(path)
+                _discard(path)
             else:
                 path.unlink()
 
 
 def is_unfinished(path: Path) -> bool:
     """Return whether a name belongs to an unfinished write."""
-    return path.name.startswith(PREFIX)
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def _unused(folder: Path, suffix: str) -> Path:
     return folder / f"{PREFIX}{secrets.token_hex(8)}{suffix}"
+
+
+def _discard(scratch: Path) -> None:
+    """Remove a scratch folder. A folder that was moved there to be replaced, and was not, returns."""
+    for old in (scratch / _OLD).glob("*"):
+        if not (scratch.parent / old.name).exists():
+            old.rename(scratch.parent / old.name)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _rename(temporary: Path, path: Path, replace: bool) -> None:

@@ -12,9 +12,10 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from dossr.runtime.errors import ImageError
-from dossr.runtime.files import whole_file, whole_folder, write_whole
+from dossr.runtime.files import remove_leftovers, whole_file, whole_folder, write_whole
 from dossr.runtime.images.files import read_image, write_image
 
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
@@ -158,11 +159,11 @@ def _age(path):
 def test_leftovers_are_removed_and_never_taken_for_images(dossr_run, tmp_path, toy_bundle, photo):
     out = tmp_path / "out"
     out.mkdir()
-    for name in (".dossr-0123.png", ".dossr-4567.jpg"):
+    for name in (".dossr-0123456789abcdef.png", ".dossr-00112233445566ff.jpg"):
         (out / name).write_bytes(photo.read_bytes()[:50])
         _age(out / name)
-    (out / ".dossr-folder").mkdir()
-    _age(out / ".dossr-folder")
+    (out / ".dossr-fedcba9876543210").mkdir()
+    _age(out / ".dossr-fedcba9876543210")
     done = dossr_run(out, photo, "-o", tmp_path / "out2", "-b", toy_bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert dossr_run(photo, "-o", out, "-b", toy_bundle).returncode == 0
@@ -179,3 +180,41 @@ def test_what_a_live_process_writes_is_not_taken_for_a_leftover(
         assert done.returncode == 0
         assert temporary.read_bytes() == b"half"
     assert (tmp_path / "mine.png").read_bytes() == b"half"
+
+
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_folder_is_not_lost_when_its_replacement_is_stopped_halfway(tmp_path, end):
+    """The process ends between the two renames that exchange the old folder for the new one."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("old")
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from dossr.runtime.files import whole_folder\n"
+        "rename = Path.rename\n"
+        "def stop(path, target):\n"
+        f"    if path.name == 'new': {end}\n"
+        "    return rename(path, target)\n"
+        "Path.rename = stop\n"
+        "with whole_folder(Path(sys.argv[1])) as folder: (folder / 'manifest.json').write_text('new')"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "bundle")]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode != 0
+    for leftover in tmp_path.glob(".dossr-*"):
+        _age(leftover)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == "old"
+    with whole_folder(tmp_path / "bundle") as folder:
+        (folder / "manifest.json").write_text("new")
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_users_file_with_a_similar_name_is_kept_and_read(dossr_run, tmp_path, toy_bundle, photo):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(photo, folder / ".dossr-mine.png")
+    _age(folder / ".dossr-mine.png")
+    assert dossr_run(folder, "-o", folder, "-b", toy_bundle, "--overwrite").returncode == 0
+    with Image.open(folder / ".dossr-mine.png") as image:
+        assert image.size == (128, 128)
