@@ -21,7 +21,7 @@ from ..errors import Fp16Error
 TIME = "time"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_ISLANDS = {"Attention", "InstanceNormalization", "ReduceMean", "Softmax"}
+_ISLANDS = {"Attention", "GlobalAveragePool", "InstanceNormalization", "ReduceMean", "Softmax"}
 _FLOAT_INPUTS = {"Resize": (1, 2)}  # indices of inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
 

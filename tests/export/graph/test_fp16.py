@@ -80,6 +80,24 @@ def test_weights_and_activations_are_half_and_islands_are_not():
     assert norm.attributes.get_int("stash_type", 1) == single
 
 
+@pytest.mark.parametrize(
+    ("kind", "attributes"), [("GlobalAveragePool", {}), ("ReduceMean", {"keepdims": 1})]
+)
+def test_a_mean_over_many_values_is_an_island(kind, attributes):
+    """An engine may add up in the type of the input, where float16 ends at 65 504."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node(kind, ["c"], ["m"], name="mean", **attributes),
+        helper.make_node("Mul", ["c", "m"], ["p"], name="product"),
+        helper.make_node("Conv", ["p", "w"], ["y"], name="last"),
+    ]
+    model = _model(nodes, {"x": [1, 4, 8, 8]}, {"y": None}, {"w": np.ones((4, 4, 1, 1))})
+    to_fp16(model)
+    types = _types(model)
+    assert types["mean"] == ir.DataType.FLOAT
+    assert types["product"] == ir.DataType.FLOAT16
+
+
 def test_inputs_and_outputs_keep_their_names_and_float32():
     model = _denoiser()
     to_fp16(model)
