@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...solvers import StepCoefficients, predict_x0, step
+from ..bundle import Bundle, Target
 from ..errors import EngineError
 from ..tensors import Array
 from .engine import Engine
@@ -22,8 +23,13 @@ DEVICES = ("cpu", "cuda", "tensorrt")
 class Device(Protocol):
     """Holds the arrays of a pipeline and opens its networks. Serves one thread."""
 
-    def open(self, path: Path) -> Engine:
-        """Open an ``.onnx`` file; the engine's inputs and outputs are arrays of this device."""
+    @property
+    def target(self) -> Target:
+        """The target whose graphs this device runs."""
+        ...
+
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage of a bundle; the engine's inputs and outputs are arrays of this device."""
         ...
 
     def active(self) -> AbstractContextManager[Any]:
@@ -62,10 +68,24 @@ class Device(Protocol):
         ...
 
 
+class OnnxDevice(Device, Protocol):
+    """A device that opens any ``.onnx`` file, not only the stages of a bundle."""
+
+    def open_file(self, path: Path) -> Engine:
+        """Open an ``.onnx`` file; the engine's inputs and outputs are arrays of this device."""
+        ...
+
+
 class Host:
     """The CPU, with NumPy and ONNX Runtime."""
 
-    def open(self, path: Path) -> Engine:
+    target: Target = "cpu"
+
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage in ONNX Runtime."""
+        return self.open_file(bundle.path(stage, self.target))
+
+    def open_file(self, path: Path) -> Engine:
         """Open an ``.onnx`` file in ONNX Runtime."""
         from .onnxruntime.session import OrtEngine
 
@@ -115,6 +135,13 @@ def load_device(name: str, build: BuildOptions | None = None) -> Device:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
     if build is not None and name != "tensorrt":
         raise ValueError(f"build options are for the device tensorrt, got '{name}'")
+    if name == "tensorrt":
+        return _tensorrt(build)
+    return load_onnx_device(name)
+
+
+def load_onnx_device(name: str) -> OnnxDevice:
+    """Load ``cpu`` or ``cuda``. Raises as ``load_device`` does."""
     if name == "cpu":
         return Host()
     try:
@@ -127,7 +154,7 @@ def load_device(name: str, build: BuildOptions | None = None) -> Device:
             f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
             "install a single build of it: pip install 'dossr[cuda]'"
         ) from error
-    return _tensorrt(build) if name == "tensorrt" else Cuda()
+    return Cuda()
 
 
 def _tensorrt(build: BuildOptions | None) -> Device:
@@ -141,8 +168,3 @@ def _tensorrt(build: BuildOptions | None) -> Device:
             "its libraries and its Python package must have the same version"
         ) from error
     return TensorRt(build)
-
-
-def load_engine(path: Path, device: str) -> Engine:
-    """Open an ``.onnx`` file on a new device; ``device`` must be one of DEVICES."""
-    return load_device(device).open(path)

@@ -43,11 +43,11 @@ def test_every_intermediate_is_observed_in_order(pipeline):
 def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_bundle, monkeypatch):
     held, most, order = weakref.WeakSet(), [], []
 
-    def opening(host, path, original=Host.open):
-        engine = original(host, path)
+    def opening(host, bundle, stage, original=Host.open):
+        engine = original(host, bundle, stage)
         held.add(engine)
         most.append(len(held))
-        order.append(path.stem)
+        order.append(stage)
         return engine
 
     monkeypatch.setattr(Host, "open", opening)

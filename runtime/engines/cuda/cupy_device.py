@@ -10,6 +10,7 @@ import cupy
 import numpy as np
 
 from ....solvers import StepCoefficients
+from ...bundle import Bundle, Target
 from ...errors import EngineError
 from ...tensors import Array
 from ..engine import Engine
@@ -22,7 +23,8 @@ class Cuda:
     Raises EngineError without a driver, a GPU or CUDA's compiler.
     """
 
-    kind = "cuda"
+    target: Target = "cuda"
+    kind = "cuda"  # its name in ONNX Runtime
 
     def __init__(self) -> None:
         check_gpu()
@@ -30,7 +32,11 @@ class Cuda:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._kernels: dict[int, Any] = {}
 
-    def open(self, path: Path) -> Engine:
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage; raise EngineError if ONNX Runtime cannot run on this GPU."""
+        return self.open_file(bundle.path(stage, self.target))
+
+    def open_file(self, path: Path) -> Engine:
         """Open an ``.onnx`` file; raise EngineError if ONNX Runtime cannot run on this GPU."""
         from ..onnxruntime.io_binding import BoundEngine
         from ..onnxruntime.session import CUDA, check_cuda, cuda_options

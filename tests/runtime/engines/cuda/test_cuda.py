@@ -88,7 +88,7 @@ def test_a_session_that_fell_back_as_a_whole_is_refused(toy_bundle):
     if MISSING is None:
         pytest.skip("a GPU is there")
     with pytest.raises(EngineError, match=r"did not start CUDAExecutionProvider"):
-        open_whole(toy_bundle / "decoder.onnx", CUDA, cuda_options(stream=1, device=0))
+        open_whole(toy_bundle / "decoder.cpu.onnx", CUDA, cuda_options(stream=1, device=0))
 
 
 @gpu
