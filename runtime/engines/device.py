@@ -14,9 +14,10 @@ from ...solvers import StepCoefficients, predict_x0, step
 from ..errors import EngineError
 from ..tensors import Array
 from .engine import Engine
+from .tensorrt.library import LIBRARIES, Library, select_library
 from .tensorrt.options import BuildOptions
 
-DEVICES = ("cpu", "cuda", "tensorrt")
+DEVICES = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
 
 
 class Device(Protocol):
@@ -106,15 +107,15 @@ class Host:
 
 
 def load_device(name: str, build: BuildOptions | None = None) -> Device:
-    """Load a device; ``name`` must be one of DEVICES, ``build`` is for tensorrt only.
+    """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
     machine do not support it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
-    if build is not None and name != "tensorrt":
-        raise ValueError(f"build options are for the device tensorrt, got '{name}'")
+    if build is not None and name not in LIBRARIES:
+        raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
     if name == "cpu":
         return Host()
     try:
@@ -127,17 +128,21 @@ def load_device(name: str, build: BuildOptions | None = None) -> Device:
             f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
             "install a single build of it: pip install 'dossr[cuda]'"
         ) from error
-    return _tensorrt(build) if name == "tensorrt" else Cuda()
+    for library in LIBRARIES:
+        if name == library:
+            return _tensorrt(library, build)
+    return Cuda()
 
 
-def _tensorrt(build: BuildOptions | None) -> Device:
+def _tensorrt(library: Library, build: BuildOptions | None) -> Device:
     try:
+        select_library(library)
         from .tensorrt.trt_device import TensorRt
     except ModuleNotFoundError:
         raise
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"TensorRT is installed but cannot be loaded ({str(error).splitlines()[0]}); "
+            f"{library} is installed but cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must have the same version"
         ) from error
     return TensorRt(build)

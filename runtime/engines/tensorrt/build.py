@@ -1,4 +1,4 @@
-"""Builds TensorRT engines with Polygraphy: settings, progress, inspection.
+"""Builds TensorRT engines with Polygraphy: requirements, key, settings, progress, inspection.
 
 Networks are always strongly typed: the ``.onnx`` file determines the precision. Features that one
 version of TensorRT lacks are looked up by name.
@@ -23,16 +23,21 @@ from polygraphy.backend.trt import Profile as PolygraphyProfile
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
+from ...bundle import Bundle
 from ...errors import EngineError
 from ...files import write_whole
+from ...hardware import Gpu, GpuError, find_gpu, find_jetson
 from ...terminal import captured_stderr, interruptible
+from .cache import AMPERE_OR_NEWER, ANY_GPU, EngineKey
 from .diagnostics import fp16_share, meaning
 from .library import selected_library
 from .options import BuildOptions
 from .plan import LOG, trt
 from .profiles import Profile, is_fixed
 from .progress import BuildProgress
+from .support import option_refusal, refusal, target_of
 
+_SHARED_WORKSPACE = 2 << 30  # bytes, at most, where the GPU's memory is the machine's
 _LEVELS = {"same-capability": "SAME_COMPUTE_CAPABILITY", "ampere-or-newer": "AMPERE_PLUS"}
 
 
@@ -58,6 +63,77 @@ class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # untyped
         """Forward the end of a phase."""
         with suppress(Exception):
             self._progress.finish(phase_name)
+
+
+def check_library() -> None:
+    """Raise EngineError if this version of the library does not support this machine."""
+    jetson = find_jetson()
+    refused = refusal(trt.__version__, jetson.jetpack if jetson else None, selected_library())
+    if refused:
+        raise EngineError(refused)
+
+
+def check_machine(options: BuildOptions, index: int) -> Gpu:
+    """Return GPU ``index``; raise EngineError if it cannot build or run engines of these options."""
+    check_library()
+    library = selected_library()
+    refused = option_refusal(options, library, is_jetson=find_jetson() is not None)
+    if refused:
+        raise EngineError(refused)
+    try:
+        gpu = find_gpu(index)
+    except GpuError as error:
+        raise EngineError(str(error)) from error
+    if library == "tensorrt-rtx" and gpu.capability not in served_capabilities():
+        raise EngineError(
+            f"TensorRT-RTX {trt.__version__} serves GPUs of compute capability "
+            f"{', '.join(served_capabilities())}, and the {gpu.name} has {gpu.capability}; "
+            "use --device tensorrt or cuda"
+        )
+    return gpu
+
+
+def served_capabilities() -> list[str]:
+    """Return the compute capabilities, such as 8.9, that TensorRT-RTX builds for."""
+    names = (name.removeprefix("SM") for name in trt.ComputeCapability.__members__)
+    return [f"{name[:-1]}.{name[-1]}" for name in names if name.isdecimal()]
+
+
+def engine_key(
+    bundle: Bundle,
+    stage: str,
+    profile: Profile,
+    options: BuildOptions,
+    gpu: str,
+    capabilities: tuple[str, ...],
+) -> EngineKey:
+    """Return the key of a stage's engine; the hashes are the manifest's."""
+    library = selected_library()
+    return EngineKey(
+        files=bundle.hashes(stage, target_of(library, trt.__version__)),
+        library=library,
+        version=trt.__version__,
+        gpu=gpu,
+        capabilities=capabilities,
+        profile=profile,
+        flags=options.flags(bundle.manifest.precision),
+    )
+
+
+def key_on(
+    gpu: Gpu, bundle: Bundle, stage: str, profile: Profile, options: BuildOptions
+) -> EngineKey:
+    """Return the key of an engine that this machine builds, for its GPU or for others too."""
+    name = gpu.name if options.gpus == "this" else ANY_GPU
+    capability = AMPERE_OR_NEWER if options.gpus == "ampere-or-newer" else gpu.capability
+    return engine_key(bundle, stage, profile, options, name, (capability,))
+
+
+def workspace(options: BuildOptions, gpu: Gpu) -> int | None:
+    """Return the memory in bytes that one layer may use; None: TensorRT's default, all of it."""
+    if options.workspace is None and gpu.is_integrated:
+        return min(_SHARED_WORKSPACE, gpu.memory // 4)
+    return options.workspace
 
 
 @dataclass(frozen=True)

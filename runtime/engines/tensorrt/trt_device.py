@@ -1,31 +1,39 @@
-"""``--device tensorrt``: CuPy arrays and stream, with a TensorRT engine for every network.
+"""``--device tensorrt`` and ``tensorrt-rtx``: CuPy arrays and stream, an engine for every network.
 
 Written against the published bindings; not run on a GPU yet.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
+from ...bundle import Bundle, Target
 from ..cuda.cupy_device import Cuda
 from ..engine import Engine
-from .build import check_version
+from .build import check_library
 from .context import Scratch
 from .engine import TrtEngine
+from .library import selected_library
 from .options import BuildOptions
+from .plan import trt
+from .support import target_of
 
 
 class TensorRt(Cuda):
-    """The GPU that CuPy has selected, with TensorRT in place of ONNX Runtime."""
+    """The GPU that CuPy has selected, with this process's TensorRT in place of ONNX Runtime."""
 
     def __init__(self, options: BuildOptions | None = None) -> None:
         super().__init__()
-        check_version()
+        check_library()
         self._options = options
         self._scratch = Scratch(self)
 
-    def open(self, path: Path) -> Engine:
-        """Open an ``.onnx`` file of a bundle as a TensorRT engine."""
-        return TrtEngine(path, self, self._scratch, self._options)
+    @property
+    def target(self) -> Target:
+        """The target whose graphs this library reads."""
+        return target_of(selected_library(), trt.__version__)
+
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a network of a bundle as a TensorRT engine."""
+        return TrtEngine(bundle, stage, self, self._scratch, self._options)
 
     @property
     def stream(self) -> int:
