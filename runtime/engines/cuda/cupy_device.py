@@ -100,18 +100,6 @@ class Cuda:
         array: Array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0))
         return array
 
-    def bind(self) -> None:
-        """Make this GPU current in the calling thread, where it is GPU 0 otherwise."""
-        cupy.cuda.Device(self.index).use()
-
-    def allocate(self, size: int) -> Any:
-        """Return ``size`` bytes outside of CuPy's pool, which gives nothing back by itself."""
-        return cupy.cuda.Memory(size)
-
-    def trim(self) -> None:
-        """Give what CuPy's pool holds unused back to the GPU."""
-        cupy.get_default_memory_pool().free_all_blocks()
-
 
 def check_gpu() -> None:
     """Raise EngineError unless CuPy finds a sufficient driver, a GPU and a compiler."""

@@ -7,7 +7,7 @@ version of TensorRT lacks are looked up by name.
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,11 @@ from .progress import BuildProgress
 from .support import option_refusal, refusal, target_of
 
 _SHARED_WORKSPACE = 2 << 30  # bytes, at most, where the GPU's memory is the machine's
-_LEVELS = {"same-capability": "SAME_COMPUTE_CAPABILITY", "ampere-or-newer": "AMPERE_PLUS"}
+_LEVELS = {
+    "this": "NONE",
+    "same-capability": "SAME_COMPUTE_CAPABILITY",
+    "ampere-or-newer": "AMPERE_PLUS",
+}
 
 
 class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # untyped
@@ -78,6 +82,8 @@ def check_machine(options: BuildOptions, index: int) -> Gpu:
     check_library()
     library = selected_library()
     refused = option_refusal(options, library, is_jetson=find_jetson() is not None)
+    if not refused and not hasattr(trt.HardwareCompatibilityLevel, _LEVELS[options.gpus]):
+        refused = f"TensorRT {trt.__version__} has no {options.gpus}; leave it out"
     if refused:
         raise EngineError(refused)
     try:
@@ -157,17 +163,19 @@ class BuildRequest:
 
 
 def build_plan(
-    request: BuildRequest, progress: BuildProgress, bind: Callable[[], None] = lambda: None
+    request: BuildRequest,
+    progress: BuildProgress,
+    on_gpu: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[Any, dict[str, Any]]:
     """Build a plan; return TensorRT's own buffer and notes: seconds and bytes of activations.
 
-    ``bind`` makes the GPU current in the thread that builds. Ctrl-C ends the build at its next step.
+    ``on_gpu`` makes the GPU current in the thread that builds. Ctrl-C ends the build at its next step.
     Raise EngineError, and KeyboardInterrupt after Ctrl-C.
     """
 
     def work() -> Any:
-        bind()
-        return _run_loaders(request, progress)
+        with on_gpu():
+            return _run_loaders(request, progress)
 
     LOG.clear()
     began = time.perf_counter()
@@ -208,8 +216,9 @@ def _run_loaders(request: BuildRequest, progress: BuildProgress) -> Any:
         said = meaning(LOG.errors or [str(error)])
         raise EngineError(f"TensorRT cannot build {request.onnx.name}: {said}") from error
     if request.timings:
+        measured = config[0].get_timing_cache()
         with suppress(OSError):  # they only save time
-            write_whole(request.timings, memoryview(config[0].get_timing_cache().serialize()))
+            write_whole(request.timings, memoryview(measured.serialize()))
     return data
 
 
@@ -231,10 +240,8 @@ def _config_loader(request: BuildRequest, monitor: Monitor) -> Any:
 
         pairs = [tuple(map(int, capability.split("."))) for capability in request.capabilities]
         return CreateConfigRTX(use_gpu=not pairs, compute_capabilities=pairs or None, **common)
-    if options.gpus != "this":
-        level = getattr(trt.HardwareCompatibilityLevel, _LEVELS[options.gpus])
-        common["hardware_compatibility_level"] = level
     return CreateConfig(
+        hardware_compatibility_level=getattr(trt.HardwareCompatibilityLevel, _LEVELS[options.gpus]),
         version_compatible=options.is_version_compatible,
         load_timing_cache=str(request.timings) if request.timings else None,
         **common,

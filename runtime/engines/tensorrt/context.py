@@ -15,27 +15,17 @@ from .profiles import Profile, Shape, is_fixed
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
 
 
-class Block(Protocol):
-    """Memory outside of the arrays' pool, freed with this object."""
-
-    ptr: int
-
-
 class Memory(Protocol):
     """The GPU memory and the one stream on which everything runs."""
 
     index: int
     """The number of the GPU."""
 
-    def bind(self) -> None:
-        """Make the GPU current in the calling thread."""
+    def block(self, size: int) -> Array:
+        """Allocate ``size`` bytes outside of the arrays' pool, which gives nothing back by itself."""
         ...
 
-    def allocate(self, size: int) -> Block:
-        """Allocate ``size`` bytes outside of the arrays' pool, which never gives memory back."""
-        ...
-
-    def trim(self) -> None:
+    def free_blocks(self) -> None:
         """Give what the arrays' pool holds unused back to the GPU."""
         ...
 
@@ -45,7 +35,7 @@ class Memory(Protocol):
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """Return a block whose array operations run on that stream."""
+        """Return a block whose array operations run on that stream, in any thread."""
         ...
 
     def upload(self, array: Array) -> Array:
@@ -78,22 +68,19 @@ class Scratch:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._block: Block | None = None
-        self.size = 0
+        self._block: Array | None = None
 
     def reserve(self, size: int) -> None:
         """Grow the block to at least ``size`` bytes. A new address must be set in every context."""
-        if self._block is None or self.size < size:
+        if self._block is None or self._block.nbytes < size:
             self._memory.synchronize()
             self._block = None  # released first, so that both are never held
-            self._memory.trim()
-            self._block = self._memory.allocate(max(1, size))
-            self.size = size
+            self._block = self._memory.block(max(1, size))
 
     @property
     def pointer(self) -> int:
         """The address of the block; 0 before ``reserve``."""
-        return 0 if self._block is None else int(self._block.ptr)
+        return 0 if self._block is None else self._memory.pointer(self._block)
 
 
 class KernelCache:
@@ -102,15 +89,15 @@ class KernelCache:
     It compiles when an engine is opened and when it first runs; the file saves that time.
     """
 
-    def __init__(self, config: Any, path: Path) -> None:
+    def __init__(self, runtime_config: Any, path: Path) -> None:
         self._path = path
-        self._cache = config.create_runtime_cache()
+        self._cache = runtime_config.create_runtime_cache()
         self._stored = 0
         with suppress(OSError):
             data = path.read_bytes()
             if self._cache.deserialize(data):  # otherwise: of another GPU, driver or version
                 self._stored = len(data)
-        config.set_runtime_cache(self._cache)
+        runtime_config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
         """Write the kernels if there are new ones; do nothing if the file cannot be written."""
@@ -198,10 +185,10 @@ def _create_context(engine: Any, plan: Path) -> tuple[Any, KernelCache | None]:
     user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     kernels = None
     if hasattr(trt, "IRuntimeCache"):
-        config = engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(user_managed)
-        kernels = KernelCache(config, plan.with_suffix(".kernels"))
-        context = engine.create_execution_context(config)
+        runtime_config = engine.create_runtime_config()
+        runtime_config.set_execution_context_allocation_strategy(user_managed)
+        kernels = KernelCache(runtime_config, plan.with_suffix(".kernels"))
+        context = engine.create_execution_context(runtime_config)
     else:
         context = engine.create_execution_context(user_managed)
     if context is None:

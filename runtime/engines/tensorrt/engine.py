@@ -69,7 +69,7 @@ class TrtEngine:
         loaded = self._loaded
         if loaded is None or not contains(loaded.profile, shapes):
             self._loaded = loaded = None  # releases its memory
-            self._memory.trim()
+            self._memory.free_blocks()
             self._loaded = loaded = self._open(shapes)
         with self._memory.active():
             return loaded.run(inputs, shapes)
@@ -120,8 +120,8 @@ class TrtEngine:
         progress = BuildProgress(self._show_for(f"building {self._stage}"))
 
         def build() -> tuple[Any, Mapping[str, Any]]:
-            self._memory.trim()
-            data, notes = build_plan(request, progress, self._memory.bind)
+            self._memory.free_blocks()
+            data, notes = build_plan(request, progress, self._memory.active)
             return data, {"driver": self._gpu.driver, **notes}
 
         is_new = cache.get_or_build(plan, key, build, rebuild=self._options.rebuild, log=self._log)

@@ -5,7 +5,7 @@ Written against the published bindings; not run on a GPU yet.
 
 from collections.abc import Callable
 
-from ...bundle import Bundle, Target
+from ...bundle import Bundle
 from ..cuda.cupy_device import Cuda
 from ..engine import Engine
 from .build import check_library
@@ -23,13 +23,9 @@ class TensorRt(Cuda):
     def __init__(self, options: BuildOptions | None = None) -> None:
         super().__init__()
         check_library()
+        self.target = target_of(selected_library(), trt.__version__)
         self._options = options
         self._scratch = Scratch(self)
-
-    @property
-    def target(self) -> Target:
-        """The target whose graphs this library reads."""
-        return target_of(selected_library(), trt.__version__)
 
     def open(self, bundle: Bundle, stage: str) -> Engine:
         """Open a network of a bundle as a TensorRT engine."""
@@ -47,7 +43,7 @@ class TensorRt(Cuda):
     def captured(self, work: Callable[[], None]) -> Callable[[], None] | None:
         """Record ``work`` as a CUDA graph and return its launch; None if it cannot be recorded."""
         try:
-            with self._stream:
+            with self.active():
                 self._stream.begin_capture()
                 try:
                     work()
