@@ -58,8 +58,8 @@ def meaning(messages: Iterable[str]) -> str:
 
 def is_outdated(messages: Iterable[str]) -> bool:
     """Return whether a plan was refused because it is damaged or of another version or GPU."""
-    lines = _lines(messages)
-    return _first(_MEANINGS, lines) in [(text, line) for line in lines for _, text in _OUTDATED]
+    found = _first(_MEANINGS, _lines(messages))
+    return found is not None and found[0] in [text for _, text in _OUTDATED]
 
 
 def _lines(messages: Iterable[str]) -> list[str]:

@@ -237,6 +237,12 @@ def world(request, monkeypatch):
 
 
 @pytest.fixture
+def jetson(monkeypatch):
+    """A machine with JetPack's TensorRT."""
+    return make_world(monkeypatch, "tensorrt", "10.3.0", ORIN)
+
+
+@pytest.fixture
 def rtx(monkeypatch):
     """A machine with TensorRT-RTX."""
     return make_world(monkeypatch, "tensorrt-rtx", tensorrt_rtx.__version__, LAPTOP)

@@ -223,14 +223,12 @@ def test_few_float16_layers_are_noted_and_not_refused(world, toy):
     assert _record(_plan(toy, world))["notes"]["fp16_share"] is None
 
 
-def test_a_stripped_engine_gets_its_weights_when_it_is_opened(world, toy):
-    if world.is_rtx:
-        pytest.skip("TensorRT-RTX needs a GPU to leave weights out")
-    world.engine(toy, BuildOptions(is_stripped=True, is_version_compatible=True))[0].run(lr=LR)
-    order = world.order()
-    assert ("Runtime.engine_host_code_allowed=", (True,)) in world.calls
-    onnx = toy.path("restorer", "tensorrt")
-    assert ("OnnxParserRefitter.refit_from_file", (str(onnx),)) in world.calls
+def test_a_stripped_engine_gets_its_weights_when_it_is_opened(jetson, toy):
+    jetson.engine(toy, BuildOptions(is_stripped=True, is_version_compatible=True))[0].run(lr=LR)
+    order = jetson.order()
+    assert ("Runtime.engine_host_code_allowed=", (True,)) in jetson.calls
+    onnx = toy.path("restorer", "tensorrt-10.3")
+    assert ("OnnxParserRefitter.refit_from_file", (str(onnx),)) in jetson.calls
     refit = order.index("Refitter.refit_cuda_engine")
     assert order.index("Runtime.deserialize_cuda_engine") < refit
     assert refit < order.index("IExecutionContext.set_device_memory")
