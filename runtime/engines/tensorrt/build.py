@@ -202,24 +202,32 @@ def inspect(engine: Any, profile: Profile) -> dict[str, Any]:
 
 def _run_loaders(request: BuildRequest, progress: BuildProgress) -> Any:
     """Parse, configure and build with Polygraphy's loaders, which raise what they log."""
-    config: list[Any] = []
-    # Decomposable: several kernels where no fused one serves. It changes nothing where one does.
-    network = SetDecomposableAttentions(NetworkFromOnnxPath(str(request.onnx), strongly_typed=True))
-    configure = PostprocessConfig(
-        _config_loader(request, Monitor(progress)),
-        lambda builder, network, made: config.append(_finish_config(made, request)),
-    )
+    finished: list[Any] = []
     try:
         with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):  # LOG has the messages
-            data = EngineBytesFromNetwork(network, configure)()
-    except PolygraphyException as error:
+            configure = PostprocessConfig(
+                _config_loader(request, Monitor(progress)),
+                lambda builder, network, made: finished.append(_finish_config(made, request)),
+            )
+            data = EngineBytesFromNetwork(_network_loader(request.onnx), configure)()
+    except (PolygraphyException, TypeError) as error:  # TypeError: a binding that returns nothing
         said = meaning(LOG.errors or [str(error)])
         raise EngineError(f"TensorRT cannot build {request.onnx.name}: {said}") from error
     if request.timings:
-        measured = config[0].get_timing_cache()
+        (config,) = finished
+        measured = config.get_timing_cache()
         with suppress(OSError):  # they only save time
             write_whole(request.timings, memoryview(measured.serialize()))
     return data
+
+
+def _network_loader(onnx: Path) -> Any:
+    """Return a loader of a strongly typed network.
+
+    Its attentions may become several kernels where no fused one serves; where one does, the engine
+    is the same.
+    """
+    return SetDecomposableAttentions(NetworkFromOnnxPath(str(onnx), strongly_typed=True))
 
 
 def _config_loader(request: BuildRequest, monitor: Monitor) -> Any:

@@ -23,10 +23,6 @@ def _silent(line):
     pass
 
 
-def _interrupt():
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-
 def _names(bundle, suffix=""):
     return {path.name for path in (bundle.folder / "engines").glob(f"*{suffix}")}
 
@@ -47,10 +43,16 @@ def test_every_network_of_the_built_in_bundle_is_compiled(demo, options):
 
 
 def test_a_stopped_build_goes_on_where_it_stopped(toy, heeding):
+    seen = []
+
+    def show(share, left):
+        seen.append(share)
+        if len(seen) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.5)  # until the main thread has cancelled the build
+
     def show_for(label):
-        if "denoiser" not in label:
-            return lambda share, left: None
-        return lambda share, left: (_interrupt(), time.sleep(0.5))
+        return show if "denoiser" in label else lambda share, left: None
 
     with pytest.raises(KeyboardInterrupt):
         build_ahead(toy, ["sm89"], side=16, show_for=show_for, log=_silent)
