@@ -23,9 +23,9 @@ SIDE = 8
 SHAPE = (1, 2, 16, SIDE)
 
 
-def _save(path, nodes, element, weights=()):
-    """A network from x to y, both (batch, 2, 16, 8)."""
-    values = [helper.make_tensor_value_info(n, element, ["batch", 2, 16, SIDE]) for n in "xy"]
+def _save(path, nodes, element, weights=(), shape=SHAPE):
+    """A network from x to y, both of one shape, any batch."""
+    values = [helper.make_tensor_value_info(n, element, ["batch", *shape[1:]]) for n in "xy"]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], list(weights))
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]), path)
     return path
@@ -39,13 +39,14 @@ def product(tmp_path):
     return _save(tmp_path / "product.onnx", [node], TensorProto.FLOAT, [weight])
 
 
-def _attention(folder, element):
+def _attention(folder, element, shape=SHAPE):
+    """Self-attention of shape (batch, heads, tokens, channels)."""
     nodes = [
         helper.make_node("Neg", ["x"], ["k"]),
         helper.make_node("Abs", ["x"], ["v"]),
         helper.make_node("Attention", ["x", "k", "v"], ["y"]),
     ]
-    return _save(folder / "attention.onnx", nodes, element)
+    return _save(folder / "attention.onnx", nodes, element, shape=shape)
 
 
 def _request(path, shape=SHAPE, **more):
@@ -82,10 +83,28 @@ def test_the_gpu_is_current_in_the_thread_that_builds(product, rtx):
     assert memory.entered == 1
 
 
-@pytest.mark.parametrize("element", [TensorProto.FLOAT16, TensorProto.FLOAT])
-def test_attention_without_a_fused_kernel_is_compiled_as_several(tmp_path, element):
-    """No fused kernel takes float32: the compiler refuses it unless it is marked decomposable."""
-    assert build_plan(_request(_attention(tmp_path, element)), _silent())[0]
+HEADS, TOKENS = 5, 1024
+
+
+@pytest.mark.parametrize(
+    ("element", "channels", "is_fused"),
+    [
+        (TensorProto.FLOAT16, 64, True),
+        (TensorProto.FLOAT16, 320, False),  # no fused kernel has such heads
+        (TensorProto.FLOAT, 64, False),  # nor float32
+    ],
+)
+def test_attention_is_fused_where_a_kernel_serves_and_compiled_where_none_does(
+    tmp_path, element, channels, is_fused
+):
+    """Without fusion the logits of all heads and tokens are stored."""
+    shape = (1, HEADS, TOKENS, channels)
+    request = _request(_attention(tmp_path, element, shape), shape)
+    _, notes = build_plan(request, _silent())
+    values = shape[1] * shape[2] * shape[3]
+    size = 2 if element == TensorProto.FLOAT16 else 4
+    logits = HEADS * TOKENS**2 * size
+    assert (notes["activation_memory"] < 4 * values * size + logits / 2) is is_fused
 
 
 @pytest.mark.parametrize(
