@@ -15,9 +15,10 @@ from ..bundle import Bundle, Target
 from ..errors import EngineError
 from ..tensors import Array
 from .engine import Engine
+from .tensorrt.library import LIBRARIES, Library, select_library
 from .tensorrt.options import BuildOptions
 
-DEVICES = ("cpu", "cuda", "tensorrt")
+DEVICES = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
 
 
 class Device(Protocol):
@@ -126,17 +127,19 @@ class Host:
 
 
 def load_device(name: str, build: BuildOptions | None = None) -> Device:
-    """Load a device; ``name`` must be one of DEVICES, ``build`` is for tensorrt only.
+    """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
     machine do not support it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
-    if build is not None and name != "tensorrt":
-        raise ValueError(f"build options are for the device tensorrt, got '{name}'")
-    if name == "tensorrt":
-        return _tensorrt(build)
+    if build is not None and name not in LIBRARIES:
+        raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
+    for library in LIBRARIES:
+        if name == library:
+            _check_cupy()
+            return _tensorrt(library, build)
     return load_onnx_device(name)
 
 
@@ -144,8 +147,16 @@ def load_onnx_device(name: str) -> OnnxDevice:
     """Load ``cpu`` or ``cuda``. Raises as ``load_device`` does."""
     if name == "cpu":
         return Host()
+    _check_cupy()
+    from .cuda.cupy_device import Cuda
+
+    return Cuda()
+
+
+def _check_cupy() -> None:
+    """Raise EngineError of one line if CuPy is installed and cannot be loaded."""
     try:
-        from .cuda.cupy_device import Cuda
+        from .cuda import cupy_device  # noqa: F401
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # CuPy's message has many lines
@@ -154,17 +165,17 @@ def load_onnx_device(name: str) -> OnnxDevice:
             f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
             "install a single build of it: pip install 'dossr[cuda]'"
         ) from error
-    return Cuda()
 
 
-def _tensorrt(build: BuildOptions | None) -> Device:
+def _tensorrt(library: Library, build: BuildOptions | None) -> Device:
     try:
+        select_library(library)
         from .tensorrt.trt_device import TensorRt
     except ModuleNotFoundError:
         raise
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"TensorRT is installed but cannot be loaded ({str(error).splitlines()[0]}); "
+            f"{library} is installed but cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must have the same version"
         ) from error
     return TensorRt(build)

@@ -63,7 +63,7 @@ def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_b
 
 
 def test_engine_settings_are_for_tensorrt(toy_bundle):
-    with pytest.raises(ValueError, match="for the device tensorrt, got 'cpu'"):
+    with pytest.raises(ValueError, match="for tensorrt and tensorrt-rtx, got 'cpu'"):
         load_pipeline(toy_bundle, build=BuildOptions())
 
 
@@ -142,5 +142,5 @@ def test_numbers_that_are_not_finite_make_no_image(pipeline):
 
 
 def test_an_unknown_device_is_refused(toy_bundle):
-    with pytest.raises(ValueError, match="device must be cpu, cuda, tensorrt, got 'tpu'"):
+    with pytest.raises(ValueError, match="device must be cpu, cuda, tensorrt, tensorrt-rtx, got 'tpu'"):
         load_pipeline(toy_bundle, "tpu")
