@@ -5,6 +5,8 @@ After: ``Transpose -> GroupNormalization -> x * Sigmoid(x) -> Transpose`` in flo
 Reason: an export is verified on a machine without a GPU.
 """
 
+from itertools import pairwise
+
 import onnx_ir as ir
 
 from .center_groups import center_groups
@@ -48,7 +50,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         ir.node("Transpose", [None], attributes={"perm": (0, 2, 3, 1)}),
         ir.node("Cast", [None], attributes={"to": dtype}),
     ]
-    for number, (before, step) in enumerate(zip(chain, chain[1:], strict=False)):
+    for number, (before, step) in enumerate(pairwise(chain)):
         before.outputs[0].name = f"{node.outputs[0].name}_standard{number}"
         before.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
         step.replace_input_with(0, before.outputs[0])

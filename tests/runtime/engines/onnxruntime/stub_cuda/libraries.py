@@ -4,13 +4,24 @@ ONNX Runtime then opens sessions of its CUDA provider: which nodes it takes, wha
 a graph, and whether it may record a CUDA graph is real; numbers and times mean nothing.
 """
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
+GPU_BUILD = Path(__file__).parents[5] / ".onnxruntime-gpu"
+"""Where ``make test`` puts onnxruntime-gpu, which cannot be installed beside onnxruntime."""
+
+PROVIDER = GPU_BUILD / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
 _CALLS = Path(__file__).with_name("cuda_calls.c")
 _OPENED_BY_NAME = ("libcudnn.so.9",)
 _NEEDED = re.compile(r"Shared library: \[(libcu\S+)\]")
+
+
+def environment(stubs: Path) -> dict[str, str]:
+    """Return the environment of a process whose onnxruntime is the GPU build over the stubs."""
+    paths = [str(GPU_BUILD), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": str(stubs)}
 
 
 def compile_stubs(provider: Path, folder: Path) -> None:

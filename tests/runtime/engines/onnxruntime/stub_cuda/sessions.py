@@ -1,7 +1,8 @@
 """Opens .onnx files with the CUDA provider over the stubs and prints what became of them, as JSON.
 
-Runs in a process of its own, whose onnxruntime is the GPU build:
-``python sessions.py {"files": [...], "sizes": {"batch": 1, ...}, "options": {...}}``.
+Runs in a process whose onnxruntime is the GPU build: ``python sessions.py REQUEST``, where REQUEST is
+``{"files": [...], "sizes": {"batch": 1, ...}, "options": {...}}``; ``options`` of the provider replace
+those of the runtime.
 """
 
 import collections
@@ -10,44 +11,34 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import onnx
 import onnxruntime as ort
 
-from dossr.runtime.engines.onnxruntime.session import CUDA
+from dossr.runtime.engines.onnxruntime.cuda_provider import cuda_provider
 
 _VIEWS = {"Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
-_WEIGHTS = "weights"
+_CUDA = cuda_provider(stream=1, device=0, tf32=False)
+_SETTINGS = {
+    "session.record_ep_graph_assignment_info": "1",
+    "session.optimized_model_external_initializers_file_name": "weights",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}
 
 
 def partition(path: Path, sizes: dict[str, int], options: dict[str, str]) -> dict[str, object]:
-    """Return the nodes of ONNX Runtime's optimised graph: operators, those on the CPU, copies, launches.
+    """Return what runs where in ONNX Runtime's optimised graph.
 
-    A node launches if it runs on the GPU and is no view, which changes a shape and no memory.
+    ``operators`` and ``copies`` (between host and device) on the GPU, operators on the CPU (``cpu``),
+    and ``launches``: the nodes on the GPU that are no views, which change a shape and no memory.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 4
-        settings.optimized_model_filepath = str(optimised)
-        for name, text in {
-            "session.record_ep_graph_assignment_info": "1",
-            "session.optimized_model_external_initializers_file_name": _WEIGHTS,
-            "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-        }.items():
-            settings.add_session_config_entry(name, text)
-        for name, size in sizes.items():
-            settings.add_free_dimension_override_by_name(name, size)
-        session = ort.InferenceSession(
-            path, settings, providers=[(CUDA, options)], enable_fallback=0
-        )
-        assert session.get_providers()[0] == CUDA
-        nodes = onnx.load(optimised, load_external_data=False).graph.node
-    on_cpu = {
+    session, nodes = _optimised(path, sizes, options)
+    on_cpu = [
         (node.op_type, node.name)
         for part in session.get_provider_graph_assignment_info()
-        if part.ep_name != CUDA
+        if part.ep_name != _CUDA.name
         for node in part.get_nodes()
-    }
+    ]
     on_gpu = [n.op_type for n in nodes if not n.name or (n.op_type, n.name) not in on_cpu]
     return {
         "operators": dict(collections.Counter(on_gpu).most_common()),
@@ -57,6 +48,25 @@ def partition(path: Path, sizes: dict[str, int], options: dict[str, str]) -> dic
     }
 
 
+def _optimised(
+    path: Path, sizes: dict[str, int], options: dict[str, str]
+) -> tuple[ort.InferenceSession, list[onnx.NodeProto]]:
+    """Open a session; return it and the nodes that it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 4
+        settings.optimized_model_filepath = f"{folder}/optimised.onnx"
+        for name, text in _SETTINGS.items():
+            settings.add_session_config_entry(name, text)
+        for name, size in sizes.items():
+            settings.add_free_dimension_override_by_name(name, size)
+        provider = (_CUDA.name, {**_CUDA.options, **options})
+        session = ort.InferenceSession(path, settings, providers=[provider], enable_fallback=0)
+        assert session.get_providers()[0] == _CUDA.name, "the provider did not start"
+        optimised = onnx.load(settings.optimized_model_filepath, load_external_data=False)
+    return session, list(optimised.graph.node)
+
+
 def main() -> None:
     """Print one partition a file; a session that ONNX Runtime refuses gives its reason instead."""
     request = json.loads(sys.argv[1])
@@ -64,9 +74,9 @@ def main() -> None:
     for path in request["files"]:
         try:
             found.append(partition(Path(path), request["sizes"], request["options"]))
-        except Exception as error:
+        except Exception as error:  # what ONNX Runtime raises has no common class
             found.append({"refused": str(error)})
-    print(json.dumps(found))  # noqa: T201
+    click.echo(json.dumps(found))
 
 
 if __name__ == "__main__":
