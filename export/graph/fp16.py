@@ -22,7 +22,7 @@ TIME = "time"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"Attention", "GlobalAveragePool", "InstanceNormalization", "ReduceMean", "Softmax"}
-_FLOAT_INPUTS = {"GroupNorm": (1, 2), "Resize": (1, 2)}  # indices of inputs that are float32 always
+_FLOAT_INPUTS = {"Resize": (1, 2)}  # indices of inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
 
 

@@ -5,12 +5,34 @@ After: ``Transpose -> GroupNormalization -> x * Sigmoid(x) -> Transpose`` in flo
 Reason: an export is verified on a machine without a GPU.
 """
 
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
 from .center_groups import center_groups
 from .ort_group_norm import DOMAIN, OPERATOR
+from .rewrite import known, replace
+
+
+@contextmanager
+def runnable_on_cpu(path: Path) -> Iterator[Path]:
+    """Yield a file that ONNX Runtime runs on the CPU: this one, or its graph rewritten for the block.
+
+    The rewritten graph lies beside the file, because it reads the same weights.
+    """
+    model = ir.load(path)
+    if DOMAIN not in model.opset_imports:
+        yield path
+        return
+    rewritten = path.with_suffix(".standard.onnx")
+    try:
+        ir.save(to_standard_operators(model), rewritten)
+        yield rewritten
+    finally:
+        rewritten.unlink(missing_ok=True)
 
 
 def to_standard_operators(model: ir.Model) -> ir.Model:
@@ -21,45 +43,31 @@ def to_standard_operators(model: ir.Model) -> ir.Model:
     copy = model.clone()
     for node in list(copy.graph):
         if node.domain == DOMAIN:
-            _replace(copy.graph, node)
+            if node.op_type != OPERATOR:
+                raise ValueError(f"{DOMAIN}.{node.op_type} has no form in standard operators")
+            _write_out(copy.graph, node)
     copy.opset_imports.pop(DOMAIN, None)
     center_groups(copy)
     return copy
 
 
-def _replace(graph: ir.Graph, node: ir.Node) -> None:
-    if node.op_type != OPERATOR:
-        raise ValueError(f"{DOMAIN}.{node.op_type} has no form in standard operators")
-    x, weight, bias = node.inputs
-    assert x is not None
-    groups, epsilon, is_activated = (
-        node.attributes["groups"].as_int(),
-        node.attributes["epsilon"].as_float(),
-        node.attributes["activation"].as_int() == 1,
+def _write_out(graph: ir.Graph, kernel: ir.Node) -> None:
+    x, weight, bias = map(known, kernel.inputs)
+    groups, epsilon = kernel.attributes["groups"].as_int(), kernel.attributes["epsilon"].as_float()
+    steps: list[ir.Node] = []
+
+    def add(name: str, operator: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+        steps.append(ir.node(operator, inputs, attributes))
+        steps[-1].outputs[0].name = name
+        return steps[-1].outputs[0]
+
+    single = add("single", "Cast", [x], to=ir.DataType.FLOAT)
+    turned = add("turned", "Transpose", [single], perm=(0, 3, 1, 2))
+    y = add(
+        "normed", "GroupNormalization", [turned, weight, bias], num_groups=groups, epsilon=epsilon
     )
-    dtype = x.dtype or ir.DataType.FLOAT
-    chain = [
-        ir.node("Cast", [x], attributes={"to": ir.DataType.FLOAT}),
-        ir.node("Transpose", [None], attributes={"perm": (0, 3, 1, 2)}),
-        ir.node(
-            "GroupNormalization",
-            [None, weight, bias],
-            attributes={"num_groups": groups, "epsilon": epsilon},
-        ),
-        *([ir.node("Sigmoid", [None]), ir.node("Mul", [None, None])] if is_activated else ()),
-        ir.node("Transpose", [None], attributes={"perm": (0, 2, 3, 1)}),
-        ir.node("Cast", [None], attributes={"to": dtype}),
-    ]
-    for number, (before, step) in enumerate(pairwise(chain)):
-        before.outputs[0].name = f"{node.outputs[0].name}_standard{number}"
-        before.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        step.replace_input_with(0, before.outputs[0])
-        if step.op_type == "Mul":
-            step.replace_input_with(1, before.inputs[0])
-    result = node.outputs[0]
-    chain[-1].outputs[0].type = result.type
-    chain[-1].outputs[0].shape = result.shape
-    graph.insert_before(node, chain)
-    ir.convenience.replace_all_uses_with(result, chain[-1].outputs[0], replace_graph_outputs=True)
-    chain[-1].outputs[0].name = result.name
-    graph.remove(node, safe=True)
+    if kernel.attributes["activation"].as_int():
+        y = add("product", "Mul", [y, add("gate", "Sigmoid", [y])])
+    y = add("back", "Transpose", [y], perm=(0, 2, 3, 1))
+    add("result", "Cast", [y], to=kernel.outputs[0].dtype or ir.DataType.FLOAT)
+    replace(graph, kernel, steps)

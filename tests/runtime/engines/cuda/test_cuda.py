@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dossr.runtime import EngineError, load_pipeline
+from dossr.runtime.bundle import open_bundle
 from dossr.runtime.cli import main
 from dossr.runtime.engines.device import Host, load_device
 from dossr.runtime.engines.onnxruntime.cuda_provider import check_cuda, cuda_provider
@@ -85,7 +86,9 @@ def test_a_session_that_fell_back_as_a_whole_is_refused(toy_bundle):
     if MISSING is None:
         pytest.skip("a GPU is there")
     with pytest.raises(EngineError, match=r"did not start CUDAExecutionProvider"):
-        open_whole(toy_bundle / "decoder.onnx", cuda_provider(1, 0, tf32=False), {})
+        open_whole(
+            open_bundle(toy_bundle).path("decoder", "cpu"), cuda_provider(1, 0, tf32=False), {}
+        )
 
 
 @gpu

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from dossr.runtime.bundle import open_bundle
+
 FOLDER = Path(__file__).parent / "stub_cuda"
 
 
@@ -18,6 +20,13 @@ def _load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def toy_graph(toy_bundle):
+    """toy_graph(stage) is the file of a toy network."""
+    bundle = open_bundle(toy_bundle)
+    return lambda stage: bundle.path(stage, "cpu")
 
 
 @pytest.fixture(scope="session")

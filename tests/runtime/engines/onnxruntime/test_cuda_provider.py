@@ -47,10 +47,10 @@ def test_an_absent_cudnn_is_named(gpu_build, stubs, tmp_path):
     assert re.match(r"ONNX Runtime cannot find libcudnn\.so\.9; install: pip [^\n]+\n$", printed)
 
 
-def test_a_size_runs_plainly_then_records_a_graph_then_replays_it(gpu_build, toy_bundle, request):
+def test_a_size_runs_plainly_then_records_a_graph_then_replays_it(gpu_build, toy_graph, request):
     """Per size: no graph; one made and launched; launched; launched."""
     script = request.path.with_name("stub_cuda") / "record.py"
-    seen = json.loads(gpu_build(script, toy_bundle).splitlines()[-1])
+    seen = json.loads(gpu_build(script, toy_graph("denoiser")).splitlines()[-1])
     assert seen == [[0, 0], [1, 1], [1, 2], [1, 3], [1, 3], [2, 4], [2, 5], [2, 6]]
 
 

@@ -6,12 +6,18 @@ import pytest
 from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
-from dossr.runtime.engines.onnxruntime.session import CPU, OrtEngine, Provider, left_nodes, open_whole
+from dossr.runtime.engines.onnxruntime.session import (
+    CPU,
+    OrtEngine,
+    Provider,
+    left_nodes,
+    open_whole,
+)
 from dossr.runtime.tensors import TensorSpec
 
 
-def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
-    engine = OrtEngine(toy_bundle / "restorer.onnx")
+def test_a_wrong_array_is_named_with_what_was_wanted(toy_graph):
+    engine = OrtEngine(toy_graph("restorer"))
     wanted = r"tensor 'lr' must be float32\[batch, 3, lr_h, lr_w\], got "
     for array, got in (
         (np.zeros((1, 3, 8, 8)), r"float64\[1, 3, 8, 8\]"),
@@ -22,8 +28,8 @@ def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
             engine.run(lr=array)
 
 
-def test_the_signature_is_what_the_file_says(toy_bundle):
-    engine = OrtEngine(toy_bundle / "denoiser.onnx")
+def test_the_signature_is_what_the_file_says(toy_graph):
+    engine = OrtEngine(toy_graph("denoiser"))
     assert engine.inputs["time"] == TensorSpec("time", "float32", ("batch",))
     assert list(engine.inputs) == ["x", "hint", "time"]
     assert list(engine.outputs) == ["eps"]
@@ -38,10 +44,10 @@ def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
         OrtEngine(tmp_path / "none.onnx")
 
 
-def test_a_network_that_fails_is_told_in_one_line(toy_bundle):
-    engine = OrtEngine(toy_bundle / "denoiser.onnx")
+def test_a_network_that_fails_is_told_in_one_line(toy_graph):
+    engine = OrtEngine(toy_graph("denoiser"))
     x, hint = np.zeros((1, 4, 8, 8), np.float32), np.zeros((1, 4, 7, 8), np.float32)
-    with pytest.raises(EngineError, match=r"^denoiser\.onnx failed: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^denoiser\.cpu\.onnx failed: [^\n]+$"):
         engine.run(x=x, hint=hint, time=np.zeros(1, np.float32))
 
 

@@ -1,6 +1,6 @@
-"""Runs a bundle of toy networks through the runtime's CUDA sessions over the stubs.
+"""Runs a toy network through the runtime's CUDA sessions over the stubs.
 
-Runs in a process whose onnxruntime is the GPU build: ``python record.py FOLDER``. Prints how many CUDA
+Runs in a process whose onnxruntime is the GPU build: ``python record.py FILE``. Prints how many CUDA
 graphs were made and launched, as JSON. The stubs' device memory is the host's, kernels compute nothing.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Run one network at two sizes, four times each."""
     check_cuda(13, "90")
     provider = cuda_provider(stream=1, device=0, tf32=False)
-    path = Path(sys.argv[1]) / "denoiser.onnx"
+    path = Path(sys.argv[1])
     engine = BoundEngine(path, read_signature(path, provider), provider, StubMemory())
     calls = ctypes.CDLL("libcudart.so.13")
     seen = []
