@@ -31,7 +31,10 @@ FLOAT32 = "float32"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"GlobalAveragePool", "InstanceNormalization", "ReduceMean"}
-_FLOAT_INPUTS = {"Resize": (1, 2)}  # indices of inputs that are float32 by definition
+_FLOAT_INPUTS = {
+    "GroupNorm": (1, 2),
+    "Resize": (1, 2),
+}  # indices of inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 

@@ -3,7 +3,7 @@
 | target        | norms                                | attention                                  | float16          |
 |---------------|--------------------------------------|--------------------------------------------|------------------|
 | cpu           | the group's mean is subtracted first | whole                                      | weights only     |
-| cuda          | whole                                | whole, Q and K scaled first                | with activations |
+| cuda          | ONNX Runtime's own, channels last    | whole, Q and K scaled first                | with activations |
 | tensorrt      | whole                                | the same; written out where no kernel fits | with activations |
 | tensorrt-10.3 | InstanceNormalization of the groups  | written out                                | with activations |
 """
@@ -16,6 +16,7 @@ from ...runtime.bundle import Precision, Target
 from .center_groups import center_groups
 from .fp16 import store_fp16, to_fp16
 from .opset18 import to_opset18
+from .ort_group_norm import use_ort_group_norm
 from .scale_attention import scale_attention
 from .spell_attention import spell_all_heads, spell_large_heads
 
@@ -23,7 +24,7 @@ Pass = Callable[[ir.Model], None]
 
 PASSES: Mapping[Target, tuple[Pass, ...]] = {
     "cpu": (center_groups,),
-    "cuda": (scale_attention,),
+    "cuda": (use_ort_group_norm, scale_attention),
     "tensorrt": (spell_large_heads, scale_attention),
     "tensorrt-10.3": (spell_all_heads, to_opset18),
 }
