@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from dossr.bench.measure.provenance import provenance  # noqa: E402
+from dossr.bench.measure.provenance import provenance
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for nvidia-smi")
