@@ -38,8 +38,9 @@ def replace(graph: ir.Graph, node: ir.Node, steps: Sequence[ir.Node]) -> None:
     for step in steps[:-1]:
         for value in step.outputs:
             value.name = f"{old.name}_{value.name or step.op_type.lower()}"
-            is_shape = step.op_type == "Shape"
-            value.dtype = value.dtype or (ir.DataType.INT64 if is_shape else ir.DataType.FLOAT)
+            if value.type is None:
+                is_shape = step.op_type == "Shape"
+                value.type = ir.TensorType(ir.DataType.INT64 if is_shape else ir.DataType.FLOAT)
     new.name, new.dtype, new.shape = old.name, old.dtype, old.shape
     old.name = f"{old.name}_whole"
     graph.insert_before(node, steps)

@@ -67,7 +67,7 @@ def scaled(graph: ir.Graph, value: ir.Value, user: ir.Node, factor: float) -> ir
     number = constant(graph, f"float32_{factor:.9g}", np.array(factor, np.float32))
     product = ir.node("Mul", [value, number])
     product.outputs[0].name = f"{value.name}_scaled_{user.name}"
-    product.outputs[0].dtype = value.dtype
+    product.outputs[0].type = value.type
     product.outputs[0].shape = value.shape
     graph.insert_before(user, product)
     return product.outputs[0]

@@ -56,7 +56,7 @@ def _external(
         offset,
         tensor.nbytes,
         tensor.dtype,
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(list(tensor.shape)),
         name=name,
         base_dir=weights.parent,
     )

@@ -61,7 +61,7 @@ def read_golden(path: Path, records: Sequence[GoldenRecord]) -> list[GoldenCase]
     if not records:
         return []
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [
                 GoldenCase(
                     {name: arrays[key] for name, key in record.inputs.items()},
