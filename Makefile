@@ -10,6 +10,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 RUN := .venv
 DEV := .venv-dev
+GPU := .onnxruntime-gpu
 SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
 .PHONY: run test lint docs dist full fuzz clean
@@ -18,7 +19,7 @@ run: $(RUN)/installed
 	mkdir -p out
 	$(RUN)/bin/dossr-run tests/images/astronaut.png -o out/astronaut_x4.png --overwrite
 
-test: lint docs
+test: lint docs $(GPU)/installed
 	$(DEV)/bin/pytest -n 2 --dist loadfile --cov --cov-report term
 
 lint: $(DEV)/installed
@@ -33,7 +34,7 @@ dist: $(DEV)/installed
 docs: $(DEV)/installed
 	$(SITE)
 
-full: $(DEV)/installed
+full: $(DEV)/installed $(GPU)/installed
 	$(DEV)/bin/pytest -m full -s
 
 fuzz: $(DEV)/installed
@@ -41,7 +42,7 @@ fuzz: $(DEV)/installed
 	$(DEV)/bin/python tests/reliability/run.py --json out/reliability.json
 
 clean:
-	rm -rf $(RUN) $(DEV) out build *.egg-info
+	rm -rf $(RUN) $(DEV) $(GPU) out build *.egg-info
 
 $(RUN)/installed: pyproject.toml
 	$(PYTHON) -m venv $(RUN)
@@ -53,3 +54,8 @@ $(DEV)/installed: pyproject.toml
 	$(DEV)/bin/pip install --quiet '$(TORCH)'
 	$(DEV)/bin/pip install --quiet --editable '.[dev]'
 	touch $@
+
+# In a folder of its own, because it cannot be installed beside onnxruntime; tests of the CUDA provider use it.
+$(GPU)/installed: $(DEV)/installed
+	$(DEV)/bin/pip install --quiet --no-deps --target $(GPU) 'onnxruntime-gpu>=1.31' && touch $@ \
+		|| echo "no onnxruntime-gpu for this machine: the tests of its CUDA provider are skipped"

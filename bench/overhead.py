@@ -128,7 +128,7 @@ def _ignore(name: str, array: Array) -> None:
 
 def _manifest() -> Manifest:
     return Manifest(
-        toolkit_version="", checkpoint="", checkpoint_sha256="", precision="fp32", opset=0, prompt="",
+        toolkit_version="", checkpoint="", checkpoint_sha256="", precision="fp32", prompt="",
         latent_scale=1.0, latent_channels=_CHANNELS, vae_factor=_FACTOR, size_multiple=16,
         schedule=NoiseLevels(), model={}, stages={}, files={},
     )  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..runtime.bundle import Manifest
+from ..runtime.bundle import TARGETS, Manifest, Target
+from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
 from .errors import CheckpointError, Fp16Error, VerificationError
 
@@ -22,16 +23,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--config", type=_FILE, metavar="YAML",
               help="The model's official YAML file.  [default: derived from the tensors]")  # fmt: skip
 @click.option("--fp16", is_flag=True,
-              help="Use float16 weights and activations, and float32 where precision requires it.")  # fmt: skip
-@click.option("--opset", type=click.Choice(["18", "23"]), default="23", show_default=True,
-              help="ONNX operator set; 18 is for engines before TensorRT 10.14.")  # fmt: skip
+              help="Use float16 weights, and on GPUs float16 activations, except where precision requires float32.")  # fmt: skip
+@click.option("--target", "targets", type=click.Choice(TARGETS), multiple=True, default=TARGETS,
+              metavar="TARGET", help=f"What graphs are written for: {', '.join(TARGETS)}; may be repeated.  "
+              "[default: all; they share the weights]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
               show_default=True, help="Step count whose times are verified; may be repeated.")  # fmt: skip
+@click.option("--tile", type=click.IntRange(1), default=TILE, show_default=True,
+              help="Side of the tiles that engines of fixed size will be built for, in pixels of the "
+              "input; the bundle then holds golden vectors of this size.")  # fmt: skip
 @click.option("--prompt", metavar="TEXT",
               help="Prompt to fold in.  [default: clean, high-resolution, 8k]")  # fmt: skip
 @click.option("--tokenizer", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Folder of a CLIP tokenizer, for prompts other than the default and ''.")  # fmt: skip
-@click.option("--no-verify", is_flag=True, help="Do not compare the networks with torch.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the graphs with torch.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, prog_name="dossr-export")
 def main(
@@ -39,8 +44,9 @@ def main(
     output: Path,
     config: Path | None,
     fp16: bool,
-    opset: str,
+    targets: tuple[Target, ...],
     steps: tuple[int, ...],
+    tile: int,
     prompt: str | None,
     tokenizer: Path | None,
     no_verify: bool,
@@ -67,8 +73,9 @@ def main(
             output,
             config=config,
             fp16=fp16,
-            opset=int(opset),
+            targets=targets,
             steps=steps,
+            tile=tile,
             prompt=DEFAULT_PROMPT if prompt is None else prompt,
             tokenizer=tokenizer,
             verify=not no_verify,
@@ -100,7 +107,8 @@ def _report(output: Path, manifest: Manifest) -> None:
     if manifest.verification:
         click.echo(table([Row(**row) for row in manifest.verification]))
     size = sum(record.size for record in manifest.files.values())
-    click.echo(f"{output}: {manifest.precision}, opset {manifest.opset}, {size / 1e6:.1f} MB")
+    targets = ", ".join(manifest.targets)
+    click.echo(f"{output}: {manifest.precision}, for {targets}, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -12,21 +12,34 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..runtime.bundle import MANIFEST, FileRecord, Manifest, Precision, StageRecord, sha256
+from ..runtime.bundle import (
+    GOLDEN,
+    MANIFEST,
+    TARGETS,
+    FileRecord,
+    GoldenCase,
+    Manifest,
+    Precision,
+    StageRecord,
+    Target,
+    sha256,
+)
+from ..runtime.bundle.golden import write_golden
 from ..runtime.files import whole_folder
+from ..runtime.options import TILE
 from ..runtime.tensors import TensorSpec
 from ..runtime.terminal import Progress, Silent
 from .checkpoint.config import TEXT, ModelConfig, TextConfig
 from .checkpoint.reader import Checkpoint, read_checkpoint
-from .graph.fp16 import to_fp16
-from .graph.trace import OPSETS, trace
+from .graph.lower import lower
+from .graph.trace import trace
+from .graph.weights import weights_size, write_graphs
 from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .probe_inputs import ProbeInputs, example
 from .stages import Stage, stages
-from .verify import BOUNDS, Case, Row, compare, grid, reference
+from .verify import BOUNDS, Row, compare, reference
 
 DEFAULT_STEPS = (1, 3, 5, 7)
-DEFAULT_OPSET = 23
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,10 @@ class Options:
     """How a checkpoint is exported."""
 
     precision: Precision
-    opset: int
+    targets: tuple[Target, ...]
     prompt: str
     steps: tuple[int, ...]
+    tile: int
     verify: bool
 
 
@@ -46,8 +60,9 @@ def export_bundle(
     *,
     config: str | os.PathLike[str] | None = None,
     fp16: bool = False,
-    opset: int = DEFAULT_OPSET,
+    targets: Sequence[Target] = TARGETS,
     steps: Sequence[int] = DEFAULT_STEPS,
+    tile: int = TILE,
     prompt: str = DEFAULT_PROMPT,
     tokenizer: str | os.PathLike[str] | None = None,
     verify: bool = True,
@@ -57,22 +72,29 @@ def export_bundle(
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
 
     ``config``: the official YAML file; without it, the configuration is derived from the tensors.
-    ``fp16``: use float16 weights and activations (see export/graph/fp16.py). ``opset``: 23 or 18.
-    ``steps``: step counts at whose times the denoiser is verified. ``prompt``: the text to fold in;
-    any other than the default and '' needs ``tokenizer``, a folder with a CLIP tokenizer.
-    ``verify``: compare every stage in ONNX Runtime with torch.
+    ``fp16``: use float16 weights, and on GPUs float16 activations (see export/graph/fp16.py).
+    ``targets``: what graphs are written for; all share the weights. ``steps``: step counts at whose
+    times the denoiser is verified. ``tile``: LR side of the largest golden vectors, against which
+    engines of fixed size are checked. ``prompt``: the text to fold in; any other than the default and
+    '' needs ``tokenizer``, a folder with a CLIP tokenizer. ``verify``: compare every graph in ONNX
+    Runtime with torch.
 
     Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError (a
     wrong argument) or FileExistsError (``out`` exists and ``overwrite`` is not set). After any
     error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
-    if opset not in OPSETS:
-        raise ValueError(f"opset must be {' or '.join(map(str, OPSETS))}, got {opset}")
+    wrong = [target for target in targets if target not in TARGETS]
+    if wrong or not targets:
+        raise ValueError(
+            f"target must be {', '.join(TARGETS)}, got {wrong[0] if wrong else 'none'}"
+        )
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
-    options = Options("fp16" if fp16 else "fp32", opset, prompt, tuple(steps), verify)
+    chosen = tuple(target for target in TARGETS if target in targets)
+    options = Options("fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify)
     with _replacing(out, overwrite) as folder:
         source = _read(Path(checkpoint), Path(config) if config else None, progress)
+        _check_tile(tile, source.config.size_multiple)
         embedded = embed_prompt(source.part(TEXT), source.config.text, tokens)
         manifest = _export(source, embedded, folder, options, progress)
         manifest.write(folder)
@@ -100,23 +122,23 @@ def _export(
 ) -> Manifest:
     """Export, verify and hash every stage."""
     stage_records: dict[str, StageRecord] = {}
+    golden: dict[str, list[GoldenCase]] = {}
     rows: list[Row] = []
-    probes = ProbeInputs(source.config, grid(options.steps, source.config.levels))
+    probes = ProbeInputs(source.config, options.steps, options.tile)
     for stage in stages(source.shares_encoder):
-        path = folder / f"{stage.name}.onnx"
-        network, cases = _run_torch(stage, source, embedded, probes, options, progress)
-        stage_records[stage.name] = _write(stage, network, source.config, path, options, progress)
+        network, golden[stage.name] = _run_torch(stage, source, embedded, probes, progress)
+        record = _write(stage, network, source.config, folder, options, progress)
+        stage_records[stage.name] = record
         del network
         gc.collect()
         if options.verify:
-            with progress.phase(f"{stage.name}: verifying", len(cases)) as advance:
-                rows += compare(stage, path, cases, BOUNDS[options.precision], advance)
+            rows += _verify(stage, record, folder, golden[stage.name], options, progress)
+    golden_records = write_golden(folder / GOLDEN, golden)
     return Manifest(
         toolkit_version=__version__,
         checkpoint=source.path.name,
         checkpoint_sha256=source.sha256,
         precision=options.precision,
-        opset=options.opset,
         prompt=options.prompt,
         latent_scale=source.config.latent_scale,
         latent_channels=source.config.vae.latent_channels,
@@ -126,6 +148,7 @@ def _export(
         model=source.config.as_dict(),
         stages=stage_records,
         files=_records(folder, progress),
+        golden=golden_records,
         verification=[row.as_dict() for row in rows],
     )
 
@@ -142,18 +165,17 @@ def _run_torch(
     source: Checkpoint,
     embedded: torch.Tensor,
     probes: ProbeInputs,
-    options: Options,
     progress: Progress,
-) -> tuple[nn.Module, list[Case]]:
-    """Return the network and its outputs for the inputs of the verification."""
-    runs = probes.runs(stage) if options.verify else []
+) -> tuple[nn.Module, list[GoldenCase]]:
+    """Return the network and its outputs for the probe inputs."""
+    runs = probes.runs(stage)
     with progress.phase(f"{stage.name}: running torch", len(runs)) as advance:
         network = stage.build(source, embedded)
         cases = []
-        for inputs, time in runs:
-            cases.append(reference(stage, network, inputs, time))
+        for run in runs:
+            cases.append(reference(stage, network, run.inputs, run.time))
             advance(1)
-    probes.follow(cases)
+    probes.follow(runs, cases)
     return network, cases
 
 
@@ -161,18 +183,50 @@ def _write(
     stage: Stage,
     network: nn.Module,
     config: ModelConfig,
-    path: Path,
+    folder: Path,
     options: Options,
     progress: Progress,
 ) -> StageRecord:
-    """Trace a network, and write its graph and its weights to two files."""
+    """Trace a network, lower its graph for every target, write the graphs and their weights."""
     with progress.phase(f"{stage.name}: tracing"):
-        model = trace(stage, network, example(stage, config), options.opset)
-        if options.precision == "fp16":
-            to_fp16(model)
-    with progress.phase(f"{stage.name}: writing", len(model.graph.initializers)) as advance:
-        ir.save(model, path, external_data=f"{path.name}.data", callback=lambda *_: advance(1))
-    return StageRecord(path.name, _specs(model.graph.inputs), _specs(model.graph.outputs))
+        model = trace(stage, network, example(stage, config))
+    with progress.phase(f"{stage.name}: lowering", len(options.targets)) as advance:
+        graphs = {}
+        for target in options.targets:
+            graphs[folder / f"{stage.name}.{target}.onnx"] = lower(model, target, options.precision)
+            advance(1)
+    weights = folder / f"{stage.name}.weights"
+    with progress.phase(f"{stage.name}: writing", weights_size(graphs)) as advance:
+        write_graphs(graphs, weights, advance)
+    return StageRecord(
+        {target: path.name for target, path in zip(options.targets, graphs, strict=True)},
+        _specs(model.graph.inputs),
+        _specs(model.graph.outputs),
+        weights.name,
+    )
+
+
+def _verify(
+    stage: Stage,
+    record: StageRecord,
+    folder: Path,
+    cases: Sequence[GoldenCase],
+    options: Options,
+    progress: Progress,
+) -> list[Row]:
+    """Compare the graphs of a stage with torch."""
+    rows: list[Row] = []
+    total = len(cases) * len(record.graphs)
+    with progress.phase(f"{stage.name}: verifying", total) as advance:
+        for target, name in record.graphs.items():
+            bound = BOUNDS[options.precision]
+            rows += compare(stage, target, folder / name, cases, bound, advance)
+    return rows
+
+
+def _check_tile(tile: int, multiple: int) -> None:
+    if tile < multiple or tile % multiple:
+        raise ValueError(f"tile must be a multiple of {multiple} above 0, got {tile}")
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:

@@ -1,19 +1,33 @@
-"""Inputs for tracing and verification: a procedural image, passed from stage to stage."""
+"""Inputs for tracing, verification and golden vectors: a procedural image, passed from stage to stage."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.bundle import GoldenCase
 from ..runtime.tensors import SCALE
+from ..solvers import NoiseLevels, released_schedule
 from .checkpoint.config import ModelConfig
 from .stages import Arrays, Stage
-from .verify import Case
-
-Run = tuple[Arrays, int | None]  # the inputs of a stage and, for the denoiser, the network time
 
 _SEED = 0
+_TILE_STEPS = 5
+"""At the size of a tile, the denoiser runs at the times of the default number of steps."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Inputs of a stage."""
+
+    image: int
+    """Index of the image that they come from."""
+
+    inputs: Arrays
+    time: int | None = None
+    """The network time, for the denoiser."""
 
 
 def example(stage: Stage, config: ModelConfig) -> tuple[Tensor, ...]:
@@ -34,38 +48,56 @@ def example(stage: Stage, config: ModelConfig) -> tuple[Tensor, ...]:
 class ProbeInputs:
     """The inputs of each stage, computed from torch's outputs of the stages before it.
 
-    There are two shapes: one image of the smallest size, and two images of twice its height.
+    They come from three images: one of the smallest size, a batch of two of twice its height, and one
+    of the size of a tile, for engines of fixed size. ``steps``: the step counts at whose times the
+    denoiser runs. ``tile``: side of a tile in LR pixels.
     """
 
-    def __init__(self, config: ModelConfig, times: Sequence[int]) -> None:
+    def __init__(self, config: ModelConfig, steps: Sequence[int], tile: int) -> None:
         side = config.size_multiple
-        self._times = times
         self._alpha_bar = config.levels.alpha_bar()
         self._random = np.random.default_rng(_SEED)
-        self._known = [{"lr": _image(1, side, side)}, {"lr": _image(2, 2 * side, side)}]
+        shapes = ((1, side, side), (2, 2 * side, side), (1, tile, tile))
+        self._known = [{"lr": _image(*shape)} for shape in shapes]
+        small, large = grid(steps, config.levels), grid((_TILE_STEPS,), config.levels)
+        self._times = (small, small, large)
 
     def runs(self, stage: Stage) -> list[Run]:
         """Return the inputs to run a stage on; the denoiser runs at every time of the grid."""
         if stage.name == "denoiser":
-            return [self._denoising(known, time) for known in self._known for time in self._times]
+            return [
+                self._denoising(image, time)
+                for image, times in enumerate(self._times)
+                for time in times
+            ]
         if stage.name == "decoder":
-            return [({"x": known["mean"]}, None) for known in self._known]
-        return [({name: known[name] for name in stage.inputs}, None) for known in self._known]
+            return [Run(image, {"x": known["mean"]}) for image, known in enumerate(self._known)]
+        return [
+            Run(image, {name: known[name] for name in stage.inputs})
+            for image, known in enumerate(self._known)
+        ]
 
-    def follow(self, cases: Sequence[Case]) -> None:
+    def follow(self, runs: Sequence[Run], cases: Sequence[GoldenCase]) -> None:
         """Keep a stage's outputs as inputs of later stages."""
-        for case in cases:
-            if case.time is None:
-                shape = len(next(iter(case.outputs.values())))
-                self._known[shape - 1].update(case.outputs)
+        for run, case in zip(runs, cases, strict=True):
+            if run.time is None:
+                self._known[run.image].update(case.outputs)
 
-    def _denoising(self, known: Arrays, time: int) -> Run:
+    def _denoising(self, image: int, time: int) -> Run:
+        known = self._known[image]
         mean = known["mean"]
         noise = self._random.standard_normal(mean.shape)
         alpha = np.sqrt(self._alpha_bar[time])
         x = alpha * mean + np.sqrt(1.0 - alpha**2) * noise
         times = np.full(len(mean), time, np.float32)
-        return {"x": x.astype(np.float32), "hint": known.get("hint", mean), "time": times}, time
+        inputs = {"x": x.astype(np.float32), "hint": known.get("hint", mean), "time": times}
+        return Run(image, inputs, time)
+
+
+def grid(steps: Sequence[int], levels: NoiseLevels) -> list[int]:
+    """Return every time at which one of the step counts runs the denoiser, noisiest first."""
+    times = {int(t) for n in steps for t in released_schedule(n, levels).times[1:]}
+    return sorted(times, reverse=True)
 
 
 def _image(batch: int, height: int, width: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import click
 from .. import __version__
 from .bundle import DEMO, MANIFEST, read_manifest
 from .engines.device import DEVICES
+from .engines.tensorrt.library import LIBRARIES
 from .engines.tensorrt.options import SETTINGS, parse_options
 from .errors import BundleError, EngineError, ImageError
 from .files import remove_leftovers
@@ -179,8 +180,10 @@ def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
         build = parse_options(arguments.engine) if arguments.engine else None
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if build and device != "tensorrt":
-        raise click.UsageError(f"--engine is for --device tensorrt, got --device {device}")
+    if build and device not in LIBRARIES:
+        raise click.UsageError(
+            f"--engine is for --device {' and '.join(LIBRARIES)}, got --device {device}"
+        )
     try:
         manifest = read_manifest((bundle or DEMO) / MANIFEST)
     except BundleError as error:

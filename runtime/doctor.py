@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from .engines.device import DEVICES
-from .engines.tensorrt.support import best_opset, refusal
+from .engines.tensorrt.support import refusal
 from .hardware import Gpu, GpuError, Jetson, find_gpu, find_jetson, package_versions
 from .terminal import Command
 
@@ -57,9 +57,6 @@ class Report:
     providers: Sequence[str]
     """ONNX Runtime's execution providers."""
 
-    opset: int | None
-    """The ONNX operator set for the installed TensorRT."""
-
     devices: Mapping[str, DeviceReport]
     notes: Sequence[str]
     """Conflicts, one a line."""
@@ -91,7 +88,6 @@ def examine() -> Report:
     packages = package_versions(_PACKAGES)
     with ThreadPoolExecutor(len(DEVICES)) as pool:
         found = dict(zip(DEVICES, pool.map(_try, DEVICES), strict=True))
-    tensorrt = _tensorrt_version(packages)
     return Report(
         dossr=__version__,
         python=platform.python_version(),
@@ -101,7 +97,6 @@ def examine() -> Report:
         jetson=jetson,
         packages=packages,
         providers=found["cpu"].get("providers", []),
-        opset=best_opset(tensorrt) if tensorrt else None,
         devices={name: _report(name, found[name], problem) for name in DEVICES},
         notes=mismatches(packages, gpu, jetson),
     )
@@ -124,8 +119,6 @@ def lines(report: Report) -> list[str]:
     text.append("Packages: " + (", ".join(" ".join(p) for p in report.packages.items()) or "none"))
     if report.providers:
         text.append(f"ONNX Runtime providers: {', '.join(report.providers)}")
-    if report.opset:
-        text.append(f"For this TensorRT: dossr-export --fp16 --opset {report.opset}")
     text.append("")
     for name, device in report.devices.items():
         text.append(f"--device {name:<8}  {'works' if device.works else 'does not work'}")

@@ -22,7 +22,7 @@ class GpuError(RuntimeError):
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU, as the driver describes it."""
+    """A GPU, as the driver describes it."""
 
     name: str
     capability: str
@@ -86,8 +86,8 @@ def package_versions(pattern: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def find_gpu() -> Gpu:
-    """Return the first GPU; raise GpuError if there is no driver or no GPU."""
+def find_gpu(index: int = 0) -> Gpu:
+    """Return a GPU by its number; raise GpuError if there is no driver or no such GPU."""
     try:
         cuda = ctypes.CDLL(_LIBRARY)
     except OSError as error:
@@ -103,7 +103,7 @@ def find_gpu() -> Gpu:
     _call(cuda.cuDeviceGetCount, ctypes.byref(count))
     if not count.value:
         raise GpuError("the NVIDIA driver finds no GPU (is CUDA_VISIBLE_DEVICES empty?)")
-    _call(cuda.cuDeviceGet, ctypes.byref(device), 0)
+    _call(cuda.cuDeviceGet, ctypes.byref(device), index)
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     _call(cuda.cuDeviceGetName, name, len(name), device)
     _call(cuda.cuDeviceTotalMem_v2, ctypes.byref(memory), device)

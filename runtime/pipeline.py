@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..solvers import Schedule, dos_sde_coefficients, released_schedule
-from .bundle import CONDITION, DEMO, Manifest, StageRecord, open_bundle
+from .bundle import CONDITION, DEMO, Bundle, Manifest, open_bundle
 from .engines.device import Device, Host, load_device
 from .engines.engine import Engine, check_output
 from .engines.lazy import EngineSlot, LazyEngine
@@ -48,7 +48,7 @@ def load_pipeline(
     slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():
-        open_stage = partial(_open_stage, place, opened.path(name), record)
+        open_stage = partial(_open_stage, place, opened, name)
         if low_memory:
             inputs, outputs = (
                 {s.name: s for s in specs} for specs in (record.inputs, record.outputs)
@@ -59,12 +59,13 @@ def load_pipeline(
     return Pipeline(stages, opened.manifest, place)
 
 
-def _open_stage(place: Device, path: Path, record: StageRecord) -> Engine:
-    engine = place.open(path)
+def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
+    engine, record = place.open(bundle, stage), bundle.manifest.stages[stage]
     signature = (*engine.inputs.values(), *engine.outputs.values())
     if signature != (*record.inputs, *record.outputs):
         raise BundleError(
-            f"the inputs/outputs of {path} do not match the manifest; export the checkpoint again"
+            f"the inputs/outputs of {bundle.path(stage, place.target)} do not match the manifest; "
+            "export the checkpoint again"
         )
     return engine
 

@@ -197,7 +197,7 @@ class Captured:
 
 @contextmanager
 def captured_stderr() -> Iterator[Captured]:
-    """Capture what C libraries write to stderr in the block.
+    """Capture what C libraries write to stderr in the block; Python's own progress is still shown.
 
     Affects the whole process; blocks of several threads run one after the other.
     """
@@ -211,11 +211,30 @@ def captured_stderr() -> Iterator[Captured]:
         with _scratch() as file:
             os.dup2(file, _STDERR)
             try:
-                yield captured
+                with _python_stderr_at(saved):
+                    yield captured
             finally:
                 os.dup2(saved, _STDERR)
                 os.close(saved)
                 captured.text = os.pread(file, 1 << 16, 0).decode("utf-8", "replace")
+
+
+@contextmanager
+def _python_stderr_at(handle: int) -> Iterator[None]:
+    """Let ``sys.stderr`` write to another open file in the block, if it is the process's stderr."""
+    before = sys.stderr
+    with suppress(AttributeError, OSError, ValueError):
+        if before.fileno() == _STDERR:
+            before.flush()
+            sys.stderr = os.fdopen(
+                handle, "w", buffering=1, encoding=before.encoding, errors="replace", closefd=False
+            )
+    try:
+        yield
+    finally:
+        if sys.stderr is not before:
+            sys.stderr.flush()
+            sys.stderr = before
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock
 from onnx import TensorProto, helper
 
-from dossr.runtime import load_pipeline
-from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, sha256
+from dossr.runtime import Pipeline
+from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, open_bundle, sha256
+from dossr.runtime.engines.device import Host
 from dossr.runtime.tensors import TensorSpec
 from dossr.solvers import NoiseLevels
 
@@ -74,16 +75,16 @@ def checkpoints(common, tiny_state):
 
 @pytest.fixture(scope="session")
 def bundles(checkpoints, common):
-    """bundles(name, fp16=..., opset=...) exports a tiny checkpoint once and returns its folder."""
+    """bundles(name, fp16=...) exports a tiny checkpoint once and returns its folder."""
     from dossr.export import export_bundle
 
-    def export(name, fp16=False, opset=23):
-        out = common / f"{name}-{'fp16' if fp16 else 'fp32'}-{opset}"
+    def export(name, fp16=False):
+        out = common / f"{name}-{'fp16' if fp16 else 'fp32'}"
         with FileLock(f"{out}.lock"):
             if not out.exists():
                 checkpoint = checkpoints / f"{name}.ckpt"
                 config = GOLDEN / "tiny.yaml"
-                export_bundle(checkpoint, out, config=config, fp16=fp16, opset=opset)
+                export_bundle(checkpoint, out, config=config, fp16=fp16, tile=32)
         return out
 
     return export
@@ -91,7 +92,7 @@ def bundles(checkpoints, common):
 
 @pytest.fixture(scope="session")
 def golden_errors():
-    """golden_errors(bundle, data, order, color_fix) runs a bundle on the inputs of a golden file."""
+    """golden_errors(bundle, data, order, color_fix, target) runs graphs on a golden file's inputs."""
     return _errors
 
 
@@ -112,10 +113,18 @@ def _relative(result, expected):
     return np.linalg.norm(result - expected) / np.linalg.norm(expected)
 
 
-def _errors(bundle, data, order, color_fix):
+def _on_cpu(bundle, target):
+    """A pipeline of the graphs of any target on ONNX Runtime's CPU."""
+    device, opened = Host(), open_bundle(bundle)
+    device.target = target
+    stages = {name: device.open(opened, name) for name in opened.manifest.stages}
+    return Pipeline(stages, opened.manifest, device)
+
+
+def _errors(bundle, data, order, color_fix, target="cpu"):
     """The relative error of each intermediate against a golden file, and the 8-bit image's."""
     seen = {}
-    hr = load_pipeline(bundle).upscale(
+    hr = _on_cpu(bundle, target).upscale(
         data["lr"],
         steps=len(data["x_t"]),
         order=order,
@@ -183,7 +192,7 @@ def _toy_bundle(folder):
     }  # fmt: skip
     stages, files = {}, {}
     for name, graph in networks.items():
-        path = folder / f"{name}.onnx"
+        path = folder / f"{name}.cpu.onnx"
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         onnx.checker.check_model(model)
         onnx.save(model, path)
@@ -198,10 +207,10 @@ def _toy_bundle(folder):
             )
             for values in (graph.input, graph.output)
         ]
-        stages[name] = StageRecord(path.name, *specs)
+        stages[name] = StageRecord({"cpu": path.name}, *specs)
         files[path.name] = FileRecord(path.stat().st_size, sha256(path))
     Manifest(
-        toolkit_version="0", checkpoint="toy", checkpoint_sha256="0", precision="fp32", opset=18,
+        toolkit_version="0", checkpoint="toy", checkpoint_sha256="0", precision="fp32",
         prompt="", latent_scale=1.0, latent_channels=4, vae_factor=8, size_multiple=16,
         schedule=NoiseLevels(), model={}, stages=stages, files=files,
     ).write(folder)  # fmt: skip

@@ -12,16 +12,16 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from ...export.graph.lower import lower
 from ...export.graph.trace import trace
-from ...runtime.engines.device import Device, load_device
+from ...runtime.bundle import Target
+from ...runtime.engines.device import OnnxDevice, load_onnx_device
 from ..systems.system import Network
 from .calls import Variant
 from .weights import fill
 
 Runner = Callable[..., tuple[Tensor, ...]]
 """A loaded network: takes tensors, returns outputs in order; float32 or int64 on both sides."""
-
-_OPSET = 23
 
 
 class Backend(Protocol):
@@ -127,9 +127,9 @@ class OnnxBackend:
 
     @contextmanager
     def open(self, network: Network) -> Iterator[Runner]:
-        with _exported(network, self.files) as path:
-            place = self._place
-            engine = place.open(path)
+        place = self._place
+        with _exported(network, place.target, self.files) as path:
+            engine = place.open_file(path)
 
             def call(**inputs: Tensor) -> tuple[Tensor, ...]:
                 with place.active():
@@ -147,8 +147,8 @@ class OnnxBackend:
         return
 
     @cached_property
-    def _place(self) -> Device:
-        return load_device(self.engine)
+    def _place(self) -> OnnxDevice:
+        return load_onnx_device(self.engine)
 
 
 def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Backend:
@@ -183,13 +183,13 @@ def built(network: Network) -> nn.Module:
 
 
 @contextmanager
-def _exported(network: Network, files: Mapping[str, Path]) -> Iterator[Path]:
+def _exported(network: Network, target: Target, files: Mapping[str, Path]) -> Iterator[Path]:
     if network.name in files:
         yield files[network.name]
         return
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
         path = Path(folder) / f"{network.name}.onnx"
-        write_onnx(network, path)
+        write_onnx(network, target, path)
         yield path
 
 
@@ -200,10 +200,10 @@ class _Signature:
     outputs: tuple[str, ...]
 
 
-def write_onnx(network: Network, path: Path) -> None:
+def write_onnx(network: Network, target: Target, path: Path) -> None:
     """Export a network with fixed shapes; the weights are stored next to the graph."""
     names = tuple(spec.name for spec in network.inputs)
     signature = _Signature(network.name, names, network.outputs)
     example = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in network.inputs]
-    model = trace(signature, built(network), example, _OPSET, dynamic=False)
+    model = lower(trace(signature, built(network), example, dynamic=False), target, "fp32")
     ir.save(model, path, external_data=f"{path.name}.data")

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from msgspec import Raw
 
+from ...runtime.bundle import Target
 from ...runtime.engines.device import load_device
 from ..systems import load_system
 from ..systems.system import System
@@ -54,7 +55,8 @@ def main() -> None:
 
 def _export_network(call: ExportNetwork) -> float:
     began = time.perf_counter()
-    write_onnx(_system(call).network(call.network), Path(call.file))
+    target: Target = "cpu" if call.device == "cpu" else "cuda"
+    write_onnx(_system(call).network(call.network), target, Path(call.file))
     return time.perf_counter() - began
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from ...runtime.bundle import Bundle
+from ...runtime.bundle import Bundle, Target
 from ..checkpoint.config import ModelConfig
 from ..networks.autoencoder import autoencoder
 from ..networks.denoiser import new_denoiser
@@ -26,6 +26,7 @@ _AFTER_NORM = {"norm1": ("attn1.to_q", "attn1.to_k", "attn1.to_v"), "norm2": ("a
 """Linear layers without a bias, by the norm whose output they take, in order."""
 
 _FOLDED = ".projected"
+_TARGET: Target = "tensorrt"  # its products take the stored weights directly
 
 
 def bundle_config(bundle: Bundle) -> ModelConfig:
@@ -61,9 +62,10 @@ def bundle_states(bundle: Bundle, prompt: Tensor) -> dict[str, State]:
             "denoiser": new_denoiser(config).state_dict(),
         }
     found = {
-        "restorer": below(_weights(bundle.path("restorer")), "network."),
-        "vae": _weights(bundle.path("encoder")) | _weights(bundle.path("decoder")),
-        "denoiser": _unfolded(_weights(bundle.path("denoiser")), prompt[0]),
+        "restorer": below(_weights(bundle.path("restorer", _TARGET)), "network."),
+        "vae": _weights(bundle.path("encoder", _TARGET))
+        | _weights(bundle.path("decoder", _TARGET)),
+        "denoiser": _unfolded(_weights(bundle.path("denoiser", _TARGET)), prompt[0]),
     }
     return {name: _chosen(found[name], wanted[name], bundle) for name in wanted}
 

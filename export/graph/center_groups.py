@@ -6,9 +6,10 @@ and may be negative. Shifting a group does not change the result, so the pass ma
 accurate in any runtime.
 """
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
+
+from .rewrite import integers, known
 
 
 def center_groups(model: ir.Model) -> None:
@@ -21,18 +22,16 @@ def center_groups(model: ir.Model) -> None:
 
 
 def _center(graph: ir.Graph, node: ir.Node) -> None:
-    x, weight = node.inputs[:2]
-    assert x is not None
+    x, weight = map(known, node.inputs[:2])
     assert x.shape is not None
-    assert weight is not None
     assert weight.const_value is not None
     channels, groups = weight.const_value.size, node.attributes["num_groups"].as_int()
     steps = [
         ir.node("GlobalAveragePool", [x]),
-        ir.node("Reshape", [None, _constant(graph, (0, groups, channels // groups))]),
-        ir.node("ReduceMean", [None, _constant(graph, (2,))], attributes={"keepdims": 1}),
-        ir.node("Expand", [None, _constant(graph, (1, groups, channels // groups))]),
-        ir.node("Reshape", [None, _constant(graph, (0, channels) + (1,) * (len(x.shape) - 2))]),
+        ir.node("Reshape", [None, integers(graph, 0, groups, channels // groups)]),
+        ir.node("ReduceMean", [None, integers(graph, 2)], attributes={"keepdims": 1}),
+        ir.node("Expand", [None, integers(graph, 1, groups, channels // groups)]),
+        ir.node("Reshape", [None, integers(graph, 0, channels, *[1] * (len(x.shape) - 2))]),
     ]
     value = x
     for number, step in enumerate(steps):
@@ -46,18 +45,3 @@ def _center(graph: ir.Graph, node: ir.Node) -> None:
     centered.outputs[0].shape = x.shape
     graph.insert_before(node, [*steps, centered])
     node.replace_input_with(0, centered.outputs[0])
-
-
-def _constant(graph: ir.Graph, numbers: tuple[int, ...]) -> ir.Value:
-    """Return a constant list of integers; equal lists are one initializer."""
-    name = f"int64_{'_'.join(map(str, numbers))}"
-    if name not in graph.initializers:
-        tensor = ir.Tensor(np.array(numbers, np.int64), name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape([len(numbers)]),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=tensor,
-        )
-        graph.register_initializer(value)
-    return graph.initializers[name]

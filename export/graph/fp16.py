@@ -1,13 +1,20 @@
-"""A graph pass that converts weights and activations to float16, with float32 islands.
+"""Graph passes for float16: one for engines that compute in it, one that only stores weights in it.
 
-Precision is decided in the ONNX file, because strongly typed engines follow the file. These stay in
-float32:
+``to_fp16`` decides precision in the ONNX file, because strongly typed engines follow the file. These
+stay in float32:
 
 - inputs, outputs, and all nodes before the first and after the last convolution or matrix product
   (ranges, clamps, the posterior's exponential);
 - everything that depends on the time alone (sinusoids, the time embedding, its projections);
-- attention, whose logits overflow float16 in SD 2, as one operator or as products and a softmax;
-- the statistics of normalisations, by stash_type or by keeping the whole operator.
+- sums over many values (pooling, means) and the statistics of normalisations, by stash_type or by
+  keeping the whole operator;
+- nodes that an earlier pass marked by ``meta["float32"]``.
+
+Attention is float16: fused kernels take nothing else and accumulate in float32. Constants, such as
+the keys of the folded prompt, take the precision of the nodes that read them.
+
+``store_fp16`` stores the same weights in float16 and computes in float32, for engines on a CPU, where
+float16 arithmetic is slow.
 """
 
 from collections.abc import Collection
@@ -19,11 +26,17 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from ..errors import Fp16Error
 
 TIME = "time"
+FLOAT32 = "float32"
+"""Key of ``node.meta``; a node that has it stays in float32."""
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_ISLANDS = {"Attention", "GlobalAveragePool", "InstanceNormalization", "ReduceMean", "Softmax"}
-_FLOAT_INPUTS = {"Resize": (1, 2)}  # indices of inputs that are float32 by definition
+_ISLANDS = {"GlobalAveragePool", "InstanceNormalization", "ReduceMean"}
+_FLOAT_INPUTS = {
+    "GroupNorm": (1, 2),
+    "Resize": (1, 2),
+}  # indices of inputs that are float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def to_fp16(model: ir.Model) -> None:
@@ -40,30 +53,58 @@ def to_fp16(model: ir.Model) -> None:
     RemoveUnusedNodesPass()(model)  # includes float32 weights without a reader
 
 
+def store_fp16(model: ir.Model) -> None:
+    """Store in float16 what ``to_fp16`` stores in it, with a Cast behind. Raise Fp16Error likewise."""
+    ShapeInferencePass()(model)
+    graph = model.graph
+    islands = _islands(graph)
+    for value in list(graph.initializers.values()):
+        is_half = any(
+            node not in islands and index not in _FLOAT_INPUTS.get(node.op_type, ())
+            for node, index in value.uses()
+        )
+        if is_half and value.dtype == ir.DataType.FLOAT:
+            stored = _fp16_weight(value, f"{value.name}_fp16")
+            graph.register_initializer(stored)
+            cast = ir.node("Cast", [stored], attributes={"to": ir.DataType.FLOAT})
+            cast.outputs[0].name = f"{value.name}_fp32"
+            cast.outputs[0].dtype = ir.DataType.FLOAT
+            cast.outputs[0].shape = value.shape
+            graph.insert_before(graph[0], cast)
+            value.replace_all_uses_with(cast.outputs[0])
+    RemoveUnusedNodesPass()(model)
+
+
 def _islands(graph: ir.Graph) -> set[ir.Node]:
     nodes = list(graph)
-    states = [value for value in graph.inputs if value.name != TIME]
-    from_state = _reached(nodes, states)
-    products = {node for node in nodes if node.op_type in _PRODUCTS}
+    from_input = _reached(nodes, graph.inputs)
+    from_state = _reached(nodes, [value for value in graph.inputs if value.name != TIME])
+    products = {node for node in nodes if node.op_type in _PRODUCTS and node in from_input}
     behind_product = _reached(nodes, [v for node in products for v in node.outputs])
     before_product = _leading_to(nodes, products)
-    return {
-        node
-        for node in nodes
-        if node not in from_state
-        or node.op_type in _ISLANDS
-        or _is_product_of_activations(node)
-        or (node not in products and not (node in behind_product and node in before_product))
-    }
+    islands: set[ir.Node] = set()
+    for node in reversed(nodes):
+        if node not in from_input:  # a constant
+            users = {user for value in node.outputs for user, _ in value.uses()}
+            is_island = users <= islands
+        else:
+            is_inside = node in products or (node in behind_product and node in before_product)
+            is_island = node not in from_state or not is_inside or node.op_type in _ISLANDS
+        if is_island or FLOAT32 in node.meta:
+            islands.add(node)
+    return islands
 
 
 def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir.Node]:
-    """Return the nodes that depend on ``values``; ``nodes`` are in topological order."""
+    """Return the nodes that numbers from ``values`` reach; ``nodes`` are in topological order.
+
+    Shapes are no numbers.
+    """
     known, reached = set(values), set()
     for node in nodes:
         if any(value in known for value in node.inputs):
             reached.add(node)
-            known.update(node.outputs)
+            known.update(value for value in node.outputs if value.dtype in _FLOATS)
     return reached
 
 
@@ -77,27 +118,22 @@ def _leading_to(nodes: Collection[ir.Node], targets: set[ir.Node]) -> set[ir.Nod
     return leading
 
 
-def _is_product_of_activations(node: ir.Node) -> bool:
-    """Return whether both factors are computed, as in attention written as matrix products."""
-    return node.op_type == "MatMul" and not any(
-        value is not None and value.is_initializer() for value in node.inputs
-    )
-
-
 def _lower(node: ir.Node) -> None:
     """Mark a node's outputs as float16."""
     if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
     for value in node.outputs:
         if value.dtype == ir.DataType.FLOAT:
-            value.dtype = ir.DataType.FLOAT16
+            value.type = ir.TensorType(
+                ir.DataType.FLOAT16
+            )  # a clone shares the type of its original
 
 
 def _cast_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
     """Convert a node's inputs to the node's precision."""
     float_inputs = _FLOAT_INPUTS.get(node.op_type, ())
     for index, value in enumerate(node.inputs):
-        if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        if value is None or value.dtype not in _FLOATS:
             continue
         single = is_island or index in float_inputs
         wanted = ir.DataType.FLOAT if single else ir.DataType.FLOAT16

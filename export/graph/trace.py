@@ -15,10 +15,8 @@ from onnx_ir.passes import common as passes
 from onnxscript.rewriter.rules.common import div_by_1_rule, mul_by_1_rule
 from torch import Tensor, nn
 
-from .center_groups import center_groups
-
-OPSETS = (18, 23)
-"""23 keeps Attention and GroupNormalization whole; 18 is for TensorRT before 10.14."""
+OPSET = 23
+"""The first that keeps both Attention and GroupNormalization whole."""
 
 
 class Signature(Protocol):
@@ -44,10 +42,11 @@ def trace(
     signature: Signature,
     network: nn.Module,
     example: Sequence[Tensor],
-    opset: int,
     dynamic: bool = True,
 ) -> ir.Model:
     """Return the network as an ONNX graph in float32, which shares the network's weights.
+
+    Nothing in it is arranged for an engine; ``lower`` does that.
 
     ``example``: the inputs in order. ``dynamic``: every axis but the channels may vary. The example
     then needs a batch of 2 and different sides, so that no axis is taken for a constant.
@@ -59,7 +58,7 @@ def trace(
             network,
             tuple(example),
             dynamo=True,
-            opset_version=opset,
+            opset_version=OPSET,
             dynamic_shapes=axes if dynamic else None,
             input_names=signature.inputs,
             output_names=signature.outputs,
@@ -68,7 +67,6 @@ def trace(
     assert program is not None  # None only where torch writes a file
     model = program.model
     _tidy(model)
-    center_groups(model)
     _name_axes(model)
     model.graph.name = signature.name
     return model

@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...solvers import StepCoefficients, predict_x0, step
+from ..bundle import Bundle, Target
 from ..errors import EngineError
 from ..tensors import Array
 from .engine import Engine
+from .tensorrt.library import LIBRARIES, Library, select_library
 from .tensorrt.options import BuildOptions
 
-DEVICES = ("cpu", "cuda", "tensorrt")
+DEVICES = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
 
 
 class Device(Protocol):
     """Holds the arrays of a pipeline and opens its networks. Serves one thread."""
 
-    def open(self, path: Path) -> Engine:
-        """Open an ``.onnx`` file; the engine's inputs and outputs are arrays of this device."""
+    @property
+    def target(self) -> Target:
+        """The target whose graphs this device runs."""
+        ...
+
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage of a bundle; the engine's inputs and outputs are arrays of this device."""
         ...
 
     def active(self) -> AbstractContextManager[Any]:
@@ -62,10 +69,24 @@ class Device(Protocol):
         ...
 
 
+class OnnxDevice(Device, Protocol):
+    """A device that opens any ``.onnx`` file, not only the stages of a bundle."""
+
+    def open_file(self, path: Path) -> Engine:
+        """Open an ``.onnx`` file; the engine's inputs and outputs are arrays of this device."""
+        ...
+
+
 class Host:
     """The CPU, with NumPy and ONNX Runtime."""
 
-    def open(self, path: Path) -> Engine:
+    target: Target = "cpu"
+
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage in ONNX Runtime."""
+        return self.open_file(bundle.path(stage, self.target))
+
+    def open_file(self, path: Path) -> Engine:
         """Open an ``.onnx`` file in ONNX Runtime."""
         from .onnxruntime.session import OrtEngine
 
@@ -106,19 +127,36 @@ class Host:
 
 
 def load_device(name: str, build: BuildOptions | None = None) -> Device:
-    """Load a device; ``name`` must be one of DEVICES, ``build`` is for tensorrt only.
+    """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
     machine do not support it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
-    if build is not None and name != "tensorrt":
-        raise ValueError(f"build options are for the device tensorrt, got '{name}'")
+    if build is not None and name not in LIBRARIES:
+        raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
+    for library in LIBRARIES:
+        if name == library:
+            _check_cupy()
+            return _tensorrt(library, build)
+    return load_onnx_device(name)
+
+
+def load_onnx_device(name: str) -> OnnxDevice:
+    """Load ``cpu`` or ``cuda``. Raises as ``load_device`` does."""
     if name == "cpu":
         return Host()
+    _check_cupy()
+    from .cuda.cupy_device import Cuda
+
+    return Cuda()
+
+
+def _check_cupy() -> None:
+    """Raise EngineError of one line if CuPy is installed and cannot be loaded."""
     try:
-        from .cuda.cupy_device import Cuda
+        from .cuda import cupy_device  # noqa: F401
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # CuPy's message has many lines
@@ -127,22 +165,17 @@ def load_device(name: str, build: BuildOptions | None = None) -> Device:
             f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
             "install a single build of it: pip install 'dossr[cuda]'"
         ) from error
-    return _tensorrt(build) if name == "tensorrt" else Cuda()
 
 
-def _tensorrt(build: BuildOptions | None) -> Device:
+def _tensorrt(library: Library, build: BuildOptions | None) -> Device:
     try:
+        select_library(library)
         from .tensorrt.trt_device import TensorRt
     except ModuleNotFoundError:
         raise
     except (ImportError, OSError) as error:
         raise EngineError(
-            f"TensorRT is installed but cannot be loaded ({str(error).splitlines()[0]}); "
+            f"{library} is installed but cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must have the same version"
         ) from error
     return TensorRt(build)
-
-
-def load_engine(path: Path, device: str) -> Engine:
-    """Open an ``.onnx`` file on a new device; ``device`` must be one of DEVICES."""
-    return load_device(device).open(path)

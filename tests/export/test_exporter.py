@@ -30,12 +30,12 @@ def _run(*arguments):
 def test_a_stage_over_its_bound_leaves_no_bundle(tmp_path, tiny_state):
     path = tmp_path / "model.ckpt"
     torch.save(_overflowing(tiny_state), path)
-    with pytest.raises(VerificationError, match=r"^restorer\.onnx (must give|differs)"):
+    with pytest.raises(VerificationError, match=r"^restorer\.cpu\.onnx (must give|differs)"):
         export_bundle(path, tmp_path / "bundle", fp16=True)
     assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
     code, stderr = _run(path, "-o", tmp_path / "bundle", "--fp16")
     assert code == 1
-    assert stderr.splitlines()[-1].startswith("dossr-export: restorer.onnx ")
+    assert stderr.splitlines()[-1].startswith("dossr-export: restorer.cpu.onnx ")
     assert [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
 
 
@@ -97,7 +97,8 @@ def test_a_failed_export_keeps_the_bundle_that_it_would_have_replaced(tmp_path, 
     ("arguments", "said"),
     [
         (["--steps", "0"], "'--steps': 0 is not in the range"),
-        (["--opset", "17"], "'17' is not one of"),
+        (["--target", "gpu"], "'gpu' is not one of"),
+        (["--tile", "20"], "tile must be a multiple of 16 above 0, got 20"),
         (
             ["--prompt", "a cat"],
             "must be 'clean, high-resolution, 8k' or '' where no CLIP tokenizer",
@@ -134,7 +135,7 @@ def test_help_has_every_option_and_an_example():
     assert result.exit_code == 0
     for word in (
         "--fp16",
-        "--opset",
+        "--target",
         "--no-verify",
         "Exit code",
         "Examples:\n    dossr-export dossr_default.ckpt -o bundle --fp16\n",

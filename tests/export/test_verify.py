@@ -4,21 +4,23 @@ from torch import nn
 
 from dossr.export import VerificationError
 from dossr.export.stages import Stage
-from dossr.export.verify import Case, compare, grid, reference, table
-from dossr.solvers import NoiseLevels
+from dossr.export.verify import compare, reference, table
+from dossr.runtime.bundle import GoldenCase
 
 STAGE = Stage("restorer", lambda _checkpoint, _prompt: nn.Identity(), ("lr",), ("restored",))
 
 
 def _case(scale=1.0):
     lr = np.random.default_rng(0).random((1, 3, 4, 4), dtype=np.float32)
-    return Case({"lr": lr}, {"restored": lr.repeat(4, 2).repeat(4, 3) * np.float32(scale)})
+    return GoldenCase({"lr": lr}, {"restored": lr.repeat(4, 2).repeat(4, 3) * np.float32(scale)})
 
 
 def test_a_file_that_agrees_gives_a_row_for_each_output(toy_bundle):
-    rows = compare(STAGE, toy_bundle / "restorer.onnx", [_case()], 1e-4, lambda _count: None)
-    assert [(row.stage, row.output, row.shape) for row in rows] == [
-        ("restorer", "restored", (1, 3, 16, 16))
+    rows = compare(
+        STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [_case()], 1e-4, lambda _count: None
+    )
+    assert [(row.stage, row.target, row.output, row.shape) for row in rows] == [
+        ("restorer", "cpu", "restored", (1, 3, 16, 16))
     ]
     assert rows[0].error == 0.0
     assert "restorer   restored" in table(rows)
@@ -27,20 +29,22 @@ def test_a_file_that_agrees_gives_a_row_for_each_output(toy_bundle):
 def test_a_file_that_differs_fails_with_its_error(toy_bundle):
     with pytest.raises(
         VerificationError,
-        match=r"^restorer\.onnx differs from torch by 9\.9e-03 in 'restored' \(allowed 1\.0e-03\)$",
+        match=r"^restorer\.cpu\.onnx differs from torch by 9\.9e-03 in 'restored' \(allowed 1\.0e-03\)$",
     ):
-        compare(STAGE, toy_bundle / "restorer.onnx", [_case(1.01)], 1e-3, lambda _count: None)
+        compare(
+            STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [_case(1.01)], 1e-3, lambda _count: None
+        )
 
 
 def test_a_file_of_another_shape_or_that_does_not_run_fails(toy_bundle):
     case = _case()
-    small = Case(case.inputs, {"restored": case.inputs["lr"]})
+    small = GoldenCase(case.inputs, {"restored": case.inputs["lr"]})
     with pytest.raises(
         VerificationError, match=r"must give finite numbers of shape \(1, 3, 4, 4\)"
     ):
-        compare(STAGE, toy_bundle / "restorer.onnx", [small], 1e-3, lambda _count: None)
+        compare(STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [small], 1e-3, lambda _count: None)
     with pytest.raises(VerificationError, match=r"none\.onnx cannot be run by ONNX Runtime"):
-        compare(STAGE, toy_bundle / "none.onnx", [case], 1e-3, lambda _count: None)
+        compare(STAGE, "cpu", toy_bundle / "none.onnx", [case], 1e-3, lambda _count: None)
 
 
 def test_the_reference_is_what_torch_gives():
@@ -48,8 +52,3 @@ def test_the_reference_is_what_torch_gives():
     case = reference(STAGE, nn.Identity(), inputs, time=3)
     assert case.time == 3
     np.testing.assert_array_equal(case.outputs["restored"], inputs["lr"])
-
-
-def test_the_grid_is_every_time_of_the_step_counts():
-    assert grid([5], NoiseLevels()) == [499, 399, 299, 200, 100]
-    assert grid([1, 3], NoiseLevels()) == [499, 333, 166]

@@ -32,10 +32,10 @@ class Graphs:
         for path in self._toy.glob("*.onnx"):
             _make_external(path)
             _correct(self._toy, path)
-            _correct(self._toy, path.with_name(f"{path.name}.data"))
+            _correct(self._toy, path.with_name(_weights(path.name)))
         self._demo = shared / "demo"
         self._demo.mkdir()
-        for path in (subject.DEMO / MANIFEST, *subject.DEMO.glob("*.onnx*")):
+        for path in subject.DEMO.iterdir():
             shutil.copy(path, self._demo)
 
     def build(self, seed: int, folder: Path) -> str:
@@ -47,9 +47,9 @@ class Graphs:
         sound, bundle = self._sound(seed), folder / "bundle"
         bundle.mkdir()
         shutil.copy(sound / MANIFEST, bundle)
-        name = rng.choice(sorted(path.name for path in sound.glob("*.onnx")))
+        name = rng.choice(sorted(path.name for path in sound.glob("*.cpu.onnx")))
         if rng.random() < 0.15:
-            name += ".data"
+            name = _weights(name)
         how, data = _damaged(rng, name, (sound / name).read_bytes())
         (bundle / name).write_bytes(data)
         _correct(bundle, bundle / name)
@@ -76,11 +76,14 @@ class Graphs:
 
 def _make_external(path: Path) -> None:
     """Move the weights of a network to a file beside it."""
-    model = onnx.load(path)
-    onnx.save(
-        model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0
-    )
-    path.with_name(f"{path.name}.data").touch()  # of a network without weights
+    model, weights = onnx.load(path), _weights(path.name)
+    onnx.save(model, path, save_as_external_data=True, location=weights, size_threshold=0)
+    path.with_name(weights).touch()  # of a network without weights
+
+
+def _weights(graph: str) -> str:
+    """The name of a graph's file of weights."""
+    return f"{graph.partition('.')[0]}.weights"
 
 
 def _correct(bundle: Path, path: Path) -> None:
@@ -93,11 +96,11 @@ def _correct(bundle: Path, path: Path) -> None:
 
 def _damaged(rng: random.Random, name: str, data: bytes) -> tuple[str, bytes]:
     """What is done to a file, and the file after it."""
-    if name.endswith(".data"):
+    if name.endswith(".weights"):
         how = rng.choice(("cut", "empty", "mutated"))
         changed = {"cut": mutate.cut(rng, data), "empty": b"", "mutated": None}[how]
         return how, mutate.mutated(rng, data, mutate.ANY) if changed is None else changed
-    location = f"{name}.data".encode()
+    location = _weights(name).encode()
     how = rng.choice(
         ("mutated", "mutated", "mutated", "empty", "location", "names", "model", "model")
     )

@@ -27,9 +27,8 @@ _AIMED = {
     "timesteps": (0, 1, 499, 500, 999, 1000.5, 1000.0, "1000", True, 1 << 20, 1 << 31, 1 << 40, _HUGE),
     "linear_start": (0, 1e-320, 1e-12, 0.011, 0.9, 0.99999, 1, -0.1, float("nan"), "0.00085", True),
     "linear_end": (0, 0.00085, 0.5, 0.99, 0.99999, 1, 2, float("nan"), "0.012", float("inf"), True),
-    "opset": (0, -1, 7, 18.5, 1 << 40, "18", None),
     "precision": ("fp8", "", None, 16, "FP32"),
-    "format_version": (0, 2, 1.0, True, "1", None),
+    "format_version": (0, 1, 2.0, True, "2", None),
 }  # fmt: skip
 _PATHS = (
     "../{}", "/{}", "./{}", "sub/../{}", "sub/{}", "a\\{}", "..\\{}", "{}\0", "{}\n", "{}/", "{}/.", "~/{}",
@@ -162,7 +161,7 @@ def _text(rng: random.Random, bundle: Path) -> str:
         "deep lists": b"[" * 100_000,
         "deep objects": b'{"a":' * 100_000,
         "deep value": data.replace(b'"model": {}', b'"model": ' + b"[" * 5000 + b"]" * 5000),
-        "a long number": data.replace(b'"opset": 18', b'"opset": ' + b"9" * 5000),
+        "a long number": data.replace(b'"vae_factor": 8', b'"vae_factor": ' + b"9" * 5000),
         "a list": b"[1, 2]",
         "a string": b'"manifest"',
         "two documents": data + data,
@@ -178,11 +177,11 @@ def _paths(rng: random.Random, bundle: Path) -> str:
     """Give a network another path, in the stage, in the list of files, or in both; perhaps move it."""
     document = _load(bundle)
     stage = rng.choice(sorted(document["stages"]))
-    old = document["stages"][stage]["file"]
+    old = document["stages"][stage]["graphs"]["cpu"]
     new = rng.choice(_PATHS).format(old)
     where = rng.choice(("both", "both", "both", "stage", "files"))
     if where != "files":
-        document["stages"][stage]["file"] = new
+        document["stages"][stage]["graphs"]["cpu"] = new
     if where != "stage":
         document["files"][new] = document["files"].pop(old)
     moved = rng.random() < 0.5 and not new.startswith("/") and _move(bundle, old, new)

@@ -29,7 +29,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
 @pytest.mark.parametrize("version", [99, 0, True, 1.0, None, "1"])
 def test_another_format_version_is_refused(fresh_bundle, version):
     _edit(fresh_bundle, lambda d: d.update(format_version=version))
-    with pytest.raises(BundleError, match=rf"must have format_version 1, got {version!r}; export"):
+    with pytest.raises(BundleError, match=rf"must have format_version 2, got {version!r}; export"):
         open_bundle(fresh_bundle)
 
 
@@ -45,8 +45,8 @@ def test_a_manifest_that_is_no_manifest_is_refused(fresh_bundle, text):
     [
         lambda d: d.pop("stages"),
         lambda d: d.update(stages=[1]),
-        lambda d: d["stages"]["encoder"].pop("file"),
-        lambda d: d["files"]["encoder.onnx"].update(size="many"),
+        lambda d: d["stages"]["encoder"].pop("graphs"),
+        lambda d: d["files"]["encoder.cpu.onnx"].update(size="many"),
         lambda d: d.update(schedule={"linear_start": 2}),
         lambda d: d.update(size_multiple=None),
         lambda d: d.update(size_multiple=0),
@@ -67,15 +67,15 @@ def test_a_stage_must_be_there_and_hashed(fresh_bundle):
 
 
 def test_a_file_without_a_hash_is_refused(fresh_bundle):
-    _edit(fresh_bundle, lambda d: d["files"].pop("decoder.onnx"))
-    with pytest.raises(BundleError, match=r"lacks the SHA-256 of 'decoder\.onnx'"):
+    _edit(fresh_bundle, lambda d: d["files"].pop("decoder.cpu.onnx"))
+    with pytest.raises(BundleError, match=r"lacks the SHA-256 of 'decoder\.cpu\.onnx'"):
         open_bundle(fresh_bundle)
 
 
 def test_a_network_file_that_no_hash_covers_is_refused(fresh_bundle):
     """Networks open their external data themselves; without an entry it would not be checked."""
-    (fresh_bundle / "decoder.onnx.data").write_bytes(b"anything")
-    with pytest.raises(BundleError, match=r"decoder\.onnx\.data is not in the manifest"):
+    (fresh_bundle / "decoder.weights").write_bytes(b"anything")
+    with pytest.raises(BundleError, match=r"decoder\.weights is not in the manifest"):
         open_bundle(fresh_bundle)
 
 
@@ -93,16 +93,16 @@ def test_stages_must_have_the_signature_that_the_manifest_says(fresh_bundle):
 
 
 def test_a_changed_file_is_refused(fresh_bundle):
-    path = fresh_bundle / "denoiser.onnx"
+    path = fresh_bundle / "denoiser.cpu.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BundleError, match=r"denoiser\.onnx was changed: its SHA-256"):
+    with pytest.raises(BundleError, match=r"denoiser\.cpu\.onnx was changed: its SHA-256"):
         open_bundle(fresh_bundle)
 
 
 def test_a_file_that_was_cut_off_is_refused(fresh_bundle):
-    path = fresh_bundle / "denoiser.onnx"
+    path = fresh_bundle / "denoiser.cpu.onnx"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(BundleError, match=f"must have {size} bytes, got {size - 5}"):
@@ -110,8 +110,8 @@ def test_a_file_that_was_cut_off_is_refused(fresh_bundle):
 
 
 def test_a_missing_file_is_refused(fresh_bundle):
-    (fresh_bundle / "encoder.onnx").unlink()
-    with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
+    (fresh_bundle / "encoder.cpu.onnx").unlink()
+    with pytest.raises(BundleError, match=r"encoder\.cpu\.onnx is missing"):
         open_bundle(fresh_bundle)
 
 
@@ -119,12 +119,12 @@ def test_a_missing_file_is_refused(fresh_bundle):
 def test_a_path_that_leaves_the_folder_is_refused(fresh_bundle, name):
     """Also through a symbolic link, and even if the file itself matches the manifest."""
     outside = fresh_bundle.parent / "outside.onnx"
-    (fresh_bundle / "decoder.onnx").rename(outside)
+    (fresh_bundle / "decoder.cpu.onnx").rename(outside)
     (fresh_bundle / "link.onnx").symlink_to(outside)
 
     def change(document):
-        document["files"][name] = document["files"].pop("decoder.onnx")
-        document["stages"]["decoder"]["file"] = name
+        document["files"][name] = document["files"].pop("decoder.cpu.onnx")
+        document["stages"]["decoder"]["graphs"]["cpu"] = name
 
     _edit(fresh_bundle, change)
     with pytest.raises(BundleError, match="must lie inside"):

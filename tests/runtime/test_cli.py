@@ -175,7 +175,10 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
         (["--device", "tpu"], "'tpu' is not"),
         (["--device", "tensorrt", "--engine", "level=9"], "level must be 0 to 5, got 9"),
         (["--device", "tensorrt", "--engine", "fast"], "level=0..5"),
-        (["--engine", "level=5"], "--engine is for --device tensorrt, got --device cpu"),
+        (
+            ["--engine", "level=5"],
+            "--engine is for --device tensorrt and tensorrt-rtx, got --device cpu",
+        ),
         (["--overwrite", "--skip-existing"], "contradict each other"),
     ],
 )

@@ -93,8 +93,8 @@ def test_a_tensor_without_a_name_is_refused(demo, name, low_memory):
 
 
 def test_a_loop_of_links_is_refused(demo):
-    (demo / "decoder.onnx").unlink()
-    (demo / "decoder.onnx").symlink_to("decoder.onnx")
+    (demo / "decoder.cpu.onnx").unlink()
+    (demo / "decoder.cpu.onnx").symlink_to("decoder.cpu.onnx")
     with pytest.raises(BundleError, match=r"^[^\n]*$"):
         load_pipeline(demo)
 
@@ -104,8 +104,8 @@ def test_a_network_that_is_another_is_one_line_also_when_it_is_opened_late(
 ):
     def swap(document):
         stages = document["stages"]
-        files = stages["encoder"]["file"], stages["decoder"]["file"]
-        stages["decoder"]["file"], stages["encoder"]["file"] = files
+        graphs = stages["encoder"]["graphs"], stages["decoder"]["graphs"]
+        stages["decoder"]["graphs"], stages["encoder"]["graphs"] = graphs
 
     _edit(demo, swap)
     done = dossr_run(photo, "-o", photo.with_name("big.png"), "-b", demo, "--low-memory")
@@ -115,8 +115,8 @@ def test_a_network_that_is_another_is_one_line_also_when_it_is_opened_late(
 
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_network_with_names_that_are_no_text_is_refused(demo, low_memory):
-    data = (demo / "restorer.onnx").read_bytes()
-    _replace(demo, "restorer.onnx", data.replace(b"restorer.onnx.data", b"\xff\xfe" + b"." * 16))
+    data = (demo / "restorer.cpu.onnx").read_bytes()
+    _replace(demo, "restorer.cpu.onnx", data.replace(b"restorer.weights", b"\xff\xfe" + b"." * 16))
     with pytest.raises(EngineError, match=r"^[^\n]*cannot open[^\n]*$"):
         load_pipeline(demo, low_memory=low_memory).upscale(np.zeros((8, 8, 3), np.uint8))
 
@@ -127,9 +127,9 @@ def test_a_manifest_that_is_a_pipe_is_refused_at_once(tmp_path):
         load_pipeline(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["encoder.onnx.data", "encoder.onnx"])
+@pytest.mark.parametrize("name", ["encoder.weights", "encoder.cpu.onnx"])
 def test_an_engine_that_does_not_open_is_one_line(dossr_run, one_line, demo, photo, name):
     _replace(demo, name, b"")
     done = dossr_run(photo, "-o", photo.with_name("big.png"), "-b", demo)
     assert done.returncode == 2
-    assert "encoder.onnx" in one_line(done.stderr)
+    assert "encoder.cpu.onnx" in one_line(done.stderr)

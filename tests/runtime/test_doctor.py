@@ -128,7 +128,7 @@ def test_what_does_not_fit_together_is_named(packages, gpu, jetson, expected):
 def test_a_jetson_reads_well():
     report = doctor.Report(
         dossr="1", python="3.10", system="Linux aarch64", gpu=ORIN, gpu_problem="", jetson=JETSON,
-        packages={"tensorrt": "10.3.0"}, providers=["CPUExecutionProvider"], opset=18,
+        packages={"tensorrt": "10.3.0"}, providers=["CPUExecutionProvider"],
         devices={"tensorrt": doctor.DeviceReport(True)}, notes=["a note"],
     )  # fmt: skip
     assert doctor.lines(report) == [
@@ -137,7 +137,6 @@ def test_a_jetson_reads_well():
         "GPU: Orin, compute capability 8.7, 64.0 GiB shared memory, driver 540.4.0 (CUDA 12.6)",
         "Packages: tensorrt 10.3.0",
         "ONNX Runtime providers: CPUExecutionProvider",
-        "For this TensorRT: dossr-export --fp16 --opset 18",
         "",
         "--device tensorrt  works",
         "\nnote: a note",

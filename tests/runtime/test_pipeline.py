@@ -43,11 +43,11 @@ def test_every_intermediate_is_observed_in_order(pipeline):
 def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_bundle, monkeypatch):
     held, most, order = weakref.WeakSet(), [], []
 
-    def opening(host, path, original=Host.open):
-        engine = original(host, path)
+    def opening(host, bundle, stage, original=Host.open):
+        engine = original(host, bundle, stage)
         held.add(engine)
         most.append(len(held))
-        order.append(path.stem)
+        order.append(stage)
         return engine
 
     monkeypatch.setattr(Host, "open", opening)
@@ -63,7 +63,7 @@ def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_b
 
 
 def test_engine_settings_are_for_tensorrt(toy_bundle):
-    with pytest.raises(ValueError, match="for the device tensorrt, got 'cpu'"):
+    with pytest.raises(ValueError, match="for tensorrt and tensorrt-rtx, got 'cpu'"):
         load_pipeline(toy_bundle, build=BuildOptions())
 
 
@@ -142,5 +142,7 @@ def test_numbers_that_are_not_finite_make_no_image(pipeline):
 
 
 def test_an_unknown_device_is_refused(toy_bundle):
-    with pytest.raises(ValueError, match="device must be cpu, cuda, tensorrt, got 'tpu'"):
+    with pytest.raises(
+        ValueError, match="device must be cpu, cuda, tensorrt, tensorrt-rtx, got 'tpu'"
+    ):
         load_pipeline(toy_bundle, "tpu")

@@ -1,57 +1,84 @@
 """The CuPy device. The only file that imports cupy; written for CuPy 14.2, not run on a GPU yet."""
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cupy
 import numpy as np
 
 from ....solvers import StepCoefficients
+from ...bundle import Bundle, Target
 from ...errors import EngineError
 from ...tensors import Array
 from ..engine import Engine
 from .kernel import step_kernel, step_numbers
 
+if TYPE_CHECKING:
+    from ..onnxruntime.session import Provider
+
 
 class Cuda:
     """The GPU that CuPy has selected, with CuPy arrays and ONNX Runtime on one stream.
 
+    ``tf32``: whether float32 products may have TF32's 10 bits of mantissa; None: in bundles of float16.
     Raises EngineError without a driver, a GPU or CUDA's compiler.
     """
 
-    kind = "cuda"
+    target: Target = "cuda"
+    kind = "cuda"  # its name in ONNX Runtime
 
-    def __init__(self) -> None:
+    def __init__(self, tf32: bool | None = None) -> None:
         check_gpu()
         self.index = int(cupy.cuda.Device().id)
+        self._tf32 = tf32
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._kernels: dict[int, Any] = {}
 
-    def open(self, path: Path) -> Engine:
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a stage; raise EngineError if ONNX Runtime cannot run on this GPU."""
+        from ..onnxruntime.io_binding import BoundEngine
+
+        record = bundle.manifest.stages[stage]
+        inputs, outputs = ({s.name: s for s in specs} for specs in (record.inputs, record.outputs))
+        provider = self._provider(is_half=bundle.manifest.precision == "fp16")
+        return BoundEngine(bundle.path(stage, self.target), (inputs, outputs), provider, self)
+
+    def open_file(self, path: Path) -> Engine:
         """Open an ``.onnx`` file; raise EngineError if ONNX Runtime cannot run on this GPU."""
         from ..onnxruntime.io_binding import BoundEngine
-        from ..onnxruntime.session import CUDA, check_cuda, cuda_options
+        from ..onnxruntime.session import read_signature
 
-        check_cuda(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-        return BoundEngine(path, CUDA, cuda_options(self._stream.ptr, self.index), self)
+        provider = self._provider(is_half=False)
+        return BoundEngine(path, read_signature(path, provider), provider, self)
 
-    def active(self) -> AbstractContextManager[Any]:
-        """Return a block whose array operations run on the stream."""
-        stream: AbstractContextManager[Any] = self._stream
-        return stream
+    def _provider(self, is_half: bool) -> "Provider":
+        """Return ONNX Runtime's provider for this GPU; raise EngineError if it cannot run here."""
+        from ..onnxruntime.cuda_provider import check_cuda, cuda_provider
+
+        capability = str(cupy.cuda.Device(self.index).compute_capability)
+        check_cuda(cupy.cuda.runtime.runtimeGetVersion() // 1000, capability)
+        return cuda_provider(
+            self._stream.ptr, self.index, is_half if self._tf32 is None else self._tf32
+        )
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Return a block whose array operations run on the GPU's stream, in any thread."""
+        with cupy.cuda.Device(self.index), self._stream:
+            yield
 
     def upload(self, array: Array) -> Array:
         """Copy an array from NumPy."""
-        with self._stream:
+        with self.active():
             uploaded: Array = cupy.asarray(array)
         return uploaded
 
     def download(self, array: Array) -> Array:
         """Copy an array to NumPy; wait for all earlier operations."""
-        with self._stream:
+        with self.active():
             downloaded: Array = cupy.asnumpy(array)
         return downloaded
 
@@ -88,6 +115,27 @@ class Cuda:
         """Allocate an array."""
         array: Array = cupy.empty(shape, dtype)
         return array
+
+    def block(self, size: int) -> Array:
+        """Allocate ``size`` bytes outside CuPy's pool, so that they are the driver's again when dropped.
+
+        The pool gives its unused blocks back first. Raise EngineError if the GPU has no such memory.
+        """
+        self.free_blocks()
+        try:
+            with cupy.cuda.Device(self.index):
+                memory = cupy.cuda.Memory(size)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise EngineError(
+                f"the GPU must have {size / 2**20:.0f} MiB left in one piece ({error}); use smaller tiles"
+            ) from error
+        block: Array = cupy.ndarray((size,), "uint8", cupy.cuda.MemoryPointer(memory, 0))
+        return block
+
+    def free_blocks(self) -> None:
+        """Give the unused blocks of CuPy's pool back to the driver, for other libraries."""
+        with cupy.cuda.Device(self.index):
+            cupy.get_default_memory_pool().free_all_blocks()
 
     def pointer(self, array: Array) -> int:
         """Return the address of an array."""

@@ -1,10 +1,10 @@
-"""ONNX Runtime sessions on the CPU and on CUDA. The only file that imports onnxruntime."""
+"""ONNX Runtime sessions, on the CPU and whole on another provider."""
 
-import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,21 @@ _REASON = 300  # characters of a provider's message
 _NO_MEMORY = re.compile(
     r"allocate memory|out of memory|ALLOC_FAILED|is smaller than requested", re.IGNORECASE
 )
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
+
+Signature = tuple[dict[str, TensorSpec], dict[str, TensorSpec]]
+"""Inputs and outputs by name, in the order of the file."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider of ONNX Runtime and its options."""
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+CPU = Provider("CPUExecutionProvider")
+_CAPTURE = "enable_cuda_graph"
 
 _SHAPE_ARITHMETIC = frozenset((
     "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor",
@@ -48,7 +61,7 @@ class OrtEngine:
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
-        self._session = _open(path, CPU, {})
+        self._session = _open(path, CPU)
         with running(path.name):
             self.inputs, self.outputs = signature(self._session)
         self._options = ort.RunOptions()
@@ -69,53 +82,7 @@ def providers() -> list[str]:
     return list(ort.get_available_providers())
 
 
-def cuda_options(stream: int, device: int) -> dict[str, str]:
-    """Return the CUDA provider's options: one stream, true float32.
-
-    ``kSameAsRequested`` grows the arena by the requested size instead of a power of two.
-    ``HEURISTIC`` lets cuDNN select convolutions by a table instead of timing all of them for every
-    image size. ``use_tf32`` is off, because TF32 products have 10 bits of mantissa; float16 is
-    unaffected. None of this has been measured on a GPU yet.
-    """
-    return {
-        "device_id": str(device),
-        "user_compute_stream": str(stream),
-        "enable_cuda_graph": "1",
-        "arena_extend_strategy": "kSameAsRequested",
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "use_tf32": "0",
-    }
-
-
-def check_cuda(major: int) -> None:
-    """Load the libraries of the CUDA provider.
-
-    Raise EngineError if this ONNX Runtime has no CUDA provider, one for another major version of
-    CUDA, or lacks a library.
-    """
-    if CUDA not in ort.get_available_providers():
-        raise EngineError(
-            f"this onnxruntime {ort.__version__} has no CUDA provider; "
-            "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'dossr[cuda]'"
-        )
-    built = str(ort.cuda_version)
-    if built and int(built.split(".")[0]) != major:
-        raise EngineError(
-            f"onnxruntime-gpu {ort.__version__} is built for CUDA {built} and CuPy for CUDA {major}; "
-            "install wheels of one CUDA version"
-        )
-    ort.set_default_logger_severity(_ERRORS_ONLY)
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        ort.preload_dlls()
-    missing = re.findall(r"^Failed to load ([^\s/\\]+): ", printed.getvalue(), re.MULTILINE)
-    if missing:
-        raise EngineError(
-            f"ONNX Runtime cannot find {', '.join(missing)}; install: pip install 'dossr[cuda]'"
-        )
-
-
-def left_nodes(session: ort.InferenceSession, provider: str) -> list[str]:
+def left_nodes(session: ort.InferenceSession, provider: Provider) -> list[str]:
     """Return the nodes on another provider, except shape arithmetic.
 
     Each is named "Conv /up/conv", or "Conv" if the node has no name.
@@ -123,56 +90,77 @@ def left_nodes(session: ort.InferenceSession, provider: str) -> list[str]:
     return [
         f"{node.op_type} {node.name}".strip()
         for part in session.get_provider_graph_assignment_info()
-        if part.ep_name != provider
+        if part.ep_name != provider.name
         for node in part.get_nodes()
         if node.op_type not in _SHAPE_ARITHMETIC
     ]
 
 
-def open_whole(path: Path, provider: str, options: Mapping[str, str]) -> ort.InferenceSession:
+def open_whole(path: Path, provider: Provider, sizes: Mapping[str, int]) -> ort.InferenceSession:
     """Open a session that runs the whole network on one provider; raise EngineError otherwise.
+
+    ``sizes``: those variable axes that are fixed, by name.
 
     ONNX Runtime falls back to the CPU silently, for single nodes or the whole network. Its option
     ``session.disable_cpu_ep_fallback`` includes shape arithmetic and rejects every graph with
     variable sizes. The session therefore records the provider of each node. CUDA graphs catch the
     rest: ONNX Runtime rejects them if it would have to copy between host and device.
     """
-    try:
-        with (
-            captured_stderr() as stderr
-        ):  # the only reason given for a provider that does not start
-            session = _open(path, provider, options, _ERRORS_ONLY)
+    try:  # the log is the only reason given for a provider that does not start
+        with captured_stderr() as stderr:
+            session = _open(path, provider, sizes, _ERRORS_ONLY)
     except EngineError as error:
-        if options.get("enable_cuda_graph") != "1":
+        if provider.options.get(_CAPTURE) != "1":
             raise
-        session = _open(path, provider, {**options, "enable_cuda_graph": "0"})
-        _check_nodes(path, provider, left_nodes(session, provider))
+        session = _open(path, _without_capture(provider), sizes)
+        _check_nodes(path, provider, session)
         raise EngineError(f"{path.name} cannot be recorded as a CUDA graph: {error}") from error
-    if provider not in session.get_providers():
+    if provider.name not in session.get_providers():
         reason = " ".join(_COLOR.sub("", stderr.text).split())[:_REASON] or "no reason given"
-        raise EngineError(f"ONNX Runtime {ort.__version__} did not start {provider}: {reason}")
-    _check_nodes(path, provider, left_nodes(session, provider))
+        raise EngineError(f"ONNX Runtime {ort.__version__} did not start {provider.name}: {reason}")
+    _check_nodes(path, provider, session)
     return session
 
 
-def _check_nodes(path: Path, provider: str, names: Sequence[str]) -> None:
+def read_signature(path: Path, provider: Provider) -> Signature:
+    """Return the inputs and outputs of an ``.onnx`` file."""
+    return signature(_open(path, _without_capture(provider)))
+
+
+def signature(session: ort.InferenceSession) -> Signature:
+    """Return the inputs and outputs of a session."""
+    inputs = {node.name: _spec(node) for node in session.get_inputs()}
+    return inputs, {node.name: _spec(node) for node in session.get_outputs()}
+
+
+def _without_capture(provider: Provider) -> Provider:
+    return replace(provider, options={**provider.options, _CAPTURE: "0"})
+
+
+def _check_nodes(path: Path, provider: Provider, session: ort.InferenceSession) -> None:
+    names = left_nodes(session, provider)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise EngineError(
-            f"{path.name} does not run on {provider} as a whole; ONNX Runtime {ort.__version__} "
+            f"{path.name} does not run on {provider.name} as a whole; ONNX Runtime {ort.__version__} "
             f"assigns to the CPU: {', '.join(names[:3])}{more}"
         )
 
 
 def _open(
-    path: Path, provider: str, options: Mapping[str, str], severity: int = _NOTHING
+    path: Path,
+    provider: Provider,
+    sizes: Mapping[str, int] | None = None,
+    severity: int = _NOTHING,
 ) -> ort.InferenceSession:
     settings = ort.SessionOptions()
     settings.log_severity_level = severity
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for name, size in (sizes or {}).items():
+        settings.add_free_dimension_override_by_name(name, size)
     try:
         return ort.InferenceSession(
-            path, settings, providers=[(provider, dict(options))], enable_fallback=0
+            path, settings, providers=[(provider.name, dict(provider.options))], enable_fallback=0
         )
     except (
         Exception
@@ -187,12 +175,6 @@ def run_options(graph: int) -> ort.RunOptions:
     options.add_run_config_entry("gpu_graph_id", str(graph))
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     return options
-
-
-def signature(session: ort.InferenceSession) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Return the inputs and outputs in the order of the file."""
-    inputs = {node.name: _spec(node) for node in session.get_inputs()}
-    return inputs, {node.name: _spec(node) for node in session.get_outputs()}
 
 
 @contextmanager

@@ -1,28 +1,48 @@
-"""Builds TensorRT engines: requirements, key, builder settings, progress, inspection.
+"""Builds TensorRT engines with Polygraphy: requirements, key, settings, progress, inspection.
 
 Networks are always strongly typed: the ``.onnx`` file determines the precision. Features that one
 version of TensorRT lacks are looked up by name.
 """
 
 import json
-from contextlib import suppress
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorrt as trt
+from polygraphy.backend.trt import (
+    CreateConfig,
+    EngineBytesFromNetwork,
+    NetworkFromOnnxPath,
+    PostprocessConfig,
+    SetDecomposableAttentions,
+)
+from polygraphy.backend.trt import Profile as PolygraphyProfile
+from polygraphy.exception import PolygraphyException
+from polygraphy.logger import G_LOGGER
 
-from ...bundle import Manifest, StageRecord
+from ...bundle import Bundle
 from ...errors import EngineError
 from ...files import write_whole
 from ...hardware import Gpu, GpuError, find_gpu, find_jetson
-from ...terminal import interruptible
-from .cache import EngineKey
-from .diagnostics import LEAST_FP16_SHARE, fp16_share, meaning
+from ...terminal import captured_stderr, interruptible
+from .cache import AMPERE_OR_NEWER, ANY_GPU, EngineKey
+from .diagnostics import fp16_share, meaning
+from .library import selected_library
 from .options import BuildOptions
-from .plan import Log, create, deserialize
+from .plan import LOG, trt
 from .profiles import Profile, is_fixed
 from .progress import BuildProgress
-from .support import best_opset, refusal
+from .support import option_refusal, refusal, target_of
+
+_SHARED_WORKSPACE = 2 << 30  # bytes, at most, where the GPU's memory is the machine's
+_LEVELS = {
+    "this": "NONE",
+    "same-capability": "SAME_COMPUTE_CAPABILITY",
+    "ampere-or-newer": "AMPERE_PLUS",
+}
 
 
 class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # untyped
@@ -49,96 +69,124 @@ class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # untyped
             self._progress.finish(phase_name)
 
 
-def check_version() -> None:
-    """Raise EngineError if this version of TensorRT does not support this machine."""
+def check_library() -> None:
+    """Raise EngineError if this version of the library does not support this machine."""
     jetson = find_jetson()
-    refused = refusal(trt.__version__, jetson.jetpack if jetson else None)
+    refused = refusal(trt.__version__, jetson.jetpack if jetson else None, selected_library())
     if refused:
         raise EngineError(refused)
 
 
-def check_machine(manifest: Manifest, options: BuildOptions) -> Gpu:
-    """Return the GPU; raise EngineError if this machine cannot build or run the bundle's engines."""
-    check_version()
-    if options.is_hardware_compatible and find_jetson():
-        raise EngineError(
-            "a Jetson cannot build engines for other GPUs; leave out hardware-compatible"
-        )
-    opset = best_opset(trt.__version__)
-    if manifest.opset > opset:
-        raise EngineError(
-            f"the bundle has ONNX operator set {manifest.opset}, and TensorRT {trt.__version__} "
-            f"needs {opset}; export the checkpoint with --opset {opset}"
-        )
+def check_machine(options: BuildOptions, index: int) -> Gpu:
+    """Return GPU ``index``; raise EngineError if it cannot build or run engines of these options."""
+    check_library()
+    library = selected_library()
+    refused = option_refusal(options, library, is_jetson=find_jetson() is not None)
+    if not refused and not hasattr(trt.HardwareCompatibilityLevel, _LEVELS[options.gpus]):
+        refused = f"TensorRT {trt.__version__} has no {options.gpus}; leave it out"
+    if refused:
+        raise EngineError(refused)
     try:
-        return find_gpu()
+        gpu = find_gpu(index)
     except GpuError as error:
         raise EngineError(str(error)) from error
+    if library == "tensorrt-rtx" and gpu.capability not in served_capabilities():
+        raise EngineError(
+            f"TensorRT-RTX {trt.__version__} serves GPUs of compute capability "
+            f"{', '.join(served_capabilities())}, and the {gpu.name} has {gpu.capability}; "
+            "use --device tensorrt or cuda"
+        )
+    return gpu
+
+
+def served_capabilities() -> list[str]:
+    """Return the compute capabilities, such as 8.9, that TensorRT-RTX builds for."""
+    names = (name.removeprefix("SM") for name in trt.ComputeCapability.__members__)
+    return [f"{name[:-1]}.{name[-1]}" for name in names if name.isdecimal()]
 
 
 def engine_key(
-    manifest: Manifest, record: StageRecord, gpu: Gpu, profile: Profile, options: BuildOptions
+    bundle: Bundle,
+    stage: str,
+    profile: Profile,
+    options: BuildOptions,
+    gpu: str,
+    capabilities: tuple[str, ...],
 ) -> EngineKey:
-    """Return the key of a stage's engine; the manifest's hashes were checked when it was opened."""
-    any_gpu = options.is_hardware_compatible
+    """Return the key of a stage's engine; the hashes are the manifest's."""
+    library = selected_library()
     return EngineKey(
-        files={
-            name: entry.sha256
-            for name, entry in manifest.files.items()
-            if name == record.file or name.startswith(f"{record.file}.")
-        },
-        tensorrt="10.3 or newer" if options.is_version_compatible else trt.__version__,
-        gpu="any" if any_gpu else gpu.name,
-        capability="8.0 or newer" if any_gpu else gpu.capability,
-        driver="any" if any_gpu else gpu.driver,
+        files=bundle.hashes(stage, target_of(library, trt.__version__)),
+        library=library,
+        version=trt.__version__,
+        gpu=gpu,
+        capabilities=capabilities,
         profile=profile,
-        flags=(*options.flags(), f"precision={manifest.precision}"),
+        flags=options.flags(bundle.manifest.precision),
     )
 
 
+def key_on(
+    gpu: Gpu, bundle: Bundle, stage: str, profile: Profile, options: BuildOptions
+) -> EngineKey:
+    """Return the key of an engine that this machine builds, for its GPU or for others too."""
+    name = gpu.name if options.gpus == "this" else ANY_GPU
+    capability = AMPERE_OR_NEWER if options.gpus == "ampere-or-newer" else gpu.capability
+    return engine_key(bundle, stage, profile, options, name, (capability,))
+
+
+def workspace(options: BuildOptions, gpu: Gpu) -> int | None:
+    """Return the memory in bytes that one layer may use; None: TensorRT's default, all of it."""
+    if options.workspace is None and gpu.is_integrated:
+        return min(_SHARED_WORKSPACE, gpu.memory // 4)
+    return options.workspace
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One engine to build."""
+
+    onnx: Path
+    profile: Profile
+    options: BuildOptions
+    precision: str
+    """Of the bundle: fp32 or fp16."""
+
+    workspace: int | None = None
+    """Memory in bytes that one layer may use; None: TensorRT's default."""
+
+    capabilities: tuple[str, ...] = ()
+    """Compute capabilities such as 8.9 to build ahead of time for; none: for the current GPU."""
+
+    timings: Path | None = None
+    """The file of the builder's measurements; None where it measures nothing."""
+
+
 def build_plan(
-    onnx: Path,
-    profile: Profile,
-    options: BuildOptions,
-    precision: str,
-    timings: Path,
+    request: BuildRequest,
     progress: BuildProgress,
-) -> Any:
-    """Build a plan and return TensorRT's own buffer. Ctrl-C ends the build at its next step.
+    on_gpu: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[Any, dict[str, Any]]:
+    """Build a plan; return TensorRT's own buffer and notes: seconds and bytes of activations.
 
-    TF32 is allowed in float16 networks only, whose float32 islands need the range and not the
-    digits. Raise EngineError, and KeyboardInterrupt after Ctrl-C.
+    ``on_gpu`` makes the GPU current in the thread that builds. Ctrl-C ends the build at its next step.
+    Raise EngineError, and KeyboardInterrupt after Ctrl-C.
     """
-    log = Log()
-    builder = create(lambda: trt.Builder(log), log, "the builder does not start")
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx)):
-        messages = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise EngineError(f"TensorRT cannot read {onnx}: {meaning(messages or log.errors)}")
-    _allow_decomposed_attention(network)
-    config = builder.create_builder_config()
-    _configure(config, options, precision)
-    limits = builder.create_optimization_profile()
-    for name, (low, usual, high) in profile.items():
-        limits.set_shape(name, low, usual, high)
-    if config.add_optimization_profile(limits) < 0:
-        raise EngineError(f"TensorRT rejects these sizes for {onnx.name}: {dict(profile)}")
-    _use_timings(config, timings)
-    monitor = Monitor(progress)
-    config.progress_monitor = monitor
-    data = interruptible(lambda: builder.build_serialized_network(network, config), progress.cancel)
-    if data is None:
-        raise EngineError(f"TensorRT cannot build {onnx.stem}: {meaning(log.errors)}")
-    with suppress(OSError):  # the timing cache only saves time
-        write_whole(timings, memoryview(config.get_timing_cache().serialize()))
-    return data
+
+    def work() -> Any:
+        with on_gpu():
+            return _run_loaders(request, progress)
+
+    LOG.clear()
+    began = time.perf_counter()
+    with captured_stderr():  # the compiler prints what it also reports
+        data = interruptible(work, progress.cancel)
+    seconds = round(time.perf_counter() - began, 1)
+    return data, {"seconds": seconds, "activation_memory": LOG.activations}
 
 
-def inspect(data: Any, onnx: Path, profile: Profile, options: BuildOptions) -> dict[str, Any]:
-    """Return a built engine's share of float16 layers, number of layers and device memory."""
-    log = Log()
-    engine = deserialize(data, onnx, options, log)
+def inspect(engine: Any, profile: Profile) -> dict[str, Any]:
+    """Return an engine's share of float16 layers, None if unknown, and its number of layers."""
     inspector = engine.create_engine_inspector()
     if not is_fixed(profile):  # the inspector shows no types without sizes
         user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -146,56 +194,76 @@ def inspect(data: Any, onnx: Path, profile: Profile, options: BuildOptions) -> d
         for name, (_, usual, _) in profile.items():
             context.set_input_shape(name, usual)
         inspector.execution_context = context
-    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    share = None
+    with suppress(ValueError, json.JSONDecodeError):
+        share = fp16_share(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return {"fp16_share": share and round(share, 4), "layers": int(engine.num_layers)}
+
+
+def _run_loaders(request: BuildRequest, progress: BuildProgress) -> Any:
+    """Parse, configure and build with Polygraphy's loaders, which raise what they log."""
+    finished: list[Any] = []
     try:
-        share = round(fp16_share(text), 4)
-    except (ValueError, json.JSONDecodeError) as error:
-        raise EngineError(f"TensorRT does not show the layers of {onnx.stem}: {error}") from error
-    return {
-        "fp16_share": share,
-        "layers": int(engine.num_layers),
-        "device_memory": int(engine.device_memory_size_v2),
-    }
+        with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):  # LOG has the messages
+            configure = PostprocessConfig(
+                _config_loader(request, Monitor(progress)),
+                lambda builder, network, made: finished.append(_finish_config(made, request)),
+            )
+            data = EngineBytesFromNetwork(_network_loader(request.onnx), configure)()
+    except (PolygraphyException, TypeError) as error:  # TypeError: a binding that returns nothing
+        said = meaning(LOG.errors or [str(error)])
+        raise EngineError(f"TensorRT cannot build {request.onnx.name}: {said}") from error
+    if request.timings:
+        (config,) = finished
+        measured = config.get_timing_cache()
+        with suppress(OSError):  # they only save time
+            write_whole(request.timings, memoryview(measured.serialize()))
+    return data
 
 
-def check_fp16(stage: str, share: float) -> None:
-    """Raise EngineError if too few layers of a float16 network compute in float16."""
-    if share < LEAST_FP16_SHARE:
-        raise EngineError(
-            f"only {share:.0%} of the layers of {stage} compute in float16, and at least "
-            f"{LEAST_FP16_SHARE:.0%} must; export the checkpoint again with --fp16, or without it"
-        )
+def _network_loader(onnx: Path) -> Any:
+    """Return a loader of a strongly typed network.
 
-
-def _configure(config: Any, options: BuildOptions, precision: str) -> None:
-    config.builder_optimization_level = options.level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector
-    if precision != "fp16":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if options.is_version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.is_hardware_compatible:
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if options.is_stripped:  # plain REFIT would keep the builder from fusing weights
-        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
-
-
-def _allow_decomposed_attention(network: Any) -> None:
-    """Let Attention run as several kernels if no fused kernel supports its heads or its float32.
-
-    Parsers from 10.14 on create an attention layer, which fails in that case by default.
+    Its attentions may become several kernels where no fused one serves; where one does, the engine
+    is the same.
     """
-    for index in range(network.num_layers):
-        attention = getattr(network.get_layer(index), "attention", None)
-        if attention is not None:
-            attention.decomposable = True
+    return SetDecomposableAttentions(NetworkFromOnnxPath(str(onnx), strongly_typed=True))
 
 
-def _use_timings(config: Any, timings: Path) -> None:
-    """Load the timing cache if this version of TensorRT accepts it; otherwise start an empty one."""
-    known = timings.read_bytes() if timings.is_file() else b""
-    if not (known and config.set_timing_cache(config.create_timing_cache(known), False)):
+def _config_loader(request: BuildRequest, monitor: Monitor) -> Any:
+    profile = PolygraphyProfile()
+    for name, (low, usual, high) in request.profile.items():
+        profile.add(name, low, usual, high)
+    options = request.options
+    common: dict[str, Any] = {
+        "profiles": [profile],
+        "builder_optimization_level": options.level,
+        "progress_monitor": monitor,
+        "strip_plan": options.is_stripped,
+    }
+    if request.workspace is not None:
+        common["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: request.workspace}
+    if selected_library() == "tensorrt-rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        pairs = [tuple(map(int, capability.split("."))) for capability in request.capabilities]
+        return CreateConfigRTX(use_gpu=not pairs, compute_capabilities=pairs or None, **common)
+    return CreateConfig(
+        hardware_compatibility_level=getattr(trt.HardwareCompatibilityLevel, _LEVELS[options.gpus]),
+        version_compatible=options.is_version_compatible,
+        load_timing_cache=str(request.timings) if request.timings else None,
+        **common,
+    )
+
+
+def _finish_config(config: Any, request: BuildRequest) -> Any:
+    """Set what Polygraphy's loaders do not."""
+    if request.options.allows_tf32(request.precision):
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if request.options.is_stripped:  # plain REFIT would keep the builder from fusing weights
+        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if request.timings and config.get_timing_cache() is None:  # of another TensorRT or GPU
         config.set_timing_cache(config.create_timing_cache(b""), False)
+    return config

@@ -1,15 +1,15 @@
 """The cache of built engines: their keys on disk, one builder at a time.
 
-An engine is executable code for one GPU, driver and version of TensorRT. Beside ``name.engine`` lies
-``name.json`` with its key. An engine is used only if every field of the key matches and the plan is
-unchanged. A plan is trusted like a program: copy plans from trusted machines only.
+An engine is executable code for one kind of GPU and one version of its library. Beside
+``name.engine`` lies ``name.json`` with its key. An engine is used only if its key fits and the plan
+is unchanged. A plan is trusted like a program: copy plans from trusted machines only.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,20 +21,29 @@ from ...bundle import sha256
 from ...errors import EngineError
 from ...files import remove_leftovers, write_whole
 from ...terminal import log as log_to_terminal
-from .profiles import Profile
+from .profiles import Profile, Shape, contains, is_fixed
+from .support import numbers
+
+ANY_GPU = "any"
+AMPERE_OR_NEWER = "8.0 or newer"
+_AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """Everything that a built engine depends on."""
+    """Everything that a built engine depends on. The driver is none of it."""
 
     files: Mapping[str, str]
-    """SHA-256 of the ``.onnx`` file and of its external data, by name."""
+    """SHA-256 of the ``.onnx`` file and of its weights, by name."""
 
-    tensorrt: str
+    library: str
+    version: str
     gpu: str
-    capability: str
-    driver: str
+    """The GPU's name, or ANY_GPU."""
+
+    capabilities: tuple[str, ...]
+    """Compute capabilities such as 8.9, or AMPERE_OR_NEWER alone."""
+
     profile: Profile
     flags: tuple[str, ...]
     """Builder settings such as level=3, sorted."""
@@ -44,10 +53,13 @@ class EngineKey:
 class _Record:
     """The content of ``name.json``."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     key: EngineKey
     size: Annotated[int, Meta(ge=0)]
     """Of the plan, in bytes."""
+
+    modified: int
+    """When the plan was written or last hashed, in nanoseconds: its hash is not computed again."""
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     """Of the plan."""
@@ -55,17 +67,24 @@ class _Record:
     notes: Mapping[str, Any]
     """Facts about the build, not compared."""
 
+    verified: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By GPU: the errors of each output against the golden vectors."""
+
 
 def differences(wanted: EngineKey, found: EngineKey) -> list[str]:
-    """Return one line for each field in which two keys differ."""
+    """Return one line for each field in which an engine's key does not fit the wanted one.
+
+    A field fits if it is equal; an engine for any GPU fits each of its capabilities, and a
+    version-compatible engine fits newer versions.
+    """
     lines = []
-    for field in fields(EngineKey):
-        here, there = getattr(wanted, field.name), getattr(found, field.name)
+    for name in (item.name for item in fields(EngineKey)):
+        here, there = getattr(wanted, name), getattr(found, name)
         if isinstance(here, Mapping):
             names = [n for n in sorted({*here, *there}) if here.get(n) != there.get(n)]
-            lines += [_line(f"{field.name} {n}", here.get(n), there.get(n)) for n in names]
-        elif here != there:
-            lines.append(_line(field.name, here, there))
+            lines += [_line(f"{name} {n}", here.get(n), there.get(n)) for n in names]
+        elif here != there and not (name in _ACCEPTS and _ACCEPTS[name](wanted, found)):
+            lines.append(_line(name, here, there))
     return lines
 
 
@@ -73,15 +92,31 @@ def mismatches(plan: Path, key: EngineKey) -> list[str]:
     """Return why the engine at ``plan`` cannot be used, one reason a line; empty if it can."""
     if not plan.is_file():
         return ["not built yet"]
-    path = _record_path(plan)
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=_Record)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        return [f"{path.name} cannot be read: {error}"]
+        record = _read_record(plan)
+    except ValueError as error:
+        return [str(error)]
     lines = differences(key, record.key)
-    if not lines and (plan.stat().st_size != record.size or sha256(plan) != record.sha256):
+    if not lines and not _is_unchanged(plan, record):
         return ["the plan is damaged: its SHA-256 is not the recorded one"]
     return lines
+
+
+def find_plan(
+    folder: Path, pattern: str, key: EngineKey, shapes: Mapping[str, Shape]
+) -> tuple[Path, Profile] | None:
+    """Return an engine of ``folder`` that fits a key and accepts ``shapes``; None if there is none.
+
+    The key's own profile comes first, then a fixed size, which is faster than a range of sizes.
+    """
+    found = []
+    for plan in sorted(folder.glob(pattern)):
+        with suppress(ValueError):
+            profile = _read_record(plan).key.profile
+            if contains(profile, shapes) and not mismatches(plan, replace(key, profile=profile)):
+                found.append((plan, profile))
+    found.sort(key=lambda item: (item[1] != key.profile, not is_fixed(item[1])))
+    return found[0] if found else None
 
 
 def get_or_build(
@@ -119,13 +154,88 @@ def get_or_build(
     return True
 
 
+def add_notes(plan: Path, notes: Mapping[str, Any]) -> None:
+    """Add facts to an engine's record; do nothing if it cannot be written."""
+    _rewrite(plan, lambda record: replace(record, notes={**record.notes, **notes}))
+
+
+def is_verified(plan: Path, gpu: str) -> bool:
+    """Return whether an engine has passed the golden vectors on a GPU of this name."""
+    try:
+        return gpu in _read_record(plan).verified
+    except ValueError:
+        return False
+
+
+def mark_verified(plan: Path, gpu: str, errors: Mapping[str, float]) -> None:
+    """Record that an engine has passed; do nothing if the record cannot be written."""
+    _rewrite(plan, lambda record: replace(record, verified={**record.verified, gpu: errors}))
+
+
+def discard(plan: Path) -> None:
+    """Remove an engine that cannot be used; do nothing if it cannot be removed."""
+    for path in (_record_path(plan), plan):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _accepts_version(wanted: EngineKey, found: EngineKey) -> bool:
+    flag = "version-compatible=True"
+    newer = numbers(found.version) <= numbers(wanted.version)
+    return newer and flag in wanted.flags and flag in found.flags
+
+
+def _accepts_capabilities(wanted: EngineKey, found: EngineKey) -> bool:
+    if found.capabilities == (AMPERE_OR_NEWER,):
+        return all(numbers(capability) >= _AMPERE for capability in wanted.capabilities)
+    return set(wanted.capabilities) <= set(found.capabilities)
+
+
+_ACCEPTS: dict[str, Callable[[EngineKey, EngineKey], bool]] = {
+    "version": _accepts_version,
+    "gpu": lambda wanted, found: found.gpu == ANY_GPU,
+    "capabilities": _accepts_capabilities,
+}
+
+
 def _store(plan: Path, key: EngineKey, data: Any, notes: Mapping[str, Any]) -> None:
     """Write the plan, then its record; a crash in between only causes another build."""
     view = memoryview(data)
-    record = _Record(1, key, view.nbytes, hashlib.sha256(view).hexdigest(), notes)
+    digest = hashlib.sha256(view).hexdigest()
     write_whole(plan, view)
+    _write_record(plan, _Record(2, key, view.nbytes, plan.stat().st_mtime_ns, digest, notes))
+
+
+def _is_unchanged(plan: Path, record: _Record) -> bool:
+    """Compare a plan's hash with the recorded one, unless size and time tell that it was compared."""
+    status = plan.stat()
+    if status.st_size != record.size:
+        return False
+    if status.st_mtime_ns == record.modified:
+        return True
+    if sha256(plan) != record.sha256:
+        return False
+    _rewrite(plan, lambda now: replace(now, modified=status.st_mtime_ns))
+    return True
+
+
+def _read_record(plan: Path) -> _Record:
+    """Read ``name.json``; raise ValueError in one line."""
+    path = _record_path(plan)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Record)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+
+
+def _write_record(plan: Path, record: _Record) -> None:
     text = msgspec.json.format(msgspec.json.encode(record), indent=1)
     write_whole(_record_path(plan), text + b"\n")
+
+
+def _rewrite(plan: Path, change: Callable[[_Record], _Record]) -> None:
+    with suppress(OSError, ValueError):
+        _write_record(plan, change(_read_record(plan)))
 
 
 @contextmanager

@@ -1,15 +1,15 @@
-"""Execution contexts: the buffers of a loaded engine, and its CUDA graph."""
+"""Execution contexts: the buffers of a loaded engine, its CUDA graph, its compiled kernels."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
-import tensorrt as trt
-
 from ...errors import EngineError
+from ...files import write_whole
 from ...tensors import Array, TensorSpec
 from .diagnostics import meaning
-from .plan import Log
+from .plan import LOG, trt
 from .profiles import Profile, Shape, is_fixed
 
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
@@ -18,13 +18,24 @@ _DTYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
 class Memory(Protocol):
     """The GPU memory and the one stream on which everything runs."""
 
+    index: int
+    """The number of the GPU."""
+
+    def block(self, size: int) -> Array:
+        """Allocate ``size`` bytes outside of the arrays' pool, which gives nothing back by itself."""
+        ...
+
+    def free_blocks(self) -> None:
+        """Give what the arrays' pool holds unused back to the GPU."""
+        ...
+
     @property
     def stream(self) -> int:
         """The address of the stream."""
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """Return a block whose array operations run on that stream."""
+        """Return a block whose array operations run on that stream, in any thread."""
         ...
 
     def upload(self, array: Array) -> Array:
@@ -64,12 +75,37 @@ class Scratch:
         if self._block is None or self._block.nbytes < size:
             self._memory.synchronize()
             self._block = None  # released first, so that both are never held
-            self._block = self._memory.empty((max(1, size),), "uint8")
+            self._block = self._memory.block(max(1, size))
 
     @property
     def pointer(self) -> int:
         """The address of the block; 0 before ``reserve``."""
         return 0 if self._block is None else self._memory.pointer(self._block)
+
+
+class KernelCache:
+    """Kernels that TensorRT-RTX compiled for this GPU, kept beside the engine.
+
+    It compiles when an engine is opened and when it first runs; the file saves that time.
+    """
+
+    def __init__(self, runtime_config: Any, path: Path) -> None:
+        self._path = path
+        self._cache = runtime_config.create_runtime_cache()
+        self._stored = 0
+        with suppress(OSError):
+            data = path.read_bytes()
+            if self._cache.deserialize(data):  # otherwise: of another GPU, driver or version
+                self._stored = len(data)
+        runtime_config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Write the kernels if there are new ones; do nothing if the file cannot be written."""
+        data = memoryview(self._cache.serialize())
+        if data.nbytes != self._stored:
+            with suppress(OSError):
+                write_whole(self._path, data)
+                self._stored = data.nbytes
 
 
 class ExecutionContext:
@@ -83,19 +119,17 @@ class ExecutionContext:
         outputs: Mapping[str, TensorSpec],
         memory: Memory,
         scratch: Scratch,
-        log: Log,
+        plan: Path,
     ) -> None:
         self.profile = profile
-        self._memory, self._scratch, self._log = memory, scratch, log
+        self._memory, self._scratch = memory, scratch
         self._engine = engine  # must outlive the context
         self._outputs = outputs
         _check_signature(engine, {**inputs, **outputs})
         self._size = int(engine.device_memory_size_v2)
         scratch.reserve(self._size)
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._context = engine.create_execution_context(strategy)
-        if self._context is None:
-            raise EngineError(f"TensorRT cannot create a context: {meaning(log.errors)}")
+        LOG.clear()
+        self._context, self._kernels = _create_context(engine, plan)
         self._bound: tuple[Mapping[str, Shape], int] | None = None
         self._buffers: dict[str, Array] = {}
         self._launch: Callable[[], None] = self._execute
@@ -117,27 +151,49 @@ class ExecutionContext:
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise EngineError(
-                    f"TensorRT rejects shape {shape} for '{name}': {meaning(self._log.errors)}"
+                    f"TensorRT rejects shape {shape} for '{name}': {meaning(LOG.errors)}"
                 )
         sizes = {name: tuple(context.get_tensor_shape(name)) for name in self._outputs}
         for name, shape in {**shapes, **sizes}.items():
             dtype = "float32"  # of every input and output, by _check_signature
             self._buffers[name] = self._memory.empty(shape, dtype)
             if not context.set_tensor_address(name, self._memory.pointer(self._buffers[name])):
-                raise EngineError(
-                    f"TensorRT rejects the buffer of '{name}': {meaning(self._log.errors)}"
-                )
-        if is_fixed(self.profile):
-            for name in shapes:
-                self._buffers[name][...] = 0
-            self._execute()  # the first run initializes what cannot be recorded
+                raise EngineError(f"TensorRT rejects the buffer of '{name}': {meaning(LOG.errors)}")
+        for name in shapes:
+            self._buffers[name][...] = 0
+        if self._kernels or is_fixed(self.profile):
+            self._execute()  # the first run compiles and initializes what cannot be recorded
             self._memory.synchronize()
+        if self._kernels:
+            self._kernels.save()
+        if is_fixed(self.profile) and self._is_capturable():
             self._launch = self._memory.captured(self._execute) or self._execute
         self._bound = (dict(shapes), self._scratch.pointer)
 
+    def _is_capturable(self) -> bool:
+        """Ask TensorRT-RTX whether a run can be recorded; TensorRT cannot tell."""
+        ask = getattr(self._context, "is_stream_capturable", None)
+        return ask is None or bool(ask(self._memory.stream))
+
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._memory.stream):
-            raise EngineError(f"TensorRT failed: {meaning(self._log.errors)}")
+            raise EngineError(f"TensorRT failed: {meaning(LOG.errors)}")
+
+
+def _create_context(engine: Any, plan: Path) -> tuple[Any, KernelCache | None]:
+    """Return a context that uses the shared block, and its kernel cache where the library has one."""
+    user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    kernels = None
+    if hasattr(trt, "IRuntimeCache"):
+        runtime_config = engine.create_runtime_config()
+        runtime_config.set_execution_context_allocation_strategy(user_managed)
+        kernels = KernelCache(runtime_config, plan.with_suffix(".kernels"))
+        context = engine.create_execution_context(runtime_config)
+    else:
+        context = engine.create_execution_context(user_managed)
+    if context is None:
+        raise EngineError(f"TensorRT cannot create a context: {meaning(LOG.errors)}")
+    return context, kernels
 
 
 def _check_signature(engine: Any, specs: Mapping[str, TensorSpec]) -> None:

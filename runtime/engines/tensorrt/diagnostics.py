@@ -6,14 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 LEAST_FP16_SHARE = 0.5
-"""Share of float16 layers below which an engine of a float16 network is rejected. A network that
-became float32 has none; float32 islands and fused layers account for the rest."""
+"""Share of float16 layers below which a float16 engine gets a warning: it may have become float32,
+or be fused into few layers with float32 ends, which is no fault."""
 
-# Patterns of messages and their meaning. The first match counts; memory comes first, because running
-# out of it causes the other messages too.
+# Patterns of messages and their meaning. The first match counts. Memory comes first, because running
+# out of it causes the other messages too; a missing driver last, because a build ahead of time
+# reports it and goes on.
 _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|insufficient memory|FAILED_ALLOCATION",
      "out of memory; close other programs, give the builder less workspace, or use smaller tiles"),
+    (r"FP32 GEMM is not supported",
+     "GPUs of compute capability 7.5 (Turing) are not served: TensorRT-RTX computes no float32 products "
+     "there; build for 8.0 and newer (RTX 30 and newer)"),
+    (r"not supported by a dedicated kernel",
+     "no fused kernel takes an attention of this network, which must be float16; "
+     "export the checkpoint again with --fp16"),
     (r"could not find any implementation for node",
      "TensorRT found no kernel, which nearly always means that memory or workspace ran out while it "
      "measured; close other programs, allow more workspace, or use smaller tiles"),
@@ -27,23 +34,46 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"\bSerialization (?:assertion|error|\()",
      "the plan is damaged; build it again"),
     (r"no importer registered|plugin not found|Unsupported ONNX|UNSUPPORTED_NODE",
-     "this TensorRT does not support an operator of the network; export the checkpoint with --opset 18"),
-    (r"no CUDA-capable device|CUDA initialization failure|CUDA failure: (?:100|35)|insufficient driver",
+     "this TensorRT does not support an operator of the network; export the checkpoint again, with "
+     "the targets tensorrt and tensorrt-10.3"),
+    (r"does not satisfy any optimization profiles|out of bounds.*profile|profile.*out of"
+     r"|Dimension mismatch for tensor",
+     "the image's size is outside what the engine is built for"),
+    (r"MyelinCheckException|Error Code 1: Myelin",
+     "TensorRT's compiler refuses the network; please report it"),
+    (r"no CUDA-capable device|CUDA initialization failure|CUDA failure: (?:100|35)|cudaError 35|insufficient",
      "TensorRT finds no GPU, or the driver is older than its CUDA; see dossr-doctor"),
-    (r"does not satisfy any optimization profiles|out of bounds.*profile|profile.*out of",
-     "the image's size is outside what the engine was built for"),
 )  # fmt: skip
+_OUTDATED = _MEANINGS[4:8]  # what another build cures
 
 
 def meaning(messages: Iterable[str]) -> str:
     """Explain TensorRT's error messages in one line that quotes the first of them."""
-    lines = [" ".join(message.split()) for message in messages]
-    joined = "\n".join(lines)
-    for pattern, text in _MEANINGS:
-        if re.search(pattern, joined, re.IGNORECASE):
-            quoted = next(line for line in lines if re.search(pattern, line, re.IGNORECASE))
-            return f"{text} (TensorRT: {_shortened(quoted)})"
+    lines = _lines(messages)
+    found = _first(_MEANINGS, lines)
+    if found:
+        return f"{found[0]} (TensorRT: {_shortened(found[1])})"
     return _shortened(lines[0]) if lines else "TensorRT gave no reason"
+
+
+def is_outdated(messages: Iterable[str]) -> bool:
+    """Return whether a plan was refused because it is damaged or of another version or GPU."""
+    found = _first(_MEANINGS, _lines(messages))
+    return found is not None and found[0] in [text for _, text in _OUTDATED]
+
+
+def _lines(messages: Iterable[str]) -> list[str]:
+    """Return each message on one line, without the name of the function that reports it."""
+    return [re.sub(r"^I\w+::\w+: ", "", " ".join(message.split())) for message in messages]
+
+
+def _first(meanings: Iterable[tuple[str, str]], lines: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first meaning that fits a line, and that line."""
+    for pattern, text in meanings:
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE):
+                return text, line
+    return None
 
 
 def fp16_share(inspected: str) -> float:

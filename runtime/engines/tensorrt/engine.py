@@ -1,28 +1,29 @@
 """The TensorRT engine of a network: built on the first run, verified, cached, loaded, run.
 
-Written for TensorRT 10.3 to 11. Every name and signature used in this folder is tested against the
-published bindings of 10.3, 10.16 and 11.4, and the order of calls against a fake. None of it has
-been executed on a GPU yet.
+Everything up to the engine's bytes is tested with TensorRT-RTX's compiler, which needs no GPU. What
+follows is tested against a fake and has not been executed on a GPU yet.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...bundle import MANIFEST, Manifest, StageRecord, read_manifest
+from ...bundle import Bundle, check_golden
+from ...bundle.golden import BOUNDS
 from ...errors import EngineError
 from ...tensors import Array
 from ...terminal import ShowShare, share_line
 from ...terminal import log as log_to_terminal
-from .build import build_plan, check_fp16, check_machine, engine_key, inspect
-from .cache import get_or_build
+from . import cache
+from .build import BuildRequest, build_plan, check_machine, inspect, key_on, workspace
 from .context import ExecutionContext, Memory, Scratch
+from .diagnostics import LEAST_FP16_SHARE
+from .library import selected_library
 from .options import BuildOptions
-from .plan import Log, deserialize, open_plan
-from .profiles import Profile, Shape, contains, engine_name, profile_for
+from .plan import PlanError, open_plan, trt
+from .profiles import Profile, Shape, contains, engine_name, engine_pattern, profile_for
 from .progress import BuildProgress
-from .verify import verify_engine
+from .support import target_of
 
 ENGINES = "engines"
 """The folder of a bundle that holds built engines."""
@@ -34,28 +35,30 @@ TIMINGS = "timing.cache"
 class TrtEngine:
     """A network of a bundle as a TensorRT engine, built for the sizes it runs with.
 
-    The first run with a new size builds an engine, which takes minutes, compares it with ONNX
-    Runtime and stores it in the bundle's ``engines`` folder. One size is loaded at a time.
-    ``show_for`` returns the progress display of a build with the given label; ``log`` is called with
-    one message per build. Raises EngineError.
+    The first run with a new size takes an engine that was built ahead of time, or builds one, which
+    takes minutes, and checks it against the bundle's golden vectors. Engines are stored in the
+    bundle's ``engines`` folder. One size is loaded at a time. ``show_for`` returns the progress
+    display of a build with the given label; ``log`` is called with one message per build. Raises
+    EngineError.
     """
 
     def __init__(
         self,
-        path: Path,
+        bundle: Bundle,
+        stage: str,
         memory: Memory,
         scratch: Scratch,
         options: BuildOptions | None = None,
         show_for: Callable[[str], ShowShare] = share_line,
         log: Callable[[str], None] = log_to_terminal,
     ) -> None:
-        self._path, self._memory, self._scratch = path, memory, scratch
+        self._bundle, self._stage, self._memory, self._scratch = bundle, stage, memory, scratch
         self._options, self._show_for, self._log = options or BuildOptions(), show_for, log
-        self._manifest = read_manifest(path.parent / MANIFEST)
-        self._stage, self._record = _stage_of(self._manifest, path)
+        self._record = bundle.manifest.stages[stage]
+        self._onnx = bundle.path(stage, target_of(selected_library(), trt.__version__))
         self.inputs = {spec.name: spec for spec in self._record.inputs}
         self.outputs = {spec.name: spec for spec in self._record.outputs}
-        self._gpu = check_machine(self._manifest, self._options)
+        self._gpu = check_machine(self._options, memory.index)
         self._loaded: ExecutionContext | None = None
 
     def run(self, **inputs: Array) -> dict[str, Array]:
@@ -66,68 +69,98 @@ class TrtEngine:
         loaded = self._loaded
         if loaded is None or not contains(loaded.profile, shapes):
             self._loaded = loaded = None  # releases its memory
+            self._memory.free_blocks()
             self._loaded = loaded = self._open(shapes)
         with self._memory.active():
             return loaded.run(inputs, shapes)
 
     def _open(self, shapes: Mapping[str, Shape]) -> ExecutionContext:
-        profile = profile_for(self._manifest, self._record, shapes, self._options)
-        plan = self._path.parent / ENGINES / engine_name(self._stage, profile)
-        key = engine_key(self._manifest, self._record, self._gpu, profile, self._options)
-        get_or_build(
-            plan,
-            key,
-            lambda: self._build(profile, plan.parent / TIMINGS),
-            rebuild=self._options.rebuild,
-            log=self._log,
-        )
-        log = Log()
-        return self._load(open_plan(plan, self._path, self._options, log), profile, log)
-
-    def _load(self, engine: Any, profile: Profile, log: Log) -> ExecutionContext:
-        return ExecutionContext(
-            engine, profile, self.inputs, self.outputs, self._memory, self._scratch, log
-        )
-
-    def _build(self, profile: Profile, timings: Path) -> tuple[Any, dict[str, Any]]:
-        """Build, inspect and verify an engine; return its plan and notes."""
-        precision = self._manifest.precision
-        progress = BuildProgress(self._show_for(f"building {self._stage}"))
-        began = time.perf_counter()
-        data = build_plan(self._path, profile, self._options, precision, timings, progress)
-        notes = inspect(data, self._path, profile, self._options)
-        if precision == "fp16":
-            check_fp16(self._stage, notes["fp16_share"])
-        seconds = round(time.perf_counter() - began, 1)
-        errors = self._verify(data, profile) if self._options.is_verified else None
-        return data, {"seconds": seconds, "errors": errors, **notes}
-
-    def _verify(self, data: Any, profile: Profile) -> dict[str, float]:
-        """Return the errors of a built engine against ONNX Runtime on the CPU."""
+        plan, profile, is_new = self._find(shapes) or self._build(shapes)
         try:
-            from ..onnxruntime.session import OrtEngine
-        except ModuleNotFoundError as error:
-            raise EngineError(
-                "engines are verified with ONNX Runtime, which is not installed: "
-                "pip install onnxruntime, or pass --engine unverified"
-            ) from error
-        log = Log()
-        shapes = {name: usual for name, (_, usual, _) in profile.items()}
-        loaded = self._load(deserialize(data, self._path, self._options, log), profile, log)
-        memory = self._memory
+            engine = open_plan(plan, self._onnx, self._options)
+        except PlanError as error:
+            if is_new or not self._options.rebuild:
+                raise
+            self._log(f"{plan.name} cannot be opened and is built again: {error}")
+            cache.discard(plan)
+            plan, profile, is_new = self._build(shapes)
+            engine = open_plan(plan, self._onnx, self._options)
+        if is_new:
+            self._note(plan, inspect(engine, profile))
+        loaded = ExecutionContext(
+            engine, profile, self.inputs, self.outputs, self._memory, self._scratch, plan
+        )
+        if self._options.is_verified and not cache.is_verified(plan, self._gpu.name):
+            self._verify(plan, loaded)
+        return loaded
+
+    def _find(self, shapes: Mapping[str, Shape]) -> tuple[Path, Profile, bool] | None:
+        """Return an engine that exists and fits, that of the wanted profile first."""
+        wanted = profile_for(self._bundle.manifest, self._record, shapes, self._options)
+        key = key_on(self._gpu, self._bundle, self._stage, wanted, self._options)
+        pattern = engine_pattern(self._stage, selected_library())
+        found = cache.find_plan(self._bundle.folder / ENGINES, pattern, key, shapes)
+        return (*found, False) if found else None
+
+    def _build(self, shapes: Mapping[str, Shape]) -> tuple[Path, Profile, bool]:
+        """Return an engine of the wanted profile, built now unless another process has built it."""
+        profile = profile_for(self._bundle.manifest, self._record, shapes, self._options)
+        key = key_on(self._gpu, self._bundle, self._stage, profile, self._options)
+        library = selected_library()
+        folder = self._bundle.folder / ENGINES
+        plan = folder / engine_name(self._stage, library, profile)
+        request = BuildRequest(
+            self._onnx,
+            profile,
+            self._options,
+            self._bundle.manifest.precision,
+            workspace(self._options, self._gpu),
+            timings=folder / TIMINGS if library == "tensorrt" else None,
+        )
+        progress = BuildProgress(self._show_for(f"building {self._stage}"))
+
+        def build() -> tuple[Any, Mapping[str, Any]]:
+            self._memory.free_blocks()
+            data, notes = build_plan(request, progress, self._memory.active)
+            return data, {"driver": self._gpu.driver, **notes}
+
+        is_new = cache.get_or_build(plan, key, build, rebuild=self._options.rebuild, log=self._log)
+        return plan, profile, is_new
+
+    def _note(self, plan: Path, notes: Mapping[str, Any]) -> None:
+        """Record what the inspector found; warn of a float16 engine with few float16 layers."""
+        cache.add_notes(plan, notes)
+        share = notes["fp16_share"]
+        is_fp16 = self._bundle.manifest.precision == "fp16"
+        if is_fp16 and share is not None and share < LEAST_FP16_SHARE:
+            self._log(f"only {share:.0%} of the layers of {plan.name} show float16 tensors")
+
+    def _verify(self, plan: Path, loaded: ExecutionContext) -> None:
+        """Check a loaded engine against the golden vectors; remove it if it computes something else."""
+        memory, stage = self._memory, self._stage
 
         def run(**inputs: Array) -> dict[str, Array]:
             with memory.active():
                 arrays = {name: memory.upload(array) for name, array in inputs.items()}
-                found = loaded.run(arrays, shapes)
+                found = loaded.run(arrays, _shapes(inputs))
                 return {name: memory.download(array) for name, array in found.items()}
 
-        self._log(f"verifying {self._stage} against ONNX Runtime on the CPU")
-        return verify_engine(self._manifest, self._stage, shapes, run, OrtEngine(self._path).run)
+        cases = [
+            case
+            for case in self._bundle.golden(stage)
+            if contains(loaded.profile, _shapes(case.inputs))
+        ]
+        if not cases:
+            self._log(f"{plan.name} is not verified: no golden vectors have its sizes")
+        precision = self._bundle.manifest.precision
+        bound = BOUNDS["fp16" if self._options.allows_tf32(precision) else precision]
+        try:
+            errors = check_golden(stage, run, cases, bound)
+        except EngineError:
+            cache.discard(plan)
+            raise
+        cache.mark_verified(plan, self._gpu.name, errors)
 
 
-def _stage_of(manifest: Manifest, path: Path) -> tuple[str, StageRecord]:
-    for name, record in manifest.stages.items():
-        if record.file == path.name:
-            return name, record
-    raise EngineError(f"{path} is not a network of the bundle in {path.parent}")
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, Shape]:
+    return {name: tuple(array.shape) for name, array in arrays.items()}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -14,23 +14,28 @@ class BuildOptions:
     """Builder optimization level, 0 to 5; higher levels search longer."""
 
     workspace: int | None = None
-    """Scratch memory of one layer in bytes; None: all memory of the GPU."""
+    """Memory in bytes that one layer may use. None: all memory of the GPU; if it is the machine's
+    memory too, a quarter of it and at most 2 GiB."""
 
     sides: tuple[int, int, int] | None = None
     """Smallest, usual and largest side of the LR images that one engine serves. None: one engine
     per size, which is faster and needs less memory."""
 
+    tf32: bool | None = None
+    """Let float32 products use TensorFloat-32, which keeps float32's range and 10 bits of its
+    fraction. None: in float16 bundles only."""
+
+    gpus: Literal["this", "same-capability", "ampere-or-newer"] = "this"
+    """Which GPUs can open the engine. More GPUs are slower; not available on Jetson."""
+
     is_stripped: bool = False
-    """Leave the weights out of the plan; the ``.onnx`` file supplies them when it is opened."""
+    """Leave the weights out of the plan; the bundle supplies them when it is opened."""
 
     is_version_compatible: bool = False
     """Let newer versions of TensorRT open the engine. Slower; the plan then contains code."""
 
-    is_hardware_compatible: bool = False
-    """Let any GPU from Ampere on open the engine. Slower; not available on Jetson."""
-
     is_verified: bool = True
-    """Compare the engine with ONNX Runtime on the CPU before its first use. Needs some memory."""
+    """Check the engine against the bundle's golden vectors before its first use."""
 
     rebuild: bool = True
     """Rebuild an engine that does not match, instead of raising an error."""
@@ -43,22 +48,30 @@ class BuildOptions:
         if self.sides is not None and not 0 < self.sides[0] <= self.sides[1] <= self.sides[2]:
             raise ValueError(f"sides must be rising and above 0, got {self.sides}")
 
-    def flags(self) -> tuple[str, ...]:
-        """Return every option that changes the engine, for its key."""
+    def allows_tf32(self, precision: str) -> bool:
+        """Return whether float32 products of a bundle of this precision may use TF32."""
+        return precision == "fp16" if self.tf32 is None else self.tf32
+
+    def flags(self, precision: str) -> tuple[str, ...]:
+        """Return all that changes the engine of a bundle of this precision, for its key; sorted."""
         return (
-            f"hardware-compatible={self.is_hardware_compatible}",
+            f"gpus={self.gpus}",
             f"level={self.level}",
+            f"precision={precision}",
             f"stripped={self.is_stripped}",
-            f"verified={self.is_verified}",
+            f"tf32={self.allows_tf32(precision)}",
             f"version-compatible={self.is_version_compatible}",
             f"workspace={self.workspace}",
         )
 
 
-_SWITCHES = {
+_SWITCHES: dict[str, tuple[str, Any]] = {
+    "tf32": ("tf32", True),
+    "no-tf32": ("tf32", False),
     "stripped": ("is_stripped", True),
     "version-compatible": ("is_version_compatible", True),
-    "hardware-compatible": ("is_hardware_compatible", True),
+    "same-capability": ("gpus", "same-capability"),
+    "hardware-compatible": ("gpus", "ampere-or-newer"),
     "unverified": ("is_verified", False),
     "no-rebuild": ("rebuild", False),
 }

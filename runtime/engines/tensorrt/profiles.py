@@ -1,6 +1,6 @@
 """Optimization profiles: the input shapes that an engine is built for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...bundle import Manifest, StageRecord
 from .options import BuildOptions
@@ -59,8 +59,16 @@ def is_fixed(profile: Profile) -> bool:
     return all(low == high for low, _, high in profile.values())
 
 
-def engine_name(stage: str, profile: Profile) -> str:
-    """Return the file name of an engine, made of stage and shape."""
+def engine_name(
+    stage: str, library: str, profile: Profile, capabilities: Sequence[str] = ()
+) -> str:
+    """Return the file name of an engine: stage, shape, GPUs if it is built ahead of time, library."""
     low, _, high = next(iter(profile.values()))
     words = ["x".join(map(str, shape)) for shape in ((low,) if low == high else (low, high))]
-    return f"{stage}-{'-to-'.join(words)}.engine"
+    gpus = "-".join(f"sm{capability.replace('.', '')}" for capability in capabilities)
+    return ".".join(filter(None, (f"{stage}-{'-to-'.join(words)}", gpus, library, "engine")))
+
+
+def engine_pattern(stage: str, library: str) -> str:
+    """Return the pattern of the names of a stage's engines."""
+    return f"{stage}-*.{library}.engine"

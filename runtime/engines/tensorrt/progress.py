@@ -52,7 +52,7 @@ class BuildProgress:
         """End a phase, whether or not all its steps were done."""
         with self._lock:
             phase = self._phases.pop(name, None)
-            if phase and phase.parent is None:
+            if phase and phase.parent is None and not self.is_cancelled:
                 self._share = 1.0
             self._notify()
 

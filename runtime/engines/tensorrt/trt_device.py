@@ -1,31 +1,35 @@
-"""``--device tensorrt``: CuPy arrays and stream, with a TensorRT engine for every network.
+"""``--device tensorrt`` and ``tensorrt-rtx``: CuPy arrays and stream, an engine for every network.
 
 Written against the published bindings; not run on a GPU yet.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
+from ...bundle import Bundle
 from ..cuda.cupy_device import Cuda
 from ..engine import Engine
-from .build import check_version
+from .build import check_library
 from .context import Scratch
 from .engine import TrtEngine
+from .library import selected_library
 from .options import BuildOptions
+from .plan import trt
+from .support import target_of
 
 
 class TensorRt(Cuda):
-    """The GPU that CuPy has selected, with TensorRT in place of ONNX Runtime."""
+    """The GPU that CuPy has selected, with this process's TensorRT in place of ONNX Runtime."""
 
     def __init__(self, options: BuildOptions | None = None) -> None:
         super().__init__()
-        check_version()
+        check_library()
+        self.target = target_of(selected_library(), trt.__version__)
         self._options = options
         self._scratch = Scratch(self)
 
-    def open(self, path: Path) -> Engine:
-        """Open an ``.onnx`` file of a bundle as a TensorRT engine."""
-        return TrtEngine(path, self, self._scratch, self._options)
+    def open(self, bundle: Bundle, stage: str) -> Engine:
+        """Open a network of a bundle as a TensorRT engine."""
+        return TrtEngine(bundle, stage, self, self._scratch, self._options)
 
     @property
     def stream(self) -> int:
@@ -39,7 +43,7 @@ class TensorRt(Cuda):
     def captured(self, work: Callable[[], None]) -> Callable[[], None] | None:
         """Record ``work`` as a CUDA graph and return its launch; None if it cannot be recorded."""
         try:
-            with self._stream:
+            with self.active():
                 self._stream.begin_capture()
                 try:
                     work()

@@ -117,10 +117,10 @@ def test_the_tables_have_a_column_for_every_contender(measured, bundles):
 
 def test_a_side_that_fails_is_shown_and_the_others_go_on(invoke, bundles, tmp_path):
     broken = shutil.copytree(bundles("separate"), tmp_path / "broken")
-    (broken / "decoder.onnx").write_bytes(b"no network")
+    (broken / "decoder.cpu.onnx").write_bytes(b"no network")
     manifest = read_manifest(broken / "manifest.json")
-    record = FileRecord(len(b"no network"), sha256(broken / "decoder.onnx"))
-    replace(manifest, files={**manifest.files, "decoder.onnx": record}).write(broken)
+    record = FileRecord(len(b"no network"), sha256(broken / "decoder.cpu.onnx"))
+    replace(manifest, files={**manifest.files, "decoder.cpu.onnx": record}).write(broken)
     file = tmp_path / "pipeline.json"
     done = invoke(
         "-b", broken, "--size", 16, "--steps", 1, "--warmup", 0, "--repetitions", 1, "--json", file

@@ -22,7 +22,7 @@ from dossr.export.networks.restorer import RRDBNet
 from dossr.export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from dossr.runtime.bundle import DEMO as BUILT_IN
 from dossr.runtime.bundle import Bundle, open_bundle
-from dossr.runtime.engines.device import load_engine
+from dossr.runtime.engines.device import Host
 from dossr.runtime.terminal import Silent
 
 
@@ -58,7 +58,7 @@ def test_the_weights_of_a_bundle_are_recovered(built_in, photograph):
         ),
     }
     for stage, (inputs, rebuilt) in cases.items():
-        engine = load_engine(bundle.path(stage), "cpu")
+        engine = Host().open(bundle, stage)
         expected = engine.run(**{name: tensor.numpy() for name, tensor in inputs.items()})
         with torch.no_grad():
             found = rebuilt(**inputs)

@@ -4,7 +4,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dossr.export.graph.fp16 import Fp16Error, to_fp16
+from dossr.export.graph.fp16 import Fp16Error, store_fp16, to_fp16
+
+FLOAT16 = ir.DataType.FLOAT16
 
 
 def _model(nodes, inputs, outputs, weights, opset=23):
@@ -70,8 +72,10 @@ def test_weights_and_activations_are_half_and_islands_are_not():
     to_fp16(model)
     half, single = ir.DataType.FLOAT16, ir.DataType.FLOAT
     types = _types(model)
-    assert {types[name] for name in ("first", "add", "norm", "resize", "last")} == {half}
-    assert {types[name] for name in ("embed", "attention", "clip")} == {single}
+    assert {types[name] for name in ("first", "add", "norm", "attention", "resize", "last")} == {
+        half
+    }
+    assert {types[name] for name in ("embed", "clip")} == {single}
     weights = {name: value.dtype for name, value in model.graph.initializers.items()}
     assert weights["w1_fp16"] == weights["w2_fp16"] == weights["ones_fp16"] == half
     assert weights["wt"] == weights["scales"] == weights["two"] == single
@@ -120,25 +124,64 @@ def test_the_half_graph_computes_nearly_the_same():
     assert 0 < error < 2e-3
 
 
-def test_attention_written_as_products_is_an_island():
-    """Logits of 90000 overflow float16; the two products and the softmax stay in float32."""
+def test_a_marked_node_and_sums_over_many_values_stay_in_float32():
     nodes = [
-        helper.make_node("MatMul", ["x", "wq"], ["q"], name="project"),
-        helper.make_node("Transpose", ["q"], ["k"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["q", "k"], ["logits"], name="logits"),
-        helper.make_node("Softmax", ["logits"], ["p"], name="softmax"),
-        helper.make_node("MatMul", ["p", "q"], ["v"], name="values"),
-        helper.make_node("MatMul", ["v", "wq"], ["out"], name="out"),
+        helper.make_node("MatMul", ["x", "w"], ["q"], name="first"),
+        helper.make_node("Softmax", ["q"], ["p"], name="marked"),
+        helper.make_node("Softmax", ["p"], ["p2"], name="unmarked"),
+        helper.make_node("ReduceMean", ["p2"], ["m"], name="mean"),
+        helper.make_node("Mul", ["p2", "m"], ["v"], name="product"),
+        helper.make_node("MatMul", ["v", "w"], ["out"], name="last"),
     ]
-    model = _model(nodes, {"x": [1, 3, 4]}, {"out": [1, 3, 4]}, {"wq": np.eye(4) * 150}, opset=18)
+    model = _model(nodes, {"x": [1, 3, 4]}, {"out": [1, 3, 4]}, {"w": np.eye(4)})
+    next(node for node in model.graph if node.name == "marked").meta["float32"] = True
     to_fp16(model)
     types = _types(model)
-    single, half = ir.DataType.FLOAT, ir.DataType.FLOAT16
-    assert [types[n] for n in ("logits", "softmax", "values")] == [single] * 3
-    assert [types[n] for n in ("project", "out")] == [half] * 2
-    session = ort.InferenceSession(ir.to_proto(model).SerializeToString())
-    out = session.run(None, {"x": np.eye(3, 4, dtype=np.float32)[None] * 2})[0]
-    np.testing.assert_allclose(out[0], np.eye(3, 4) * 2 * 150**2, rtol=1e-3)
+    assert {types[n] for n in ("marked", "mean")} == {ir.DataType.FLOAT}
+    assert {types[n] for n in ("first", "unmarked", "product", "last")} == {ir.DataType.FLOAT16}
+
+
+def test_a_constant_takes_the_precision_of_its_readers():
+    """The keys of the folded prompt are float16, expanded to the batch by integers from the input."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], name="shape"),
+        helper.make_node("Expand", ["k", "s"], ["wide"], name="expand"),
+        helper.make_node("MatMul", ["x", "w"], ["q"], name="first"),
+        helper.make_node("Mul", ["q", "wide"], ["v"], name="product"),
+        helper.make_node("MatMul", ["v", "w"], ["out"], name="last"),
+    ]
+    weights = {"w": np.eye(4), "k": np.ones((1, 1, 4))}
+    model = _model(nodes, {"x": [1, 3, 4]}, {"out": [1, 3, 4]}, weights)
+    to_fp16(model)
+    assert _types(model)["expand"] == ir.DataType.FLOAT16
+    assert "k" not in model.graph.initializers
+
+
+def test_stored_weights_are_those_of_the_float16_graph_and_the_rest_stays_float32():
+    computed, stored = _denoiser(), _denoiser()
+    to_fp16(computed)
+    store_fp16(stored)
+
+    def half(model):
+        weights = model.graph.initializers.values()
+        return {v.name: v.const_value.numpy().tobytes() for v in weights if v.dtype == FLOAT16}
+
+    assert half(stored) == half(computed)
+    results = {
+        value.dtype for node in stored.graph for value in node.outputs if value.dtype is not None
+    }
+    assert FLOAT16 not in results
+    sessions = [
+        ort.InferenceSession(ir.to_proto(model).SerializeToString())
+        for model in (_denoiser(), stored)
+    ]
+    random = np.random.default_rng(1)
+    inputs = {
+        "x": random.normal(size=(1, 4, 4, 4)).astype(np.float32),
+        "time": np.ones((1, 1), np.float32),
+    }
+    exact, found = (session.run(None, inputs)[0] for session in sessions)
+    assert 0 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 1e-3
 
 
 def test_a_weight_beyond_float16_is_refused():

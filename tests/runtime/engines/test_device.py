@@ -77,8 +77,8 @@ class FarDevice(Host):
     def __init__(self):
         self.up, self.down, self.blocks = [], [], 0
 
-    def open(self, path):
-        return FarEngine(super().open(path))
+    def open(self, bundle, stage):
+        return FarEngine(super().open(bundle, stage))
 
     @contextmanager
     def active(self):
@@ -100,7 +100,7 @@ class FarDevice(Host):
 def far(toy_bundle):
     """A device of far arrays and the toy pipeline on it."""
     device, bundle = FarDevice(), open_bundle(toy_bundle)
-    stages = {name: device.open(bundle.path(name)) for name in bundle.manifest.stages}
+    stages = {name: device.open(bundle, name) for name in bundle.manifest.stages}
     return device, Pipeline(stages, bundle.manifest, device)
 
 

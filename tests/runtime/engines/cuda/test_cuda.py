@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 
 from dossr.runtime import EngineError, load_pipeline
+from dossr.runtime.bundle import open_bundle
 from dossr.runtime.cli import main
 from dossr.runtime.engines.device import Host, load_device
-from dossr.runtime.engines.onnxruntime.session import (
-    CUDA,
-    check_cuda,
-    cuda_options,
-    open_whole,
-)
+from dossr.runtime.engines.onnxruntime.cuda_provider import check_cuda, cuda_provider
+from dossr.runtime.engines.onnxruntime.session import open_whole
 from dossr.solvers import dos_sde_coefficients, released_schedule
 
 
@@ -25,10 +22,11 @@ def _photo(height, width):
 def _missing():
     """Return why --device cuda cannot run here, or None."""
     try:
-        load_device("cuda")
+        device = load_device("cuda")
         import cupy
 
-        check_cuda(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+        capability = cupy.cuda.Device(device.index).compute_capability
+        check_cuda(cupy.cuda.runtime.runtimeGetVersion() // 1000, capability)
     except (ModuleNotFoundError, EngineError) as error:
         return str(error)
     return None
@@ -75,12 +73,12 @@ def test_a_missing_cupy_is_named_with_its_install_command(toy_bundle, capsys):
 def test_an_onnxruntime_without_the_cuda_provider_is_named():
     import onnxruntime
 
-    if CUDA in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has a CUDA provider")
     with pytest.raises(
         EngineError, match=r"^this onnxruntime [\d.]+ has no CUDA provider; pip [^\n]+$"
     ):
-        check_cuda(13)
+        check_cuda(13, "90")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")  # ONNX Runtime's own remark
@@ -88,7 +86,9 @@ def test_a_session_that_fell_back_as_a_whole_is_refused(toy_bundle):
     if MISSING is None:
         pytest.skip("a GPU is there")
     with pytest.raises(EngineError, match=r"did not start CUDAExecutionProvider"):
-        open_whole(toy_bundle / "decoder.onnx", CUDA, cuda_options(stream=1, device=0))
+        open_whole(
+            open_bundle(toy_bundle).path("decoder", "cpu"), cuda_provider(1, 0, tf32=False), {}
+        )
 
 
 @gpu

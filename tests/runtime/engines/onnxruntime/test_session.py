@@ -6,13 +6,18 @@ import pytest
 from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
-from dossr.runtime.engines.device import load_engine
-from dossr.runtime.engines.onnxruntime.session import CPU, CUDA, left_nodes, open_whole
+from dossr.runtime.engines.onnxruntime.session import (
+    CPU,
+    OrtEngine,
+    Provider,
+    left_nodes,
+    open_whole,
+)
 from dossr.runtime.tensors import TensorSpec
 
 
-def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
-    engine = load_engine(toy_bundle / "restorer.onnx", "cpu")
+def test_a_wrong_array_is_named_with_what_was_wanted(toy_graph):
+    engine = OrtEngine(toy_graph("restorer"))
     wanted = r"tensor 'lr' must be float32\[batch, 3, lr_h, lr_w\], got "
     for array, got in (
         (np.zeros((1, 3, 8, 8)), r"float64\[1, 3, 8, 8\]"),
@@ -23,8 +28,8 @@ def test_a_wrong_array_is_named_with_what_was_wanted(toy_bundle):
             engine.run(lr=array)
 
 
-def test_the_signature_is_what_the_file_says(toy_bundle):
-    engine = load_engine(toy_bundle / "denoiser.onnx", "cpu")
+def test_the_signature_is_what_the_file_says(toy_graph):
+    engine = OrtEngine(toy_graph("denoiser"))
     assert engine.inputs["time"] == TensorSpec("time", "float32", ("batch",))
     assert list(engine.inputs) == ["x", "hint", "time"]
     assert list(engine.outputs) == ["eps"]
@@ -34,15 +39,15 @@ def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no protobuf at all")
     with pytest.raises(EngineError, match=r"^ONNX Runtime cannot open .*broken\.onnx: [^\n]+$"):
-        load_engine(path, "cpu")
+        OrtEngine(path)
     with pytest.raises(EngineError, match=r"^ONNX Runtime cannot open .*none\.onnx: [^\n]+$"):
-        load_engine(tmp_path / "none.onnx", "cpu")
+        OrtEngine(tmp_path / "none.onnx")
 
 
-def test_a_network_that_fails_is_told_in_one_line(toy_bundle):
-    engine = load_engine(toy_bundle / "denoiser.onnx", "cpu")
+def test_a_network_that_fails_is_told_in_one_line(toy_graph):
+    engine = OrtEngine(toy_graph("denoiser"))
     x, hint = np.zeros((1, 4, 8, 8), np.float32), np.zeros((1, 4, 7, 8), np.float32)
-    with pytest.raises(EngineError, match=r"^denoiser\.onnx failed: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^denoiser\.cpu\.onnx failed: [^\n]+$"):
         engine.run(x=x, hint=hint, time=np.zeros(1, np.float32))
 
 
@@ -57,7 +62,7 @@ def test_an_image_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd)
     )
     model = helper.make_model(network, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "huge.onnx")
-    engine = load_engine(tmp_path / "huge.onnx", "cpu")
+    engine = OrtEngine(tmp_path / "huge.onnx")
     with pytest.raises(EngineError, match=r"^huge\.onnx ran out of memory for this size; [^\n]+$"):
         engine.run(x=np.ones(1, np.float32))
     assert capfd.readouterr() == ("", "")
@@ -86,4 +91,7 @@ def test_nodes_on_another_provider_are_named_except_shape_arithmetic(tmp_path):
     onnx.save(model, tmp_path / "net.onnx")
     session = open_whole(tmp_path / "net.onnx", CPU, {})
     assert left_nodes(session, CPU) == []
-    assert sorted(left_nodes(session, CUDA)) == ["Erf", "Softmax weigh"]
+    assert sorted(left_nodes(session, Provider("CUDAExecutionProvider"))) == [
+        "Erf",
+        "Softmax weigh",
+    ]

@@ -1,8 +1,10 @@
 """Names and signatures that the TensorRT files use, against the published bindings."""
 
 import ast
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,43 +13,42 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import tensorrt_rtx_bindings
 
 import dossr
 
 STUB = Path(__file__).parent / "stub"
 RECORDED = {r["version"]: r["api"] for r in json.loads((STUB / "recorded.json").read_text())}
-NEWER = {"IAttention.decomposable", "IAttentionBoundaryLayer.attention"}  # not yet in 10.3
-
-
+RTX_ONLY = ("IRuntimeConfig.", "IRuntimeCache.", "EngineValidity", "EngineInvalidityDiagnostics",
+            "ComputeCapability", "ICudaEngine.create_runtime_config")  # fmt: skip
 PACKAGES = {"10": "tensorrt_cu12_bindings", "11": "tensorrt_cu13_bindings"}
 
+spec = importlib.util.spec_from_file_location("record", STUB / "record.py")
+record = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(record)
 
 # What the adapter's variables are, so that its source tells which names it uses.
 CLASSES = {
-    "attention": "IAttention",
-    "builder": "Builder",
     "config": "IBuilderConfig",
     "context": "IExecutionContext",
+    "self._cache": "IRuntimeCache",
     "self._context": "IExecutionContext",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
-    "limits": "IOptimizationProfile",
-    "network": "INetworkDefinition",
-    "parser": "OnnxParser",
+    "measured": "ITimingCache",
     "refitter": "Refitter",
     "runtime": "Runtime",
+    "runtime_config": "IRuntimeConfig",
     "weights": "OnnxParserRefitter",
-    "config.get_timing_cache()": "ITimingCache",
-    "parser.get_error(index)": "ParserError",
-    "network.get_layer(index)": "IAttentionBoundaryLayer",
 }
 
 
 def _source():
-    """The files that import TensorRT, as one module."""
+    """The files that use TensorRT, as one module."""
     folder = Path(dossr.__file__).parent / "runtime" / "engines" / "tensorrt"
     texts = [path.read_text() for path in sorted(folder.glob("*.py"))]
-    return ast.parse("\n".join(text for text in texts if "import tensorrt as trt" in text))
+    texts = [text for text in texts if re.search(r"\btrt\b", text)]
+    return ast.parse("\n".join(texts))
 
 
 def used():
@@ -62,10 +63,9 @@ def used():
             names.setdefault(path, set()).add(len(node.args))
             if ast.unparse(node.func).startswith("trt.") and path.count(".") == 0:
                 names.setdefault(f"{path}.__init__", set()).add(len(node.args))
-        if ast.unparse(node).startswith("getattr(network.get_layer"):
-            names.setdefault("IAttentionBoundaryLayer.attention", set())
     for kind in ("FLOAT", "HALF", "INT64"):  # by context._DTYPES
         names[f"DataType.{kind}"] = set()
+    names["HardwareCompatibilityLevel.AMPERE_PLUS"] = set()
     for method in ("log", "phase_start", "step_complete", "phase_finish"):
         names[f"{'ILogger' if method == 'log' else 'IProgressMonitor'}.{method}"] = set()
     names.pop(None)
@@ -86,29 +86,34 @@ def _fits(signatures, count):
     )
 
 
+def _check(names, api):
+    for path, counts in names.items():
+        assert api.get(path) is not None, path
+        for count in counts:
+            # A base class made in a subclass is given itself: trt.ILogger.__init__(self).
+            own = path in ("ILogger.__init__", "IProgressMonitor.__init__")
+            if isinstance(api[path], list):
+                assert _fits(api[path], count - own), f"{path}: {api[path]}, not {count} arguments"
+
+
 def test_the_source_names_what_it_uses():
     """The analysis of the source finds the names."""
     names = used()
-    assert len(names) > 60
+    assert len(names) > 50
     assert names["IExecutionContext.execute_async_v3"] == {1}
     assert names["OnnxParserRefitter.__init__"] == {2}
-    assert names["Builder.build_serialized_network"] == {2}
+    assert names["IRuntimeCache.deserialize"] == {1}
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11", "11.4.0.106"])
-def test_every_name_and_signature_exists(version):
-    api = RECORDED[version]
-    for path, counts in used().items():
-        if path in NEWER and version == "10.3.0":
-            continue
-        assert api.get(path) is not None, f"{path} is not in TensorRT {version}"
-        for count in counts:
-            # A base class made in a subclass is given itself: trt.ILogger.__init__(self).
-            given = (
-                count - 1 if path in ("ILogger.__init__", "IProgressMonitor.__init__") else count
-            )
-            if isinstance(api[path], list):
-                assert _fits(api[path], given), f"{path} takes {api[path]}, not {count} arguments"
+def test_every_name_and_signature_exists_in_tensorrt(version):
+    names = {path: counts for path, counts in used().items() if not path.startswith(RTX_ONLY)}
+    assert len(names) > 40
+    _check(names, RECORDED[version])
+
+
+def test_every_name_and_signature_exists_in_tensorrt_rtx():
+    _check(used(), {path: record.describe(path, tensorrt_rtx_bindings) for path in used()})
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11", "11.4.0.106"])
@@ -116,7 +121,7 @@ def test_what_tensorrt_calls_has_its_parameters(version):
     classes = {node.name: node for node in _source().body if isinstance(node, ast.ClassDef)}
     for ours, theirs in (("Log", "ILogger"), ("Monitor", "IProgressMonitor")):
         for method in classes[ours].body:
-            if isinstance(method, ast.FunctionDef) and method.name != "__init__":
+            if isinstance(method, ast.FunctionDef) and method.name not in ("__init__", "clear"):
                 names = [argument.arg for argument in method.args.args[1:]]
                 assert [names] == RECORDED[version][f"{theirs}.{method.name}"]
 
@@ -166,12 +171,14 @@ def test_the_adapter_loads_with_the_true_bindings(bindings):
     """Its classes can be created; a factory that returns nothing, as without a GPU, is one line."""
     program = """
 from pathlib import Path
+from dossr.runtime.engines.tensorrt.library import select_library
+select_library("tensorrt")
 import dossr.runtime.engines.tensorrt.engine
 from dossr.runtime.engines.tensorrt import build, plan
 from dossr.runtime.engines.tensorrt.options import BuildOptions
 from dossr.runtime.engines.tensorrt.progress import BuildProgress
 progress = BuildProgress(lambda share, left: None)
-monitor, log = build.Monitor(progress), plan.Log()
+monitor, log = build.Monitor(progress), plan.LOG
 monitor.phase_start("whole", None, 2)
 assert monitor.step_complete("whole", 0)
 progress.cancel()
@@ -179,12 +186,19 @@ assert not monitor.step_complete("whole", 1)
 monitor.phase_finish("whole")
 log.log(plan.trt.ILogger.ERROR, "bad")
 log.log(plan.trt.ILogger.WARNING, "noise")
-assert log.errors == ["bad"]
-try:
-    build.build_plan(Path("x.onnx"), {}, BuildOptions(), "fp16", Path("cache"), progress)
-except build.EngineError as error:
-    print(error)
+log.log(plan.trt.ILogger.INFO, "Total Activation Memory: 7 bytes")
+assert (log.errors, log.activations) == (["bad"], 7)
+for work in (
+    lambda: build.build_plan(build.BuildRequest(Path("x.onnx"), {}, BuildOptions(), "fp16"), progress),
+    lambda: plan.deserialize(b"", Path("x.onnx"), BuildOptions()),
+):
+    try:
+        work()
+    except build.EngineError as error:
+        print(error)
 """
     done = _python(bindings[1], "-c", program)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "TensorRT: the builder does not start: TensorRT gave no reason\n"
+    build, run = done.stdout.splitlines()
+    assert build.startswith("TensorRT cannot build x.onnx: ")
+    assert run == "TensorRT: the runtime does not start: TensorRT gave no reason"

@@ -1,118 +1,223 @@
-"""How a build is set up and what it accepts, on a fake TensorRT.
+"""Builds with TensorRT-RTX's true compiler: what reaches it, what it refuses, how it is stopped."""
 
-No test here computes anything with TensorRT: that needs a GPU.
-"""
-
-import json
+import signal
+import threading
+import time
+from dataclasses import replace
 
 import numpy as np
+import onnx
+import polygraphy.config
 import pytest
+import tensorrt_rtx as trt
+from onnx import TensorProto, helper
 
-from dossr.runtime.bundle import read_manifest
-from dossr.runtime.engines.tensorrt.cache import mismatches
+from dossr.runtime.engines.tensorrt import build
+from dossr.runtime.engines.tensorrt.build import BuildRequest, Monitor, build_plan
 from dossr.runtime.engines.tensorrt.options import BuildOptions
+from dossr.runtime.engines.tensorrt.plan import LOG
 from dossr.runtime.engines.tensorrt.progress import BuildProgress
 from dossr.runtime.errors import EngineError
-from dossr.runtime.hardware import Gpu
 
-LR = np.zeros((1, 3, 16, 16), np.float32)
-
-
-def test_attention_may_decompose_where_this_tensorrt_has_it(world, fresh_bundle):
-    world.engine(fresh_bundle)[0].run(lr=LR)
-    has_it = world.api["IAttention.decomposable"] is not None
-    assert (("IAttention.decomposable=", (True,)) in world.calls) == has_it
+SIDE = 8
+SHAPE = (1, 2, 16, SIDE)
 
 
-def test_options_reach_the_builder(world, fresh_bundle):
-    options = BuildOptions(
-        level=5, workspace=1 << 30, is_stripped=True, is_version_compatible=True,
-        is_hardware_compatible=True,
-    )  # fmt: skip
-    world.engine(fresh_bundle, options)[0].run(lr=LR)
-    for call in (
-        ("IBuilderConfig.builder_optimization_level=", (5,)),
-        ("IBuilderConfig.set_memory_pool_limit", ("WORKSPACE", 1 << 30)),
-        ("IBuilderConfig.set_flag", ("VERSION_COMPATIBLE",)),
-        ("IBuilderConfig.set_flag", ("STRIP_PLAN",)),
-        ("IBuilderConfig.set_flag", ("REFIT_IDENTICAL",)),
-        ("IBuilderConfig.hardware_compatibility_level=", ("AMPERE_PLUS",)),
-        ("Runtime.engine_host_code_allowed=", (True,)),
-        ("OnnxParserRefitter.refit_from_file", (str(fresh_bundle / "restorer.onnx"),)),
-    ):
-        assert call in world.calls
-    order = world.order()
-    refit = order.index("Refitter.refit_cuda_engine")
-    assert order.index("Runtime.deserialize_cuda_engine") < refit
-    assert refit < order.index("IExecutionContext.set_device_memory")
+def _save(path, nodes, element, weights=(), shape=SHAPE):
+    """A network from x to y, both of one shape, any batch."""
+    values = [helper.make_tensor_value_info(n, element, ["batch", *shape[1:]]) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], list(weights))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]), path)
+    return path
 
 
-def test_a_measured_timing_cache_is_used_and_a_foreign_one_dropped(world, fresh_bundle):
-    timings = fresh_bundle / "engines" / "timing.cache"
-    timings.parent.mkdir()
-    timings.write_bytes(b"measured")
-    world.engine(fresh_bundle)[0].run(lr=LR)
-    assert [a for n, a in world.calls if n.endswith("create_timing_cache")] == [(b"measured",)]
-    world.answers["set_timing_cache"] = False
-    world.calls.clear()
-    world.engine(fresh_bundle, BuildOptions(level=4))[0].run(lr=LR)
-    tried = [a for n, a in world.calls if n.endswith("create_timing_cache")]
-    assert tried == [(b"timings",), (b"",)]
+@pytest.fixture
+def product(tmp_path):
+    """A network of one product, whose engine is small."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [SIDE, SIDE], np.eye(SIDE).ravel())
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return _save(tmp_path / "product.onnx", [node], TensorProto.FLOAT, [weight])
 
 
-def test_ctrl_c_is_not_kept_as_an_engine(world, fresh_bundle):
-    def interrupted(network, config):
-        raise KeyboardInterrupt
+def _attention(folder, element, shape=SHAPE):
+    """Self-attention of shape (batch, heads, tokens, channels)."""
+    nodes = [
+        helper.make_node("Neg", ["x"], ["k"]),
+        helper.make_node("Abs", ["x"], ["v"]),
+        helper.make_node("Attention", ["x", "k", "v"], ["y"]),
+    ]
+    return _save(folder / "attention.onnx", nodes, element, shape=shape)
 
-    world.answers["build_serialized_network"] = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        world.engine(fresh_bundle)[0].run(lr=LR)
-    assert {p.suffix for p in (fresh_bundle / "engines").iterdir()} == {".lock"}
+
+def _request(path, shape=SHAPE, **more):
+    more = {"capabilities": ("8.9",), **more}
+    return BuildRequest(path, {"x": (shape,) * 3}, BuildOptions(), "fp32", **more)
 
 
-def test_a_float16_engine_must_compute_in_float16(world, fresh_bundle):
-    manifest = fresh_bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"fp32"', '"fp16"'))
-    engine, _ = world.engine(fresh_bundle)
-    world.answers["get_engine_information"] = json.dumps(
-        {"Layers": [{"LayerType": "conv", "Inputs": [{"DataType": "Float"}], "Outputs": []}]}
+def _silent():
+    return BuildProgress(lambda share, left: None)
+
+
+def test_an_engine_is_built_without_a_gpu_and_its_progress_is_shown(product):
+    seen = []
+    data, notes = build_plan(_request(product), BuildProgress(lambda *told: seen.append(told)))
+    assert memoryview(data).nbytes > 1000
+    assert notes["seconds"] >= 0
+    assert notes["activation_memory"] > 0
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_one_engine_serves_several_gpus_and_sizes(product):
+    small, large = (2, 2, 16, SIDE), (4, 2, 16, SIDE)
+    request = replace(
+        _request(product, capabilities=("8.6", "8.9", "12.0")), profile={"x": (SHAPE, small, large)}
     )
-    with pytest.raises(EngineError, match=r"only 0% of the layers of restorer compute in float16"):
-        engine.run(lr=LR)
-    assert not list((fresh_bundle / "engines").glob("*.engine"))
-    del world.answers["get_engine_information"]
-    world.answers["get_engine_information"] = json.dumps({"Layers": world.LAYERS})
-    engine.run(lr=LR)
-    assert ("IBuilderConfig.clear_flag", ("TF32",)) not in world.calls
-    record = json.loads((fresh_bundle / "engines" / "restorer-1x3x16x16.json").read_text())
-    assert record["notes"]["fp16_share"] == 1.0
+    assert memoryview(build_plan(request, _silent())[0]).nbytes > 1000
 
 
-def test_the_bundle_is_refused_where_this_tensorrt_cannot_read_it(world, fresh_bundle):
-    manifest = fresh_bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"opset": 18', '"opset": 23'))
-    if world.module.__version__ == "10.3.0":
-        with pytest.raises(EngineError, match="export the checkpoint with --opset 18"):
-            world.engine(fresh_bundle)
-    else:
-        world.engine(fresh_bundle)
+def test_the_gpu_is_current_in_the_thread_that_builds(product, rtx):
+    memory = rtx.memory()
+    build_plan(_request(product), _silent(), memory.active)
+    assert memory.entered == 1
 
 
-def test_the_engine_of_another_gpu_is_refused_field_by_field(world, fresh_bundle, monkeypatch):
-    world.engine(fresh_bundle)[0].run(lr=LR)
-    other = Gpu("Thor", "11.0", 1 << 37, True, "13.0", "580.0")
-    monkeypatch.setattr(world.builds, "find_gpu", lambda: other)
-    engine, _ = world.engine(fresh_bundle, BuildOptions(rebuild=False))
-    with pytest.raises(EngineError, match=r"gpu: Thor here, Orin in the engine; capability: 11\.0"):
-        engine.run(lr=LR)
+HEADS, TOKENS = 5, 1024
 
 
-def test_the_monitor_never_raises(world):
+@pytest.mark.parametrize(
+    ("element", "channels", "is_fused"),
+    [
+        (TensorProto.FLOAT16, 64, True),
+        (TensorProto.FLOAT16, 320, False),  # no fused kernel has such heads
+        (TensorProto.FLOAT, 64, False),  # nor float32
+    ],
+)
+def test_attention_is_fused_where_a_kernel_serves_and_compiled_where_none_does(
+    tmp_path, element, channels, is_fused
+):
+    """Without fusion the logits of all heads and tokens are stored."""
+    shape = (1, HEADS, TOKENS, channels)
+    request = _request(_attention(tmp_path, element, shape), shape)
+    _, notes = build_plan(request, _silent())
+    values = shape[1] * shape[2] * shape[3]
+    size = 2 if element == TensorProto.FLOAT16 else 4
+    logits = HEADS * TOKENS**2 * size
+    assert (notes["activation_memory"] < 4 * values * size + logits / 2) is is_fused
+
+
+@pytest.mark.parametrize(
+    ("make", "more", "expected"),
+    [
+        (lambda folder: folder / "none.onnx", {}, "cannot build none.onnx: .*cannot be found"),
+        (lambda folder: _damaged(folder), {}, "Failed to parse the ONNX model"),
+        (None, {"shape": (1, 3, 16, SIDE)}, "size is outside what the engine is built for"),
+        (None, {"capabilities": ("7.5",)}, r"7\.5 \(Turing\) are not served.*build for 8\.0 and newer"),
+        (None, {"capabilities": ()}, "finds no GPU, or the driver is older"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_one_line_that_says_what_it_means(
+    tmp_path, product, capfd, make, more, expected
+):
+    path = make(tmp_path) if make else product
+    with pytest.raises(EngineError, match=expected) as raised:
+        build_plan(_request(path, **more), _silent())
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")  # the compiler and Polygraphy print nothing beside it
+
+
+def _damaged(folder):
+    path = folder / "damaged.onnx"
+    path.write_bytes(b"no network")
+    return path
+
+
+def test_the_last_builds_messages_are_forgotten(product, tmp_path):
+    with pytest.raises(EngineError):
+        build_plan(_request(tmp_path / "none.onnx"), _silent())
+    build_plan(_request(product), _silent())
+    assert LOG.errors == []
+
+
+def test_ctrl_c_ends_a_build_at_its_next_step_and_another_can_follow(product, heeding):
+    seen = []
+
+    def show(share, left):
+        seen.append(share)
+        if len(seen) == 2:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.5)  # until the main thread has cancelled the build
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(_request(product), BuildProgress(show))
+    assert max(seen) < 1.0
+    assert build_plan(_request(product), _silent())[0]
+
+
+@pytest.fixture
+def configured(product, monkeypatch):
+    """The builder's configuration for a request, as TensorRT-RTX or as TensorRT would get it."""
+    from polygraphy.backend.trt import NetworkFromOnnxPath
+
+    builder, network, _parser = NetworkFromOnnxPath(str(product), strongly_typed=True)()
+
+    def configure(library="tensorrt-rtx", **fields):
+        monkeypatch.setattr(polygraphy.config, "USE_TENSORRT_RTX", library == "tensorrt-rtx")
+        request = replace(_request(product), **fields)
+        config = build._config_loader(request, Monitor(_silent()))(builder, network)
+        return build._finish_config(config, request)
+
+    return configure
+
+
+@pytest.mark.parametrize("library", ["tensorrt", "tensorrt-rtx"])
+def test_options_reach_the_builder(configured, library):
+    flags = trt.BuilderFlag
+    plain = configured(library)
+    assert plain.builder_optimization_level == 3
+    assert not plain.get_flag(flags.TF32)
+    assert plain.num_optimization_profiles == 1
+    assert plain.progress_monitor is not None
+    options = BuildOptions(level=5, tf32=True, is_stripped=True)
+    config = configured(library, options=options, workspace=1 << 28)
+    assert config.builder_optimization_level == 5
+    assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 1 << 28
+    assert all(map(config.get_flag, (flags.TF32, flags.STRIP_PLAN, flags.REFIT_IDENTICAL)))
+    assert configured(library, precision="fp16").get_flag(flags.TF32)
+
+
+def test_capabilities_reach_tensorrt_rtx(configured):
+    config = configured(capabilities=("8.6", "12.0"))
+    found = [
+        config.get_compute_capability(index) for index in range(config.num_compute_capabilities)
+    ]
+    assert found == [trt.ComputeCapability.SM86, trt.ComputeCapability.SM120]
+    current = configured(capabilities=())
+    assert current.get_compute_capability(0) == trt.ComputeCapability.CURRENT
+
+
+def test_tensorrts_options_reach_tensorrt(configured):
+    compatible = BuildOptions(is_version_compatible=True)
+    assert configured("tensorrt", options=compatible).get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    for gpus, level in (("same-capability", "SAME_COMPUTE_CAPABILITY"), ("ampere-or-newer", "AMPERE_PLUS")):  # fmt: skip
+        assert hasattr(trt.HardwareCompatibilityLevel, level)
+        assert build._LEVELS[gpus] == level
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated:DeprecationWarning")  # of timing caches, in RTX
+def test_a_damaged_timing_cache_is_replaced(configured, tmp_path):
+    timings = tmp_path / "timing.cache"
+    timings.write_bytes(b"damaged")
+    assert configured("tensorrt", timings=timings).get_timing_cache() is not None
+
+
+def test_the_monitor_never_raises():
     def broken(share, left):
         raise ValueError("a bug in a display")
 
     progress = BuildProgress(broken)
-    monitor = world.builds.Monitor(progress)
+    monitor = Monitor(progress)
     monitor.phase_start("whole", None, 2)
     assert monitor.step_complete("whole", 0)
     progress.cancel()
@@ -120,11 +225,19 @@ def test_the_monitor_never_raises(world):
     monitor.phase_finish("whole")
 
 
-def test_the_key_is_that_of_the_stage_on_this_gpu(world, fresh_bundle):
-    world.engine(fresh_bundle)[0].run(lr=LR)
-    manifest = read_manifest(fresh_bundle / "manifest.json")
-    key = world.builds.engine_key(
-        manifest, manifest.stages["restorer"], world.builds.find_gpu(),
-        {"lr": ((1, 3, 16, 16),) * 3}, BuildOptions(),
-    )  # fmt: skip
-    assert mismatches(fresh_bundle / "engines" / "restorer-1x3x16x16.engine", key) == []
+def test_the_capabilities_that_are_served_are_the_librarys():
+    assert {"8.6", "8.9", "12.0"} <= set(build.served_capabilities())
+    assert "9.0" not in build.served_capabilities()
+
+
+@pytest.mark.parametrize(("gpus", "words"), [("same-capability", "has no same-capability"), ("this", None)])  # fmt: skip
+def test_what_a_version_lacks_is_one_line(jetson, monkeypatch, gpus, words):
+    class Levels:
+        NONE, AMPERE_PLUS = 0, 1
+
+    monkeypatch.setattr(trt, "HardwareCompatibilityLevel", Levels)
+    if words is None:
+        assert build.check_machine(BuildOptions(gpus=gpus), 0) == jetson.gpu
+        return
+    with pytest.raises(EngineError, match=words):
+        build.check_machine(BuildOptions(gpus=gpus), 0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,20 +10,29 @@ from pathlib import Path
 
 import pytest
 
+from dossr.runtime.bundle import sha256
+from dossr.runtime.engines.tensorrt import cache
 from dossr.runtime.engines.tensorrt.cache import (
+    AMPERE_OR_NEWER,
+    ANY_GPU,
     EngineKey,
+    add_notes,
     differences,
+    discard,
+    find_plan,
     get_or_build,
+    is_verified,
+    mark_verified,
     mismatches,
 )
 from dossr.runtime.errors import EngineError
 
 KEY = EngineKey(
-    files={"denoiser.onnx": "a" * 64, "denoiser.onnx.data": "b" * 64},
-    tensorrt="10.3.0",
+    files={"denoiser.tensorrt.onnx": "a" * 64, "denoiser.weights": "b" * 64},
+    library="tensorrt",
+    version="10.3.0",
     gpu="Orin",
-    capability="8.7",
-    driver="540.4.0",
+    capabilities=("8.7",),
     profile={"x": ((1, 4, 64, 64),) * 3, "time": ((1,),) * 3},
     flags=("level=3", "workspace=None"),
 )
@@ -48,16 +58,17 @@ def test_what_was_built_is_used_again(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "line"),
     [
-        ("tensorrt", "11.4.1", "tensorrt: 11.4.1 here, 10.3.0 in the engine"),
+        ("library", "tensorrt-rtx", "library: tensorrt-rtx here, tensorrt in the engine"),
+        ("version", "11.4.1", "version: 11.4.1 here, 10.3.0 in the engine"),
         ("gpu", "Thor", "gpu: Thor here, Orin in the engine"),
-        ("capability", "11.0", "capability: 11.0 here, 8.7 in the engine"),
-        ("driver", "580.1", "driver: 580.1 here, 540.4.0 in the engine"),
+        ("gpu", ANY_GPU, "gpu: any here, Orin in the engine"),
+        ("capabilities", ("11.0",), 'capabilities: ["11.0"] here, ["8.7"] in the engine'),
         ("flags", ("level=5", "workspace=None"),
          'flags: ["level=5", "workspace=None"] here, ["level=3", "workspace=None"] in the engine'),
-        ("files", {"denoiser.onnx": "a" * 64, "denoiser.onnx.data": "c" * 64},
-         "files denoiser.onnx.data: cccccccccccc here, bbbbbbbbbbbb in the engine"),
-        ("files", {"denoiser.onnx": "a" * 64},
-         "files denoiser.onnx.data: nothing here, bbbbbbbbbbbb in the engine"),
+        ("files", {"denoiser.tensorrt.onnx": "a" * 64, "denoiser.weights": "c" * 64},
+         "files denoiser.weights: cccccccccccc here, bbbbbbbbbbbb in the engine"),
+        ("files", {"denoiser.tensorrt.onnx": "a" * 64},
+         "files denoiser.weights: nothing here, bbbbbbbbbbbb in the engine"),
         ("profile", {"x": ((1, 4, 64, 64),) * 3, "time": ((2,),) * 3},
          "profile time: [[2], [2], [2]] here, [[1], [1], [1]] in the engine"),
     ],
@@ -79,17 +90,109 @@ def test_each_field_that_differs_is_a_line(tmp_path, field, value, line):
 
 def test_no_field_of_the_key_is_forgotten():
     """Every field of the key is compared."""
-    changed = {"files": {}, "profile": {}, "flags": ()}
+    changed = {"files": {}, "profile": {}, "flags": (), "capabilities": ("9.9",)}
     for field in dataclasses.fields(EngineKey):
         other = dataclasses.replace(KEY, **{field.name: changed.get(field.name, "other")})
         assert differences(other, KEY), field.name
     assert differences(KEY, KEY) == []
 
 
+AHEAD = dataclasses.replace(
+    KEY, library="tensorrt-rtx", version="1.7.1", gpu=ANY_GPU, capabilities=("8.6", "8.9", "12.0")
+)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fits"),
+    [(("8.9",), True), (("12.0", "8.6"), True), (("7.5",), False), (("8.9", "12.1"), False)],
+)
+def test_an_engine_built_ahead_fits_the_gpus_of_its_list(capabilities, fits):
+    wanted = dataclasses.replace(AHEAD, gpu="RTX 4070", capabilities=capabilities)
+    assert (differences(wanted, AHEAD) == []) is fits
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("8.6", True), ("12.0", True), ("7.5", False)])
+def test_a_hardware_compatible_engine_fits_ampere_and_newer(capability, fits):
+    found = dataclasses.replace(KEY, gpu=ANY_GPU, capabilities=(AMPERE_OR_NEWER,))
+    wanted = dataclasses.replace(KEY, gpu="any card", capabilities=(capability,))
+    assert (differences(wanted, found) == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("here", "flag", "fits"),
+    [
+        ("10.3.0", True, True),
+        ("11.4.1", True, True),
+        ("10.2", True, False),
+        ("11.4.1", False, False),
+    ],
+)
+def test_a_version_compatible_engine_fits_newer_versions(here, flag, fits):
+    """An older one does not take it for its own, and builds."""
+    found = dataclasses.replace(KEY, flags=("version-compatible=True",))
+    wanted = dataclasses.replace(KEY, version=here, flags=(f"version-compatible={flag}",))
+    assert (differences(wanted, found) == []) is fits
+
+
+def test_a_plan_is_hashed_once_after_it_was_copied(tmp_path, monkeypatch):
+    plan = _stored(tmp_path)
+    hashed = []
+    monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path) or sha256(path))
+    assert mismatches(plan, KEY) == []
+    assert hashed == []  # size and time are those of the build
+    os.utime(plan, ns=(1, 1))
+    assert [mismatches(plan, KEY) for _ in range(3)] == [[]] * 3
+    assert hashed == [plan]
+
+
+def test_notes_and_verification_are_added_to_the_record(tmp_path):
+    plan = _stored(tmp_path)
+    assert not is_verified(plan, "Orin")
+    mark_verified(plan, "Orin", {"eps": 1e-3})
+    add_notes(plan, {"layers": 7})
+    assert is_verified(plan, "Orin")
+    assert not is_verified(plan, "Thor")
+    record = json.loads(plan.with_suffix(".json").read_text())
+    assert record["notes"] == {"fp16_share": 0.9, "layers": 7}
+    assert mismatches(plan, KEY) == []
+    discard(plan)
+    assert mismatches(plan, KEY) == ["not built yet"]
+    assert not is_verified(plan, "Orin")
+
+
+def _keep(folder, name, profile):
+    key = dataclasses.replace(KEY, profile=profile)
+    get_or_build(folder / name, key, lambda: (b"plan", {}))
+
+
+def test_the_best_engine_that_fits_is_found(tmp_path):
+    def shape(side):
+        return (1, 4, side, side)
+
+    def found(side, profile):
+        key = dataclasses.replace(KEY, profile=profile)
+        plan = find_plan(tmp_path, "d-*.engine", key, {"x": shape(side)})
+        return plan and plan[0].name
+
+    wide, middle = ({"x": tuple(map(shape, sides))} for sides in ((32, 64, 96), (64, 64, 64)))
+    assert found(64, middle) is None
+    _keep(tmp_path, "d-a.engine", wide)
+    _keep(tmp_path, "other-d-a.engine", middle)
+    assert found(64, middle) == "d-a.engine"
+    _keep(tmp_path, "d-b.engine", middle)
+    assert found(64, middle) == "d-b.engine"
+    assert found(64, wide) == "d-a.engine"  # as was asked for
+    assert found(32, {"x": (shape(32),) * 3}) == "d-a.engine"
+    assert found(128, {"x": (shape(128),) * 3}) is None
+    (tmp_path / "d-a.json").write_text("{")
+    assert found(64, wide) == "d-b.engine"
+
+
 @pytest.mark.parametrize("data", [b"", b"pla", b"plaN", b"plan of another size"])
 def test_a_damaged_plan_is_found_and_built_again(tmp_path, data):
     plan = _stored(tmp_path)
     plan.write_bytes(data)
+    os.utime(plan, ns=(1, 1))
     assert mismatches(plan, KEY) == ["the plan is damaged: its SHA-256 is not the recorded one"]
     assert get_or_build(plan, KEY, lambda: (b"plan", {}))
     assert mismatches(plan, KEY) == []
@@ -109,7 +212,7 @@ def test_a_record_of_another_format_or_shape_is_refused(tmp_path):
     plan = _stored(tmp_path)
     record = json.loads(plan.with_suffix(".json").read_text())
     for change, field in (
-        ({"format_version": 2}, "$.format_version"),
+        ({"format_version": 1}, "$.format_version"),
         ({"key": []}, "$.key"),
         ({"key": {**record["key"], "gpu": 7}}, "$.key.gpu"),
         ({"size": -1}, "$.size"),
@@ -149,7 +252,7 @@ import sys, time
 from pathlib import Path
 from dossr.runtime.engines.tensorrt.cache import EngineKey, get_or_build
 folder, name, pause = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-key = EngineKey({"a.onnx": "0"}, "10.3.0", "Orin", "8.7", "540", {"x": ((1,), (1,), (1,))}, ())
+key = EngineKey({"a.onnx": "0"}, "tensorrt", "10.3.0", "Orin", ("8.7",), {"x": ((1,), (1,), (1,))}, ())
 def build():
     (folder / f"building-{name}").touch()
     time.sleep(pause)

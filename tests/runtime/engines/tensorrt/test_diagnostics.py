@@ -23,7 +23,15 @@ from dossr.runtime.engines.tensorrt import diagnostics
          "expecting compute 8.7 got compute 8.9, please rebuild.)", "another kind of GPU"),
         ("Error Code 2: OutOfMemory (Requested size was 8589934592 bytes.)", "out of memory"),
         ("CUDA initialization failure with error: 35", "dossr-doctor"),
-        ("In node 3: UNSUPPORTED_NODE: No importer registered for op: Attention.", "--opset 18"),
+        ("In node 3: UNSUPPORTED_NODE: No importer registered for op: Attention.", "tensorrt-10.3"),
+        # As TensorRT-RTX 1.7.1 says it.
+        ("IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([myelin_graph.h:1295: attachExceptionMsgToGraph] "
+         "MyelinCheckException: decompose_composite_ops.cpp:59: CHECK(composite_op->is_decomposable()) failed. "
+         "Attention operation was not supported by a dedicated kernel.", "must be float16"),
+        ("IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([myelin_graph.h:1295] MyelinCheckException: "
+         "formats.cpp:3118: CHECK(def_tactic_desc) failed.", "compiler refuses the network"),
+        ("Error Code 1: Myelin ([pass.cpp:337] Cannot compile operation 'node_linear_82' for Turing (SM75): "
+         "FP32 GEMM is not supported.", "build for 8.0 and newer"),
     ],
 )  # fmt: skip
 def test_errors_are_translated_and_quoted(said, words):
@@ -31,13 +39,41 @@ def test_errors_are_translated_and_quoted(said, words):
         [said, "Error Code 4: Internal Error (Engine deserialization failed.)"]
     )
     assert words in line
-    assert said[:30] in line
+    assert said.removeprefix("IBuilder::buildSerializedNetwork: ")[:30] in line
     assert "\n" not in line
 
 
 def test_memory_explains_what_comes_of_it():
     said = ["Could not find any implementation for node a", "Cuda Runtime (out of memory)"]
     assert diagnostics.meaning(said).startswith("out of memory")
+
+
+DRIVER = "Error Code 1: Cuda Runtime (cudaError 35: CUDA driver version is insufficient)"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Attention operation was not supported by a dedicated kernel", "MyelinCheckException: x"],
+)
+def test_a_missing_driver_does_not_hide_what_the_compiler_says(said):
+    assert said in diagnostics.meaning([DRIVER, said])
+    assert "dossr-doctor" in diagnostics.meaning([DRIVER])
+
+
+@pytest.mark.parametrize(
+    ("said", "outdated"),
+    [
+        ("Version tag does not match", True),
+        ("Serialization assertion failed", True),
+        ("generated on an incompatible device", True),
+        ("cudaErrorMemoryAllocation", False),
+        (DRIVER, False),
+        ("something else", False),
+    ],
+)
+def test_another_build_cures_a_plan_that_is_outdated(said, outdated):
+    assert diagnostics.is_outdated([said]) is outdated
+    assert not diagnostics.is_outdated(["out of memory", said])
 
 
 def test_what_is_not_known_is_quoted():

@@ -1,4 +1,4 @@
-"""The exported graphs hold only what TensorRT's ONNX parser documents (trt_operators.json)."""
+"""The exported graphs hold only what TensorRT's ONNX parser documents (operators.json)."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from dossr.export.checkpoint.config import OFFICIAL
 from dossr.export.checkpoint.layout import layout
 from dossr.export.checkpoint.reader import Checkpoint
-from dossr.export.graph.fp16 import to_fp16
+from dossr.export.graph.lower import lower
 from dossr.export.graph.trace import trace
 from dossr.export.probe_inputs import example
 from dossr.export.stages import stages
@@ -96,14 +96,18 @@ def _restrictions(name, node, ranks, known):
         yield "Resize in another mode"
 
 
-def _full_size_graph(stage, opset):
+PARSERS = {"tensorrt": ("10.15",), "tensorrt-10.3": ("9.2", "10.15")}
+"""Versions of the parser whose documents cover a target."""
+
+
+def _full_size_graph(stage, target):
     """The fp16 graph of a network of the official sizes. Its weights are one zero, never copied."""
     zero = torch.zeros(())
     tensors = {name: zero.expand(shape) for name, shape in layout(OFFICIAL).items()}
     checkpoint = Checkpoint(Path(), "", OFFICIAL, False, tensors)
     prompt = torch.zeros(1, OFFICIAL.text.positions, OFFICIAL.text.width)
-    model = trace(stage, stage.build(checkpoint, prompt), example(stage, OFFICIAL), opset)
-    to_fp16(model)
+    model = trace(stage, stage.build(checkpoint, prompt), example(stage, OFFICIAL))
+    model = lower(model, target, "fp16")
     weights = 0
     for value in model.graph.initializers.values():
         if value.const_value.size > 1024:  # more than settings: the type and the shape are enough
@@ -115,29 +119,30 @@ def _full_size_graph(stage, opset):
 
 
 @pytest.mark.parametrize(
-    ("name", "opset", "least"),
-    [("restorer", 23, 16), ("encoder", 23, 34), ("denoiser", 23, 1100), ("decoder", 23, 49),
-     ("denoiser", 18, 1100)],
+    ("name", "target", "least"),
+    [("restorer", "tensorrt", 16), ("encoder", "tensorrt", 34), ("denoiser", "tensorrt", 1100),
+     ("decoder", "tensorrt", 49), ("denoiser", "tensorrt-10.3", 1100)],
 )  # fmt: skip
-def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, opset, least):
+def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, target, least):
     """``least``: millions of weights, so that it is the full size that was looked at."""
     (stage,) = (stage for stage in stages(shares_encoder=True) if stage.name == name)
-    model, weights = _full_size_graph(stage, opset)
+    model, weights = _full_size_graph(stage, target)
     assert weights > least * 1e6
     halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10
-    for version in ("9.2", "10.15") if opset == 18 else ("10.15",):
+    for version in PARSERS[target]:
         assert offences(model, version) == []
 
 
-@pytest.mark.parametrize(("opset", "version"), [(23, "10.15"), (18, "9.2"), (18, "10.15")])
-def test_fp16_graphs_hold_only_what_the_parser_documents(bundles, opset, version):
-    folder = bundles("separate", fp16=True, opset=opset)  # the goldens export them too
-    files = sorted(folder.glob("*.onnx"))
+@pytest.mark.parametrize("target", PARSERS)
+def test_fp16_graphs_hold_only_what_the_parser_documents(bundles, target):
+    folder = bundles("separate", fp16=True)  # the goldens export them too
+    files = sorted(folder.glob(f"*.{target}.onnx"))
     assert len(files) == 5
     for path in files:
         model = onnx.load(path, load_external_data=False)
-        assert offences(model, version) == [], path.name
+        for version in PARSERS[target]:
+            assert offences(model, version) == [], path.name
         halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
         assert len(halves) > 10  # it is the fp16 graph that was looked at
 

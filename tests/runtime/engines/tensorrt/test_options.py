@@ -9,12 +9,16 @@ from dossr.runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse
 
 def test_every_setting_reaches_its_option():
     words = ["level=5", "workspace=1.5", "sides=64:128:256", "stripped", "version-compatible",
-             "hardware-compatible", "unverified", "no-rebuild"]  # fmt: skip
+             "hardware-compatible", "no-tf32", "unverified", "no-rebuild"]  # fmt: skip
     assert parse_options(words) == BuildOptions(
         level=5, workspace=3 << 29, sides=(64, 128, 256), is_stripped=True,
-        is_version_compatible=True, is_hardware_compatible=True, is_verified=False, rebuild=False,
+        is_version_compatible=True, gpus="ampere-or-newer", tf32=False, is_verified=False, rebuild=False,
     )  # fmt: skip
-    assert {word.partition("=")[0] for word in words} == {s.partition("=")[0] for s in SETTINGS}
+    assert parse_options(["tf32", "same-capability"]) == BuildOptions(
+        tf32=True, gpus="same-capability"
+    )
+    known = {*words, "tf32", "same-capability"}
+    assert {word.partition("=")[0] for word in known} == {s.partition("=")[0] for s in SETTINGS}
     assert parse_options([]) == BuildOptions()
 
 
@@ -52,13 +56,23 @@ def test_wrong_options_are_refused(wrong, message):
         BuildOptions(**wrong)
 
 
-def test_every_option_but_rebuild_and_sides_is_in_the_key():
-    """rebuild does not change the engine; the profile contains sides."""
+def test_every_option_that_changes_the_engine_is_in_the_key():
+    """rebuild and is_verified do not change the engine; the profile contains sides."""
     plain = BuildOptions()
     changed = {"level": 5, "workspace": 1, "is_stripped": True, "is_version_compatible": True,
-               "is_hardware_compatible": True, "is_verified": False, "rebuild": False,
+               "gpus": "same-capability", "tf32": True, "is_verified": False, "rebuild": False,
                "sides": (1, 2, 3)}  # fmt: skip
     assert changed.keys() == {field.name for field in dataclasses.fields(BuildOptions)}
-    same = [n for n, v in changed.items() if BuildOptions(**{n: v}).flags() == plain.flags()]
-    assert same == ["rebuild", "sides"]
-    assert list(plain.flags()) == sorted(plain.flags())
+    flags = plain.flags("fp32")
+    same = [n for n, v in changed.items() if BuildOptions(**{n: v}).flags("fp32") == flags]
+    assert same == ["is_verified", "rebuild", "sides"]
+    assert list(flags) == sorted(flags)
+    assert plain.flags("fp16") != flags
+
+
+@pytest.mark.parametrize(
+    ("tf32", "precision", "allowed"),
+    [(None, "fp16", True), (None, "fp32", False), (True, "fp32", True), (False, "fp16", False)],
+)
+def test_tf32_is_for_float16_bundles_unless_it_is_chosen(tf32, precision, allowed):
+    assert BuildOptions(tf32=tf32).allows_tf32(precision) is allowed

@@ -3,6 +3,7 @@
 import pytest
 
 from dossr.runtime.engines.tensorrt import support
+from dossr.runtime.engines.tensorrt.options import BuildOptions
 
 
 @pytest.mark.parametrize(
@@ -29,15 +30,39 @@ def test_tensorrt_is_refused_where_it_does_not_serve(version, jetpack, words):
     assert found is None if words is None else words in found
 
 
+def test_tensorrt_rtx_does_not_serve_a_jetson():
+    assert support.refusal("1.7.1", None, "tensorrt-rtx") is None
+    assert "use --device tensorrt" in support.refusal("1.7.1", "7.2.2", "tensorrt-rtx")
+
+
 @pytest.mark.parametrize(
-    ("version", "opset"),
+    ("library", "version", "target"),
     [
-        ("10.3.0", 18),
-        ("10.9.0.34", 18),
-        ("10.13.3.9.post1", 18),
-        ("10.14.1.48.post1", 23),
-        ("11.4", 23),
+        ("tensorrt", "10.3.0", "tensorrt-10.3"),
+        ("tensorrt", "10.9.0.34", "tensorrt-10.3"),
+        ("tensorrt", "10.13.3.9.post1", "tensorrt-10.3"),
+        ("tensorrt", "10.14.1.48.post1", "tensorrt"),
+        ("tensorrt", "11.4", "tensorrt"),
+        ("tensorrt-rtx", "1.7.1.116", "tensorrt"),
     ],
 )
-def test_the_operator_set_follows_the_parser(version, opset):
-    assert support.best_opset(version) == opset
+def test_the_target_follows_the_parser(library, version, target):
+    assert support.target_of(library, version) == target
+
+
+@pytest.mark.parametrize(
+    ("options", "library", "more", "words"),
+    [
+        ({}, "tensorrt", {"is_jetson": True}, None),
+        ({"gpus": "ampere-or-newer"}, "tensorrt", {}, None),
+        ({"gpus": "ampere-or-newer"}, "tensorrt", {"is_jetson": True}, "leave out hardware-compatible"),
+        ({"gpus": "same-capability"}, "tensorrt", {"is_jetson": True}, "leave out same-capability"),
+        ({"gpus": "same-capability"}, "tensorrt-rtx", {}, "no same-capability; build ahead of time"),
+        ({"is_version_compatible": True}, "tensorrt-rtx", {}, "no version-compatible"),
+        ({"is_stripped": True}, "tensorrt-rtx", {}, None),
+        ({"is_stripped": True}, "tensorrt-rtx", {"is_ahead": True}, "leave out stripped"),
+    ],
+)  # fmt: skip
+def test_options_are_refused_where_they_do_not_serve(options, library, more, words):
+    found = support.option_refusal(BuildOptions(**options), library, **more)
+    assert found is None if words is None else words in found

@@ -6,15 +6,14 @@ A class or an enum's member is "name", a property "property", a method its list 
 parameters without self, those with a default marked "=". What is not there is null.
 """
 
+import importlib
 import json
 import re
 import sys
 
-import tensorrt
 
-
-def describe(path):
-    thing = tensorrt
+def describe(path, module):
+    thing = module
     for part in path.split("."):
         thing = getattr(thing, part, None)
     if thing is None:
@@ -48,6 +47,7 @@ def parameters(text):
 
 
 if __name__ == "__main__":
+    tensorrt = importlib.import_module("tensorrt")
     document = {"version": tensorrt.__version__}
-    document["api"] = {path: describe(path) for path in sys.argv[1:]}
+    document["api"] = {path: describe(path, tensorrt) for path in sys.argv[1:]}
     print(json.dumps(document))  # noqa: T201  # its output

@@ -1,29 +1,22 @@
-"""The bundle: a folder with ``manifest.json`` and one ``.onnx`` file per stage.
+"""The content of ``manifest.json``: written by export, read and checked by the runtime."""
 
-Export writes bundles and the runtime reads them.
-"""
-
-import hashlib
 import json
 import stat
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from ..solvers import NoiseLevels, released_schedule
-from .errors import BundleError
-from .files import write_whole
-from .tensors import LATENT_MULTIPLE, SCALE, TensorSpec
+from ...solvers import NoiseLevels, released_schedule
+from ..errors import BundleError
+from ..files import write_whole
+from ..tensors import LATENT_MULTIPLE, SCALE, TensorSpec
 
 MANIFEST = "manifest.json"
-DEMO = Path(__file__).parent / "demo"
-"""The built-in bundle: a small model, trained by ``dossr.export.demo_training``."""
-
-FORMAT_VERSION = 1
+GOLDEN = "golden.npz"
+FORMAT_VERSION = 2
 REQUIRED_STAGES = ("restorer", "encoder", "denoiser", "decoder")
 CONDITION = "condition"  # exists only if cond_encoder has its own weights
 
@@ -43,18 +36,41 @@ _SIGNATURES: dict[str, tuple[dict[str, int | str], dict[str, int | str]]] = {
 _LARGEST_MANIFEST = 1 << 26  # bytes; typical manifests have 100 kB
 _Positive = Annotated[int, Meta(gt=0, le=1 << 16)]
 Precision = Literal["fp32", "fp16"]
+Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-10.3"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+"""What a graph is lowered for: ONNX Runtime on the CPU and on CUDA; TensorRT from 10.14 on and
+TensorRT-RTX; TensorRT from 10.3 to 10.13."""
+
+_File = Annotated[str, Meta(min_length=1, max_length=255)]
 _Text = Annotated[str, Meta(max_length=1 << 16)]
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One network of a bundle."""
+    """One network of a bundle; file names are relative to the bundle."""
 
-    file: Annotated[str, Meta(min_length=1, max_length=255)]
-    """The ``.onnx`` file, relative to the bundle; its external data lies beside it."""
+    graphs: Annotated[dict[Target, _File], Meta(min_length=1)]
+    """One ``.onnx`` file per target."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    weights: _File | None = None
+    """The external data of all graphs; None: the graphs hold their weights."""
+
+    @property
+    def files(self) -> list[str]:
+        """Every file of the stage."""
+        return [*self.graphs.values(), *([self.weights] if self.weights else [])]
+
+
+@dataclass(frozen=True)
+class GoldenRecord:
+    """One run of a stage: the keys in ``golden.npz`` of its inputs and outputs, by tensor name."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    time: Annotated[int, Meta(ge=0)] | None = None
+    """The network time, for the denoiser."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +93,8 @@ class Manifest:
 
     checkpoint_sha256: _Text
     precision: Precision
-    """Of weights and activations; inputs and outputs are float32 in both."""
+    """Of the weights, and of the activations on GPUs; inputs and outputs are float32 in both."""
 
-    opset: _Positive
     prompt: _Text
     latent_scale: Annotated[float, Meta(gt=0.0, le=1e6)]
     latent_channels: _Positive
@@ -97,46 +112,22 @@ class Manifest:
     files: dict[Annotated[str, Meta(max_length=255)], FileRecord]
     """By path relative to the bundle."""
 
+    golden: dict[str, list[GoldenRecord]] = field(default_factory=dict)
+    """Inputs and torch's outputs of each stage."""
+
     verification: list[dict[str, Any]] = field(default_factory=list)
-    """One row per stage, output, time and shape: the relative error against torch."""
+    """One row per stage, target, output, time and shape: the relative error against torch."""
+
+    @property
+    def targets(self) -> list[Target]:
+        """The targets for which every stage has a graph."""
+        return [t for t in TARGETS if all(t in s.graphs for s in self.stages.values())]
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json``."""
         document = {"format_version": FORMAT_VERSION, **asdict(self)}
         text = json.dumps(document, indent=1, ensure_ascii=False)
         write_whole(folder / MANIFEST, f"{text}\n".encode())
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle whose files are present and unchanged."""
-
-    folder: Path
-    manifest: Manifest
-
-    def path(self, stage: str) -> Path:
-        """Return the ``.onnx`` file of a stage."""
-        return self.folder / self.manifest.stages[stage].file
-
-
-def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails."""
-    bundle = Bundle(folder, read_manifest(folder / MANIFEST))
-    root = folder.resolve()
-    try:
-        for name, record in bundle.manifest.files.items():
-            _check_inside(root, name)
-            _check_file(root / name, record)
-        unlisted = {path.name for path in root.glob("*.onnx*")} - bundle.manifest.files.keys()
-    except BundleError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
-        raise BundleError(f"a file of bundle {folder} cannot be read: {error}") from error
-    if unlisted:
-        raise BundleError(
-            f"bundle file {root / min(unlisted)} is not in the manifest; export the bundle again"
-        )
-    return bundle
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -154,7 +145,9 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, msgspec.ValidationError) as error:
         raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
     missing = [name for name in REQUIRED_STAGES if name not in manifest.stages]
-    unlisted = [s.file for s in manifest.stages.values() if s.file not in manifest.files]
+    needed = [name for stage in manifest.stages.values() for name in stage.files]
+    needed += [GOLDEN] if manifest.golden else []
+    unlisted = [name for name in needed if name not in manifest.files]
     if missing or unlisted:
         what = f"stage '{missing[0]}'" if missing else f"the SHA-256 of '{unlisted[0]}'"
         raise BundleError(f"{path} lacks {what}; export the checkpoint again")
@@ -165,17 +158,6 @@ def read_manifest(path: Path) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
     return manifest
-
-
-def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
-    """Return the SHA-256 of a file; ``advance`` is called with the size of each part read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 24):
-            digest.update(chunk)
-            if advance:
-                advance(len(chunk))
-    return digest.hexdigest()
 
 
 def _read_json(path: Path) -> Any:
@@ -238,26 +220,4 @@ def _check_sizes(manifest: Manifest) -> None:
         raise ValueError(
             f"size_multiple must divide {_LARGEST_MULTIPLE} and give latent sides that are multiples of "
             f"{LATENT_MULTIPLE} with vae_factor {factor}, got {multiple}"
-        )
-
-
-def _check_inside(root: Path, name: str) -> None:
-    pure = PurePosixPath(name)
-    inside = (root / name).resolve().is_relative_to(root)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
-        raise BundleError(f"bundle file '{name}' must lie inside {root}")
-
-
-def _check_file(path: Path, record: FileRecord) -> None:
-    if not path.is_file():
-        raise BundleError(f"bundle file {path} is missing; copy or export the bundle again")
-    if path.stat().st_size != record.size:
-        raise BundleError(
-            f"bundle file {path} must have {record.size} bytes, got {path.stat().st_size}; "
-            "copy or export the bundle again"
-        )
-    if sha256(path) != record.sha256:
-        raise BundleError(
-            f"bundle file {path} was changed: its SHA-256 does not match the manifest; "
-            "copy or export the bundle again"
         )

@@ -1,0 +1,41 @@
+"""The bundle: a folder with a manifest, graphs, weights and golden vectors.
+
+Export writes bundles and the runtime reads them.
+"""
+
+from .golden import GoldenCase, check_golden, relative_error
+from .integrity import DEMO, Bundle, open_bundle, sha256
+from .manifest import (
+    CONDITION,
+    GOLDEN,
+    MANIFEST,
+    TARGETS,
+    FileRecord,
+    GoldenRecord,
+    Manifest,
+    Precision,
+    StageRecord,
+    Target,
+    read_manifest,
+)
+
+__all__ = [
+    "CONDITION",
+    "DEMO",
+    "GOLDEN",
+    "MANIFEST",
+    "TARGETS",
+    "Bundle",
+    "FileRecord",
+    "GoldenCase",
+    "GoldenRecord",
+    "Manifest",
+    "Precision",
+    "StageRecord",
+    "Target",
+    "check_golden",
+    "open_bundle",
+    "read_manifest",
+    "relative_error",
+    "sha256",
+]

@@ -1,0 +1,96 @@
+"""Opens a bundle whose files are present and unchanged."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import BundleError
+from .golden import GoldenCase, read_golden
+from .manifest import GOLDEN, MANIFEST, FileRecord, Manifest, Target, read_manifest
+
+DEMO = Path(__file__).parents[1] / "demo"
+"""The built-in bundle: a small model, trained by ``dossr.export.demo_training``."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are present and unchanged."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, stage: str, target: Target) -> Path:
+        """Return the graph of a stage for a target. Raise BundleError if there is none."""
+        graphs = self.manifest.stages[stage].graphs
+        if target not in graphs:
+            raise BundleError(
+                f"bundle {self.folder} has graphs for {', '.join(graphs)}, and this device needs "
+                f"{target}; export the checkpoint again with --target {target}"
+            )
+        return self.folder / graphs[target]
+
+    def hashes(self, stage: str, target: Target) -> dict[str, str]:
+        """Return the SHA-256 of a stage's graph and weights, by file name."""
+        record = self.manifest.stages[stage]
+        names = [self.path(stage, target).name, *([record.weights] if record.weights else [])]
+        return {name: self.manifest.files[name].sha256 for name in names}
+
+    def golden(self, stage: str) -> list[GoldenCase]:
+        """Return real inputs and torch's outputs of a stage; empty if the bundle has none."""
+        return read_golden(self.folder / GOLDEN, self.manifest.golden.get(stage, []))
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails."""
+    bundle = Bundle(folder, read_manifest(folder / MANIFEST))
+    root = folder.resolve()
+    try:
+        for name, record in bundle.manifest.files.items():
+            _check_inside(root, name)
+            _check_file(root / name, record)
+        unlisted = {path.name for path in root.glob("*.onnx*")}
+        unlisted |= {path.name for path in root.glob("*.weights")}
+        unlisted -= bundle.manifest.files.keys()
+    except BundleError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise BundleError(f"a file of bundle {folder} cannot be read: {error}") from error
+    if unlisted:
+        raise BundleError(
+            f"bundle file {root / min(unlisted)} is not in the manifest; export the bundle again"
+        )
+    return bundle
+
+
+def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Return the SHA-256 of a file; ``advance`` is called with the size of each part read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            digest.update(chunk)
+            if advance:
+                advance(len(chunk))
+    return digest.hexdigest()
+
+
+def _check_inside(root: Path, name: str) -> None:
+    pure = PurePosixPath(name)
+    inside = (root / name).resolve().is_relative_to(root)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
+        raise BundleError(f"bundle file '{name}' must lie inside {root}")
+
+
+def _check_file(path: Path, record: FileRecord) -> None:
+    if not path.is_file():
+        raise BundleError(f"bundle file {path} is missing; copy or export the bundle again")
+    if path.stat().st_size != record.size:
+        raise BundleError(
+            f"bundle file {path} must have {record.size} bytes, got {path.stat().st_size}; "
+            "copy or export the bundle again"
+        )
+    if sha256(path) != record.sha256:
+        raise BundleError(
+            f"bundle file {path} was changed: its SHA-256 does not match the manifest; "
+            "copy or export the bundle again"
+        )
