@@ -8,17 +8,20 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..runtime.bundle import TARGETS, Manifest, Target
+from ..runtime.bundle import TARGETS, Manifest, Target, open_bundle
+from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
+from ..runtime.errors import BundleError, EngineError
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
+from .engines import EngineRequest, build_engines, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("dossr-export", cls=Command)
-@click.argument("checkpoint", type=_FILE)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="BUNDLE",
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="BUNDLE",
               help="Folder to create.")  # fmt: skip
 @click.option("--config", type=_FILE, metavar="YAML",
               help="The model's official YAML file.  [default: derived from the tensors]")  # fmt: skip
@@ -27,6 +30,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--target", "targets", type=click.Choice(TARGETS), multiple=True, default=TARGETS,
               metavar="TARGET", help=f"What graphs are written for: {', '.join(TARGETS)}; may be repeated.  "
               "[default: all; they share the weights]")  # fmt: skip
+@click.option("--engine", "engines", multiple=True, metavar="ENGINE",
+              help="Build engines too: tensorrt or tensorrt-rtx for this machine's GPU, or "
+              "tensorrt-rtx:sm86,sm89,sm120 for a list of GPUs, which needs none; may be repeated.")  # fmt: skip
+@click.option("--build", multiple=True, metavar="SETTING",
+              help=f"Setting of these builds: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
               show_default=True, help="Step count whose times are verified; may be repeated.")  # fmt: skip
 @click.option("--tile", type=click.IntRange(1), default=TILE, show_default=True,
@@ -41,10 +49,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.version_option(__version__, prog_name="dossr-export")
 def main(
     checkpoint: Path,
-    output: Path,
+    output: Path | None,
     config: Path | None,
     fp16: bool,
     targets: tuple[Target, ...],
+    engines: tuple[str, ...],
+    build: tuple[str, ...],
     steps: tuple[int, ...],
     tile: int,
     prompt: str | None,
@@ -54,16 +64,28 @@ def main(
 ) -> None:
     """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
 
-    Each network is compared with torch; an error above the bound fails the export, and no bundle
+    Each graph is compared with torch; an error above the bound fails the export, and no bundle
     is written. Nothing in a checkpoint is ever executed.
+
+    With --engine, CHECKPOINT may also be a finished bundle: only engines are built then, without torch.
 
     \b
     Examples:
       dossr-export dossr_default.ckpt -o bundle --fp16
       dossr-export dossr_default.ckpt -o bundle --config cldm_v21.yaml --steps 5
+      dossr-export bundle --engine tensorrt-rtx:sm86,sm89,sm120
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
+    with _errors_in_one_line():
+        requests = [parse_request(text) for text in engines]
+        settings = parse_options(build)
+    if checkpoint.is_dir():
+        _check_bundle_only(output, engines)
+        _build(checkpoint, requests, settings, tile)
+        return
+    if output is None:
+        raise click.UsageError("a checkpoint needs --output, the folder of the bundle")
     with _errors_in_one_line(output):
         from . import export_bundle
         from .networks.text import DEFAULT_PROMPT
@@ -83,10 +105,43 @@ def main(
             progress=Terminal(),
         )
     _report(output, manifest)
+    _build(output, requests, settings, tile)
+
+
+def _check_bundle_only(output: Path | None, engines: tuple[str, ...]) -> None:
+    """Raise click.UsageError where the options are not for a finished bundle."""
+    context = click.get_current_context()
+    allowed = {"checkpoint", "engines", "build", "tile", "output"}
+    given = [
+        name
+        for name in context.params
+        if name not in allowed
+        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if not engines or output is not None or given:
+        raise click.UsageError(
+            "a finished bundle takes --engine, --build and --tile only; give a checkpoint to export"
+        )
+
+
+def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, tile: int) -> None:
+    """Build engines for a bundle and print them."""
+    for request in requests:
+        try:
+            click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
+        except BundleError as error:
+            raise click.UsageError(str(error)) from error
+        except EngineError as error:
+            say("dossr-export", error)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            raise click.UsageError(
+                f"{error}; install it with: pip install 'dossr[{request.library}]'"
+            ) from error
 
 
 @contextmanager
-def _errors_in_one_line(output: Path) -> Iterator[None]:
+def _errors_in_one_line(output: Path = Path()) -> Iterator[None]:
     """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
     try:
         yield

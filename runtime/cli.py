@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ class Arguments:
     bundle: Path | None
     device: str
     low_memory: bool
-    engine: tuple[str, ...]
+    tf32: bool | None
+    build: tuple[str, ...]
     steps: int
     order: int
     seed: int
@@ -60,11 +62,14 @@ class Arguments:
               help="Output file for one INPUT file; otherwise a folder, created if missing.")  # fmt: skip
 @click.option("-b", "--bundle", type=_EXISTING,
               help="Bundle folder from dossr-export.  [default: the built-in demo model]")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
-              help="Device that runs the networks.")  # fmt: skip
+@click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
+              help="Device that runs the networks; auto takes engines that are built already, else cuda if it "
+              "computes right, else cpu.")  # fmt: skip
 @click.option("--low-memory", is_flag=True,
               help="Hold one network in memory at a time and reload each for every image.")  # fmt: skip
-@click.option("--engine", "engine", multiple=True, metavar="SETTING",
+@click.option("--tf32/--no-tf32", default=None,
+              help="Let float32 products on a GPU use TensorFloat-32.  [default: in float16 bundles]")  # fmt: skip
+@click.option("--build", "build", multiple=True, metavar="SETTING",
               help=f"Setting of TensorRT builds: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, MAX_STEPS), default=5, show_default=True,
               help="Network evaluations: more steps add detail and take longer.")  # fmt: skip
@@ -107,7 +112,7 @@ def main(**values: Any) -> int:
     Examples:
       dossr-run photo.jpg -o photo_x4.png
       dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
-      dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --engine level=5
+      dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --build level=5
 
     Exit code: 0 all images done, 1 some images failed (each is named), 2 wrong use.
     """
@@ -118,9 +123,9 @@ def main(**values: Any) -> int:
         raise click.UsageError(f"--scale must be between 1 and 4, got {arguments.scale}")
     options = _options(arguments)
     jobs = _jobs(arguments)
-    results = _run(jobs, options, arguments) if jobs else []
+    device, results = _run(jobs, options, arguments) if jobs else (arguments.device, [])
     if arguments.as_json:
-        click.echo(json.dumps(_document(arguments, results), indent=1))
+        click.echo(json.dumps(_document(arguments, device, results), indent=1))
     elif not jobs:
         click.echo("nothing to do: every output exists", err=True)
     return int(any("error" in result for result in results))
@@ -154,8 +159,8 @@ def _jobs(arguments: Arguments) -> "list[Job]":
 
 def _run(
     jobs: "Sequence[Job]", options: SamplingOptions, arguments: Arguments
-) -> list[dict[str, Any]]:
-    """Upscale every image and print its result; return the results for --json."""
+) -> tuple[str, list[dict[str, Any]]]:
+    """Upscale every image and print its result; return the device and the results for --json."""
     results: list[dict[str, Any]] = []
     pipeline = _open(arguments, options)
     for number, job in enumerate(jobs, 1):
@@ -169,7 +174,7 @@ def _run(
         elif not arguments.as_json:
             size = f"{result['width']} x {result['height']}"
             click.echo(f"{job.target}  {size}  {result['seconds']:.1f} s")
-    return results
+    return pipeline.device.name, results
 
 
 def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
@@ -178,12 +183,12 @@ def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
 
     bundle, device = arguments.bundle, arguments.device
     try:
-        build = parse_options(arguments.engine) if arguments.engine else None
+        build = parse_options(arguments.build) if arguments.build else None
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if build and device not in LIBRARIES:
         raise click.UsageError(
-            f"--engine is for --device {' and '.join(LIBRARIES)}, got --device {device}"
+            f"--build is for --device {' and '.join(LIBRARIES)}, got --device {device}"
         )
     try:
         manifest = read_manifest((bundle or DEMO) / MANIFEST)
@@ -200,12 +205,20 @@ def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
             err=True,
         )
     try:
-        return load_pipeline(bundle, device, low_memory=arguments.low_memory, build=build)
-    except (BundleError, EngineError) as error:
+        return load_pipeline(
+            bundle,
+            device,
+            low_memory=arguments.low_memory,
+            build=build,
+            tf32=arguments.tf32,
+            log=partial(click.echo, err=True),
+        )
+    except (BundleError, EngineError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            f"{error}; install it with: pip install 'dossr[{find_extra(device)}]'"
+            f"{error}; install it with: pip install "
+            f"'dossr[{find_extra('cpu' if device == 'auto' else device)}]'"
         ) from error
 
 
@@ -238,11 +251,12 @@ def _upscale(
             "width": width, "height": height, "seconds": seconds}  # fmt: skip
 
 
-def _document(arguments: Arguments, results: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(arguments: Arguments, device: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the document for --json."""
-    names = ("device", "scale", "steps", "order", "seed", "color_fix", "tile", "overlap", "batch")
+    names = ("scale", "steps", "order", "seed", "color_fix", "tile", "overlap", "batch")
     settings = {name: getattr(arguments, name) for name in names}
-    return {"bundle": str(arguments.bundle or DEMO), **settings, "results": results}
+    bundle = str(arguments.bundle or DEMO)
+    return {"bundle": bundle, "device": device, **settings, "results": results}
 
 
 if __name__ == "__main__":

@@ -1,28 +1,31 @@
 """``dossr-doctor``: report the machine, which ``--device`` works on it, and how to fix the others.
 
-Each device is tried in its own process, with the code that dossr-run uses. A library that crashes or
-hangs then becomes a line of the report.
+Each device runs the demo model in its own process, with the code that dossr-run uses, and must give
+its golden vectors. A library that crashes or hangs then becomes a line of the report.
 """
 
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
+from .bundle import DEMO, open_bundle
 from .engines.device import DEVICES
 from .engines.tensorrt.support import refusal
 from .hardware import Gpu, GpuError, Jetson, extra_for, find_gpu, find_jetson, package_versions
-from .terminal import Command
+from .terminal import Command, log
 
-_TIMEOUT = 60  # seconds per device: the first start of GPU libraries is slow
+_TIMEOUT = 600  # seconds per device: TensorRT builds the demo's engines
 _PACKAGES = r"(numpy|onnxruntime|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
 
 
@@ -36,6 +39,9 @@ class DeviceReport:
 
     advice: str = ""
     """How to make it work."""
+
+    errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Relative errors of the demo model against torch, by stage and output."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def main(as_json: bool) -> None:
 
 
 def examine() -> Report:
-    """Examine this machine. Takes a few seconds, longer if GPU libraries have to start."""
+    """Examine this machine. Takes a few seconds, and minutes where TensorRT builds engines."""
     gpu, problem = None, ""
     try:
         gpu = find_gpu()
@@ -85,8 +91,10 @@ def examine() -> Report:
         problem = str(error)
     jetson = find_jetson()
     packages = package_versions(_PACKAGES)
-    with ThreadPoolExecutor(len(DEVICES)) as pool:
-        found = dict(zip(DEVICES, pool.map(_try, DEVICES), strict=True))
+    found = {}
+    for device in DEVICES:  # one after the other: builders measure kernels
+        log(f"trying --device {device}")
+        found[device] = _try(device)
     return Report(
         dossr=__version__,
         python=platform.python_version(),
@@ -123,7 +131,9 @@ def lines(report: Report) -> list[str]:
         text.append(f"ONNX Runtime providers: {', '.join(report.providers)}")
     text.append("")
     for name, device in report.devices.items():
-        text.append(f"--device {name:<8}  {'works' if device.works else 'does not work'}")
+        worst = max((e for stage in device.errors.values() for e in stage.values()), default=0.0)
+        works = f"works: the demo model is within {worst:.0e} of torch"
+        text.append(f"--device {name:<12}  {works if device.works else 'does not work'}")
         text += [f"    why:   {device.reason}"] if device.reason else []
         text += [f"    to do: {device.advice}"] if device.advice else []
     return text + [f"\nnote: {note}" for note in report.notes]
@@ -191,16 +201,23 @@ def _power_mode(jetson: Jetson | None) -> Iterator[str]:
 
 
 def probe(name: str) -> None:
-    """Load a device in this process and print the outcome as JSON; called by ``examine``."""
+    """Run the demo model on a device and print the outcome as JSON; called by ``examine``.
+
+    Every stage must give its golden vectors. TensorRT builds the engines in a temporary folder.
+    """
+    from .engines.auto import check_device
     from .engines.device import load_device
 
     result: dict[str, Any] = {}
     try:
-        load_device(name)
+        device = load_device(name)
         if name == "cpu":
             from .engines.onnxruntime.session import providers
 
             result["providers"] = providers()
+        with tempfile.TemporaryDirectory(prefix="dossr-doctor-") as folder:
+            demo = Path(shutil.copytree(DEMO, Path(folder) / "demo"))
+            result["errors"] = check_device(device, open_bundle(demo))
     except ModuleNotFoundError as error:
         result["missing"] = error.name or str(error)
     except Exception as error:  # any exception means that the device does not work
@@ -216,7 +233,7 @@ def _try(name: str) -> dict[str, Any]:
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"its libraries do not load within {_TIMEOUT} seconds"}
+        return {"error": f"the demo model does not run within {_TIMEOUT} seconds"}
     except OSError as error:
         return {"error": f"Python does not start: {error}"}
     try:
@@ -234,7 +251,7 @@ def _report(name: str, found: Mapping[str, Any], gpu_problem: str, extra: str) -
     if name != "cpu" and gpu_problem:
         reason = f"{gpu_problem}; {reason}" if missing else gpu_problem
         advice = "; ".join(filter(None, ["install NVIDIA's driver if there is a GPU", advice]))
-    return DeviceReport(not reason, reason, advice)
+    return DeviceReport(not reason, reason, advice, found.get("errors", {}))
 
 
 def _tensorrt_version(packages: Mapping[str, str]) -> str:

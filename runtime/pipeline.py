@@ -10,6 +10,7 @@ import numpy as np
 
 from ..solvers import Schedule, dos_sde_coefficients, released_schedule
 from .bundle import CONDITION, DEMO, Bundle, Manifest, open_bundle
+from .engines.auto import choose_device
 from .engines.device import Device, Host, load_device
 from .engines.engine import Engine, check_output
 from .engines.lazy import EngineSlot, LazyEngine
@@ -20,6 +21,7 @@ from .images.padding import pad_to_multiple
 from .options import TILE, SamplingOptions, Tiling
 from .sampling import Observe, draw_noise, sample
 from .tensors import SCALE, Array, Image
+from .terminal import log as log_to_terminal
 from .tiling import TiledEngine, denoiser_grid, network_grid
 
 OnProgress = Callable[[int, int], None]
@@ -34,17 +36,26 @@ def load_pipeline(
     *,
     low_memory: bool = False,
     build: BuildOptions | None = None,
+    tf32: bool | None = None,
+    log: Callable[[str], None] = log_to_terminal,
 ) -> "Pipeline":
     """Open a bundle for upscaling; by default the built-in demo model.
 
+    ``device`` is a name in DEVICES, or "auto": engines that are built and fit, else CUDA if it gives
+    the golden vectors of the demo model, else the CPU; ``log`` is told which and why.
     ``low_memory`` holds one network at a time and reloads each for every image. ``build`` sets how
-    TensorRT builds engines and is for that device only.
+    TensorRT builds engines and is for its devices only. ``tf32``: whether float32 products on a GPU
+    may use TensorFloat-32; None: in float16 bundles only.
 
     Check the manifest and the SHA-256 of every file first. Raise BundleError if they do not match,
     ValueError for an unknown device and EngineError if a network cannot be opened.
     """
     opened = open_bundle(DEMO if bundle is None else Path(bundle))
-    place = load_device(device, build)
+    if device == "auto" and build is None:
+        place, reason = choose_device(opened, tf32)
+        log(f"device {place.name}: {reason}")
+    else:
+        place = load_device(device, build, tf32)
     slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ IDENTITY = ("machine", "cpu", "cores", "threads", "gpu", "driver", "versions", "
 """Fields that must be equal in all rows of a file; the commit may differ if no source does."""
 
 _PACKAGES = r"(torch|onnxruntime(-gpu)?|tensorrt|cupy-cuda1[23]x|onnx|onnxscript|diffusers|transformers|numpy)$"
+_GPU_STATE = {
+    "sm_clock_mhz": "clocks.sm",
+    "sm_clock_limit_mhz": "clocks.max.sm",
+    "memory_clock_mhz": "clocks.mem",
+    "power_w": "power.draw",
+    "power_limit_w": "power.limit",
+    "temperature_c": "temperature.gpu",
+}
+"""Our names and those of nvidia-smi."""
+
 _ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("solvers", "runtime", "export", "bench")
 
@@ -42,6 +53,7 @@ def provenance() -> dict[str, Any]:
         "memory_bytes": total_memory(),
         "gpu": gpu,
         "driver": driver,
+        "gpu_state": _gpu_state(),
         "versions": {
             "python": platform.python_version(),
             "dossr": __version__,
@@ -69,6 +81,17 @@ def _gpu() -> tuple[str | None, str | None]:
     except GpuError:
         return None, None
     return gpu.name, gpu.driver
+
+
+def _gpu_state() -> dict[str, float]:
+    """Return what nvidia-smi reports of clocks, power and temperature; empty without it."""
+    query = f"--query-gpu={','.join(_GPU_STATE.values())}"
+    printed = _output(["nvidia-smi", query, "--format=csv,noheader,nounits", "--id=0"])
+    found: dict[str, float] = {}
+    for name, text in zip(_GPU_STATE, printed.split(","), strict=False):
+        with suppress(ValueError):  # "[N/A]", as for the power of a Jetson
+            found[name] = float(text)
+    return found
 
 
 def _commit() -> str | None:

@@ -41,7 +41,7 @@ def replace(graph: ir.Graph, node: ir.Node, steps: Sequence[ir.Node]) -> None:
             if value.type is None:
                 is_shape = step.op_type == "Shape"
                 value.type = ir.TensorType(ir.DataType.INT64 if is_shape else ir.DataType.FLOAT)
-    new.name, new.dtype, new.shape = old.name, old.dtype, old.shape
+    new.name, new.type, new.shape = old.name, old.type, old.shape
     old.name = f"{old.name}_whole"
     graph.insert_before(node, steps)
     old.replace_all_uses_with(new, replace_graph_outputs=True)

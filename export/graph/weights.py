@@ -56,7 +56,7 @@ def _external(
         offset,
         tensor.nbytes,
         tensor.dtype,
-        shape=ir.Shape(list(tensor.shape)),
+        shape=ir.Shape(tensor.shape.numpy()),
         name=name,
         base_dir=weights.parent,
     )

@@ -7,6 +7,7 @@ The pipeline uses NumPy's functions, which NumPy dispatches to the arrays' own l
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,11 @@ DEVICES = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
 
 class Device(Protocol):
     """Holds the arrays of a pipeline and opens its networks. Serves one thread."""
+
+    @property
+    def name(self) -> str:
+        """Its name, one of DEVICES."""
+        ...
 
     @property
     def target(self) -> Target:
@@ -80,6 +86,7 @@ class OnnxDevice(Device, Protocol):
 class Host:
     """The CPU, with NumPy and ONNX Runtime."""
 
+    name = "cpu"
     target: Target = "cpu"
 
     def open(self, bundle: Bundle, stage: str) -> Engine:
@@ -126,8 +133,10 @@ class Host:
         return float(after - before)
 
 
-def load_device(name: str, build: BuildOptions | None = None) -> Device:
+def load_device(name: str, build: BuildOptions | None = None, tf32: bool | None = None) -> Device:
     """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
+
+    ``tf32``: whether float32 products on a GPU may use TensorFloat-32; None: in float16 bundles only.
 
     Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
     machine do not support it.
@@ -139,18 +148,20 @@ def load_device(name: str, build: BuildOptions | None = None) -> Device:
     for library in LIBRARIES:
         if name == library:
             _check_cupy()
-            return _tensorrt(library, build)
-    return load_onnx_device(name)
+            return _tensorrt(library, replace(build or BuildOptions(), tf32=tf32))
+    return load_onnx_device(name, tf32)
 
 
-def load_onnx_device(name: str) -> OnnxDevice:
+def load_onnx_device(name: str, tf32: bool | None = None) -> OnnxDevice:
     """Load ``cpu`` or ``cuda``. Raises as ``load_device`` does."""
     if name == "cpu":
+        if tf32 is not None:
+            raise ValueError("TF32 is for GPUs, got the device cpu")
         return Host()
     _check_cupy()
     from .cuda.cupy_device import Cuda
 
-    return Cuda()
+    return Cuda(tf32)
 
 
 def _check_cupy() -> None:
@@ -167,7 +178,7 @@ def _check_cupy() -> None:
         ) from error
 
 
-def _tensorrt(library: Library, build: BuildOptions | None) -> Device:
+def _tensorrt(library: Library, build: BuildOptions) -> Device:
     try:
         select_library(library)
         from .tensorrt.trt_device import TensorRt

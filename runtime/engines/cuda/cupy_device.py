@@ -27,6 +27,7 @@ class Cuda:
     Raises EngineError without a driver, a GPU or CUDA's compiler.
     """
 
+    name = "cuda"
     target: Target = "cuda"
     kind = "cuda"  # its name in ONNX Runtime
 

@@ -49,7 +49,8 @@ class BoundEngine:
 
     A session is for one set of input shapes: with fixed sizes ONNX Runtime computes every shape when it
     opens the file, so that no node is left on the CPU and convolutions keep their channels last. Other
-    shapes open another session in its place, because each holds all weights; tiles keep one shape.
+    shapes open another session in its place, because each holds all weights; tiles keep one shape. A
+    network without variable axes is opened at once, any other when it runs.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class BoundEngine:
         self.inputs, self.outputs = signature
         self._path, self._provider, self._memory = path, provider, memory
         self._held: tuple[dict[str, int], _BoundSession] | None = None
+        axes = (axis for spec in self.inputs.values() for axis in spec.shape)
+        if not any(isinstance(axis, str) for axis in axes):
+            self._held = {}, self._open({})
 
     def run(self, **inputs: Array) -> dict[str, Array]:
         """Run the network on arrays of the device."""

@@ -10,7 +10,7 @@ from ...terminal import ShowShare, share_line
 from ...terminal import log as log_to_terminal
 from .library import select_library, selected_library
 from .options import BuildOptions
-from .profiles import engine_name, profile_for, stage_shapes
+from .profiles import ENGINES, engine_name, profile_for, stage_shapes
 from .progress import BuildProgress
 from .support import option_refusal, target_of
 
@@ -55,7 +55,6 @@ def _build_stage(
 ) -> Path:
     from .build import BuildRequest, build_plan, engine_key
     from .cache import ANY_GPU, get_or_build
-    from .engine import ENGINES
     from .plan import trt
 
     library, manifest = selected_library(), bundle.manifest

@@ -21,12 +21,17 @@ from .diagnostics import LEAST_FP16_SHARE
 from .library import selected_library
 from .options import BuildOptions
 from .plan import PlanError, open_plan, trt
-from .profiles import Profile, Shape, contains, engine_name, engine_pattern, profile_for
+from .profiles import (
+    ENGINES,
+    Profile,
+    Shape,
+    contains,
+    engine_name,
+    engine_pattern,
+    profile_for,
+)
 from .progress import BuildProgress
 from .support import target_of
-
-ENGINES = "engines"
-"""The folder of a bundle that holds built engines."""
 
 TIMINGS = "timing.cache"
 """The file in it that holds the builder's measurements."""
@@ -73,6 +78,10 @@ class TrtEngine:
             self._loaded = loaded = self._open(shapes)
         with self._memory.active():
             return loaded.run(inputs, shapes)
+
+    def has_engine(self, shapes: Mapping[str, Shape]) -> bool:
+        """Return whether an engine that takes these shapes exists and fits this machine."""
+        return self._find(shapes) is not None
 
     def _open(self, shapes: Mapping[str, Shape]) -> ExecutionContext:
         plan, profile, is_new = self._find(shapes) or self._build(shapes)

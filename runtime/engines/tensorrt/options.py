@@ -66,8 +66,6 @@ class BuildOptions:
 
 
 _SWITCHES: dict[str, tuple[str, Any]] = {
-    "tf32": ("tf32", True),
-    "no-tf32": ("tf32", False),
     "stripped": ("is_stripped", True),
     "version-compatible": ("is_version_compatible", True),
     "same-capability": ("gpus", "same-capability"),

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from ...bundle import Manifest, StageRecord
 from .options import BuildOptions
 
+ENGINES = "engines"
+"""The folder of a bundle that holds built engines."""
+
 Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 """Smallest, usual and largest shape by input name; three equal shapes are a fixed size."""

@@ -20,10 +20,11 @@ from .support import target_of
 class TensorRt(Cuda):
     """The GPU that CuPy has selected, with this process's TensorRT in place of ONNX Runtime."""
 
-    def __init__(self, options: BuildOptions | None = None) -> None:
+    def __init__(self, options: BuildOptions) -> None:
         super().__init__()
         check_library()
-        self.target = target_of(selected_library(), trt.__version__)
+        self.name = selected_library()
+        self.target = target_of(self.name, trt.__version__)
         self._options = options
         self._scratch = Scratch(self)
 

@@ -4,7 +4,9 @@ import math
 from contextlib import nullcontext
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
 from dossr.runtime.engines.onnxruntime import io_binding
@@ -78,6 +80,17 @@ def test_a_session_is_opened_for_each_new_size_and_kept_while_the_size_stays(toy
         restored = bound.run(lr=np.zeros((1, 3, height, width), np.float32))["restored"]
         assert restored.shape == (1, 3, 4 * height, 4 * width)
     assert opened == [(1, 4, 5), (1, 5, 4), (1, 4, 5)]
+
+
+def test_a_network_without_variable_axes_is_opened_at_once(tmp_path, opened):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.save(model, tmp_path / "net.onnx")
+    bound = _bound(tmp_path / "net.onnx")
+    assert opened == [()]
+    np.testing.assert_allclose(bound.run(x=np.ones((2, 3), np.float32))["y"], np.e, rtol=1e-6)
+    assert opened == [()]
 
 
 def test_a_failure_on_bound_memory_is_one_line(toy_graph):

@@ -30,13 +30,13 @@ def _names(bundle, suffix=""):
 @pytest.mark.parametrize("options", [None, BuildOptions(sides=(64, 128, 192))], ids=["fixed", "range"])  # fmt: skip
 def test_every_network_of_the_built_in_bundle_is_compiled(demo, options):
     said = []
-    plans = build_ahead(demo, ["sm89"], options, log=said.append)
+    plans = build_ahead(demo, ["sm86", "sm89", "sm120"], options, log=said.append)
     assert [plan.name.split("-")[0] for plan in plans] == list(STAGES)
     assert len(said) == 4
     for plan in plans:
         record = json.loads(plan.with_suffix(".json").read_text())
         assert record["key"]["gpu"] == "any"
-        assert record["key"]["capabilities"] == ["8.9"]
+        assert record["key"]["capabilities"] == ["8.6", "8.9", "12.0"]
         assert record["size"] == plan.stat().st_size > 1e6
         assert 0 < record["notes"]["activation_memory"] < 1 << 30
         assert record["verified"] == {}

@@ -1,6 +1,7 @@
 """The exported graphs hold only what TensorRT's ONNX parser documents (operators.json)."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -100,14 +101,20 @@ PARSERS = {"tensorrt": ("10.15",), "tensorrt-10.3": ("9.2", "10.15")}
 """Versions of the parser whose documents cover a target."""
 
 
-def _full_size_graph(stage, target):
-    """The fp16 graph of a network of the official sizes. Its weights are one zero, never copied."""
+@cache
+def _full_size_graph(name):
+    """A network of the official sizes. Its weights are one zero, never copied."""
+    (stage,) = (stage for stage in stages(shares_encoder=True) if stage.name == name)
     zero = torch.zeros(())
     tensors = {name: zero.expand(shape) for name, shape in layout(OFFICIAL).items()}
     checkpoint = Checkpoint(Path(), "", OFFICIAL, False, tensors)
     prompt = torch.zeros(1, OFFICIAL.text.positions, OFFICIAL.text.width)
-    model = trace(stage, stage.build(checkpoint, prompt), example(stage, OFFICIAL))
-    model = lower(model, target, "fp16")
+    return trace(stage, stage.build(checkpoint, prompt), example(stage, OFFICIAL))
+
+
+def _full_size_fp16(name, target):
+    """The graph for a target and its number of weights, which are left out."""
+    model = lower(_full_size_graph(name), target, "fp16")
     weights = 0
     for value in model.graph.initializers.values():
         if value.const_value.size > 1024:  # more than settings: the type and the shape are enough
@@ -125,8 +132,7 @@ def _full_size_graph(stage, target):
 )  # fmt: skip
 def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, target, least):
     """``least``: millions of weights, so that it is the full size that was looked at."""
-    (stage,) = (stage for stage in stages(shares_encoder=True) if stage.name == name)
-    model, weights = _full_size_graph(stage, target)
+    model, weights = _full_size_fp16(name, target)
     assert weights > least * 1e6
     halves = [w for w in model.graph.initializer if w.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10
