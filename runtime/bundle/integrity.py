@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import BundleError
 from .golden import GoldenCase, read_golden
 from .manifest import GOLDEN, MANIFEST, FileRecord, Manifest, Target, read_manifest
+from .verified import VerifiedFiles
 
 DEMO = Path(__file__).parents[1] / "demo"
 """The built-in bundle: a small model, trained by ``dossr.export.demo_training``."""
@@ -42,13 +43,17 @@ class Bundle:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails."""
+    """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails.
+
+    Large files that did not change since they were last hashed are not hashed again.
+    """
     bundle = Bundle(folder, read_manifest(folder / MANIFEST))
     root = folder.resolve()
     try:
+        verified = VerifiedFiles(root)
         for name, record in bundle.manifest.files.items():
             _check_inside(root, name)
-            _check_file(root / name, record)
+            _check_file(root / name, record, verified)
         unlisted = {path.name for path in root.glob("*.onnx*")}
         unlisted |= {path.name for path in root.glob("*.weights")}
         unlisted -= bundle.manifest.files.keys()
@@ -81,7 +86,7 @@ def _check_inside(root: Path, name: str) -> None:
         raise BundleError(f"bundle file '{name}' must lie inside {root}")
 
 
-def _check_file(path: Path, record: FileRecord) -> None:
+def _check_file(path: Path, record: FileRecord, verified: VerifiedFiles) -> None:
     if not path.is_file():
         raise BundleError(f"bundle file {path} is missing; copy or export the bundle again")
     if path.stat().st_size != record.size:
@@ -89,8 +94,11 @@ def _check_file(path: Path, record: FileRecord) -> None:
             f"bundle file {path} must have {record.size} bytes, got {path.stat().st_size}; "
             "copy or export the bundle again"
         )
+    if verified.has(path, record.sha256):
+        return
     if sha256(path) != record.sha256:
         raise BundleError(
             f"bundle file {path} was changed: its SHA-256 does not match the manifest; "
             "copy or export the bundle again"
         )
+    verified.add(path, record.sha256)
