@@ -14,8 +14,8 @@ from .checkpoint.config import ModelConfig
 from .stages import Arrays, Stage
 
 _SEED = 0
-_TILE_STEPS = 5
-"""At the size of a tile, the denoiser runs at the times of the default number of steps."""
+_FEW_STEPS = 5
+"""On the two larger images, the denoiser runs at the times of the default number of steps."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ProbeInputs:
 
     They come from three images: one of the smallest size, a batch of two of twice its height, and one
     of the size of a tile, for engines of fixed size. ``steps``: the step counts at whose times the
-    denoiser runs. ``tile``: side of a tile in LR pixels.
+    denoiser runs on the smallest. ``tile``: side of a tile in LR pixels.
     """
 
     def __init__(self, config: ModelConfig, steps: Sequence[int], tile: int) -> None:
@@ -59,8 +59,8 @@ class ProbeInputs:
         self._random = np.random.default_rng(_SEED)
         shapes = ((1, side, side), (2, 2 * side, side), (1, tile, tile))
         self._known = [{"lr": _image(*shape)} for shape in shapes]
-        small, large = grid(steps, config.levels), grid((_TILE_STEPS,), config.levels)
-        self._times = (small, small, large)
+        every, some = grid(steps, config.levels), grid((_FEW_STEPS,), config.levels)
+        self._times = (every, some, some)
 
     def runs(self, stage: Stage) -> list[Run]:
         """Return the inputs to run a stage on; the denoiser runs at every time of the grid."""
