@@ -26,6 +26,7 @@ from ..runtime.engines.tensorrt.progress import BuildProgress
 from ..runtime.engines.tensorrt.support import target_of
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.hardware import Gpu
+from ..runtime.tensors import Array
 from .graph.ort_group_norm import DOMAIN
 from .graph.scale_attention import LAYOUT
 from .graph.standard_operators import to_standard_operators
@@ -117,15 +118,14 @@ class Debugger:
         for name, make in runners.items():
             try:
                 found = _run(make(), case)
-                errors = _compare(exact, found)
             except EngineError as error:
                 yield Departure(stage, name, reason=str(error))
-            else:
-                layer, is_over = _first_layer(reference, errors, self.bound)
-                output = _largest(errors[name] for name in case.outputs)
-                yield Departure(
-                    stage, name, _against_torch(found, case), output, len(errors), layer, is_over
-                )
+                continue
+            errors = _compare(exact, found)
+            layer, is_over = _first_layer(reference, errors, self.bound)
+            output = _largest(relative_error(found[n], exact[n]) for n in case.outputs)
+            torch = _against_torch(found, case)
+            yield Departure(stage, name, torch, output, len(errors), layer, is_over)
 
     def _find_gpu(self) -> str:
         """Look for a GPU that the library serves; return why there is none, or nothing."""
@@ -224,31 +224,26 @@ def _runner(model: ir.Model, path: Path) -> Any:
     return OnnxrtRunner(lambda: open_model(graph, path), name=path.name)
 
 
-def _run(runner: Any, case: GoldenCase) -> Any:
-    """Return the run's outputs, Polygraphy's RunResults of one run."""
+def _run(runner: Any, case: GoldenCase) -> dict[str, Array]:
+    """Return every output of a run by name."""
     from polygraphy.comparator import Comparator
     from polygraphy.logger import G_LOGGER
 
     with running(runner.name), G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):
-        return Comparator.run([runner], data_loader=[dict(case.inputs)])
+        ((_, (outputs,)),) = Comparator.run([runner], data_loader=[dict(case.inputs)])
+        return dict(outputs.items())
 
 
-def _compare(exact: Any, found: Any) -> dict[str, float]:
-    """Return the relative error of every tensor that both runs have, by name."""
-    from polygraphy.comparator import Comparator
-    from polygraphy.logger import G_LOGGER
+def _compare(exact: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, float]:
+    """Return the relative error of every tensor that both runs have, by name.
 
-    def relative(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
-        return {
-            name: relative_error(other[name], one[name])
-            for name in one
-            if name in other and one[name].shape == other[name].shape
-        }
-
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):
-        (result,) = Comparator.compare_accuracy([exact, found], compare_func=relative)
-    ((errors,),) = result.values()
-    return dict(errors)
+    Polygraphy's ``compare_accuracy`` would also compute statistics of every tensor, in twice the time.
+    """
+    return {
+        name: relative_error(found[name], array)
+        for name, array in exact.items()
+        if name in found and found[name].shape == array.shape
+    }
 
 
 def _first_layer(
@@ -260,11 +255,11 @@ def _first_layer(
     """
     worst: Layer | None = None
     for node in reference.graph:
-        for value in node.outputs:
-            if value.name not in errors or node.op_type in LAYOUT:
+        for name in (str(value.name) for value in node.outputs):
+            if name not in errors or node.op_type in LAYOUT:
                 continue
-            error = errors[value.name]
-            layer = Layer(node.op_type, value.name, error, _error_of_inputs(node, errors))
+            error = errors[name]
+            layer = Layer(node.op_type, name, error, _error_of_inputs(node, errors))
             if not error <= bound:  # also if it is NaN
                 return layer, True
             if worst is None or error - layer.inputs > worst.error - worst.inputs:
@@ -281,16 +276,16 @@ def _error_of_inputs(node: ir.Node, errors: Mapping[str, float]) -> float:
             continue
         seen.add(value)
         producer = value.producer()
-        if value.name in errors and producer and producer.op_type not in LAYOUT:
-            found.append(errors[value.name])
+        name = str(value.name)
+        if name in errors and producer and producer.op_type not in LAYOUT:
+            found.append(errors[name])
         elif producer:
             waiting.extend(producer.inputs)
     return max(found)
 
 
-def _against_torch(run: Any, case: GoldenCase) -> float:
-    ((_, (result,)),) = run
-    return _largest(relative_error(result[name], exact) for name, exact in case.outputs.items())
+def _against_torch(found: Mapping[str, Array], case: GoldenCase) -> float:
+    return _largest(relative_error(found[name], exact) for name, exact in case.outputs.items())
 
 
 def _largest(errors: Iterable[float]) -> float:

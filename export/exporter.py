@@ -97,7 +97,9 @@ def export_bundle(
         )
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
     chosen = tuple(target for target in TARGETS if target in targets)
-    options = Options("fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect)
+    options = Options(
+        "fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect
+    )
     with _replacing(out, overwrite) as folder:
         source = _read(Path(checkpoint), Path(config) if config else None, progress)
         _check_tile(tile, source.config.size_multiple)
