@@ -3,6 +3,7 @@
 # make lint: the linters alone
 # make docs: the site, into build/site
 # make dist: wheel and source archive, into build/dist
+# make resolve: every extra for every system and Python, from the package index (a quarter of an hour)
 # make fuzz: damaged files and killed runs, by the ten thousand (a quarter of an hour)
 # make full: the official sizes (16 GiB of memory, 20 GB of disk, a quarter of an hour)
 
@@ -13,7 +14,7 @@ DEV := .venv-dev
 GPU := .onnxruntime-gpu
 SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
-.PHONY: run test lint docs dist full fuzz clean
+.PHONY: run test lint docs dist resolve full fuzz clean
 
 run: $(RUN)/installed
 	mkdir -p out
@@ -33,6 +34,9 @@ dist: $(DEV)/installed
 
 docs: $(DEV)/installed
 	$(SITE)
+
+resolve: $(DEV)/installed
+	$(DEV)/bin/python tests/resolve.py
 
 full: $(DEV)/installed $(GPU)/installed
 	$(DEV)/bin/pytest -m full -s

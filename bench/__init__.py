@@ -7,4 +7,4 @@ from ..runtime.launch import launch
 
 def main() -> NoReturn:
     """Run ``dossr-bench``."""
-    launch("dossr-bench", "dossr.bench.cli")
+    launch("dossr-bench", "dossr.bench.cli", "bench,cpu")

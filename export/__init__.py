@@ -13,7 +13,7 @@ __all__ = ["CheckpointError", "Fp16Error", "VerificationError", "export_bundle"]
 
 def main() -> NoReturn:
     """Run ``dossr-export``."""
-    launch("dossr-export", "dossr.export.cli")
+    launch("dossr-export", "dossr.export.cli", "export,cpu")
 
 
 def __getattr__(name: str) -> Any:

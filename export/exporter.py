@@ -37,7 +37,7 @@ from .graph.weights import weights_size, write_graphs
 from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .probe_inputs import ProbeInputs, example, reference
 from .stages import Stage, stages
-from .verify import BOUNDS, Row, compare
+from .verify import BOUNDS, Row, check_installed, compare
 
 DEFAULT_STEPS = (1, 3, 5, 7)
 
@@ -95,6 +95,8 @@ def export_bundle(
         raise ValueError(
             f"target must be {', '.join(TARGETS)}, got {wrong[0] if wrong else 'none'}"
         )
+    if verify:
+        check_installed()
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
     chosen = tuple(target for target in TARGETS if target in targets)
     options = Options(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values, for the manifest."""
         return asdict(self)
+
+
+def check_installed() -> None:
+    """Raise ModuleNotFoundError unless ONNX Runtime is installed: before an export, not after minutes."""
+    if find_spec("onnxruntime") is None:
+        raise ModuleNotFoundError("No module named 'onnxruntime', which verifies the bundle")
 
 
 def compare(

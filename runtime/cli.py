@@ -18,6 +18,7 @@ from .engines.tensorrt.library import LIBRARIES
 from .engines.tensorrt.options import SETTINGS, parse_options
 from .errors import BundleError, EngineError, ImageError
 from .files import remove_leftovers
+from .hardware import find_extra
 from .images.color import COLOR_FIXES
 from .options import MAX_STEPS, TILE, SamplingOptions, Tiling
 from .tensors import MAX_PIXELS
@@ -216,7 +217,8 @@ def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
         raise click.UsageError(str(error)) from error
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            f"{error}; install it with: pip install 'dossr[{'cpu' if device == 'auto' else device}]'"
+            f"{error}; install it with: pip install "
+            f"'dossr[{find_extra('cpu' if device == 'auto' else device)}]'"
         ) from error
 
 

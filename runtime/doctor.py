@@ -22,12 +22,11 @@ from .. import __version__
 from .bundle import DEMO, open_bundle
 from .engines.device import DEVICES
 from .engines.tensorrt.support import refusal
-from .hardware import Gpu, GpuError, Jetson, find_gpu, find_jetson, package_versions
+from .hardware import Gpu, GpuError, Jetson, extra_for, find_gpu, find_jetson, package_versions
 from .terminal import Command, log
 
 _TIMEOUT = 600  # seconds per device: TensorRT builds the demo's engines
 _PACKAGES = r"(numpy|onnxruntime|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
-_INSTALL = {device: f"pip install 'dossr[{device}]'" for device in DEVICES}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,10 @@ def examine() -> Report:
         jetson=jetson,
         packages=packages,
         providers=found["cpu"].get("providers", []),
-        devices={name: _report(name, found[name], problem) for name in DEVICES},
+        devices={
+            name: _report(name, found[name], problem, extra_for(name, gpu, jetson))
+            for name in DEVICES
+        },
         notes=mismatches(packages, gpu, jetson),
     )
 
@@ -158,7 +160,7 @@ def _duplicate_builds(packages: Mapping[str, str]) -> Iterator[str]:
 
 
 def _cuda_conflicts(packages: Mapping[str, str], gpu: Gpu | None) -> Iterator[str]:
-    needed = {p: int(m[1]) for p in packages if (m := re.search(r"^(?:cupy|tensorrt)-cu(?:da)?(\d+)", p))}  # fmt: skip
+    needed = {p: int(m[1]) for p in packages if (m := re.search(r"^(?:cupy|tensorrt(?:-rtx)?)-cu(?:da)?(\d+)", p))}  # fmt: skip
     if gpu:
         supported = int(gpu.cuda.split(".")[0])
         for package, major in needed.items():
@@ -242,10 +244,10 @@ def _try(name: str) -> dict[str, Any]:
     return result
 
 
-def _report(name: str, found: Mapping[str, Any], gpu_problem: str) -> DeviceReport:
+def _report(name: str, found: Mapping[str, Any], gpu_problem: str, extra: str) -> DeviceReport:
     missing = found.get("missing", "")
     reason = f"{missing} is not installed" if missing else str(found.get("error", ""))
-    advice = _INSTALL[name] if missing else ""
+    advice = f"pip install 'dossr[{extra}]'" if missing else ""
     if name != "cpu" and gpu_problem:
         reason = f"{gpu_problem}; {reason}" if missing else gpu_problem
         advice = "; ".join(filter(None, ["install NVIDIA's driver if there is a GPU", advice]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # CUdevice_attribute of cuda.h
+_CUDA = 13  # the major version of the wheels in the extras that do not name another one
 _TIMEOUT = 5.0  # seconds for a system tool
 
 
@@ -116,6 +117,28 @@ def find_gpu(index: int = 0) -> Gpu:
         cuda=supported,
         driver=_driver() or f"CUDA {supported}",
     )
+
+
+def extra_for(device: str, gpu: Gpu | None, jetson: Jetson | None) -> str:
+    """Return the extra of dossr with the packages of a device on a machine, such as ``cuda``.
+
+    On a Jetson TensorRT comes with JetPack. A driver for CUDA 12 needs TensorRT's wheels for it.
+    """
+    if device != "tensorrt":
+        return device
+    if jetson:
+        return "jetpack6" if jetson.jetpack.startswith("6") else "jetpack7"
+    is_older = gpu is not None and int(gpu.cuda.split(".")[0]) < _CUDA
+    return "tensorrt-cu12" if is_older else device
+
+
+def find_extra(device: str) -> str:
+    """Return the extra of dossr with the packages of a device on this machine."""
+    try:
+        gpu = find_gpu()
+    except GpuError:
+        gpu = None
+    return extra_for(device, gpu, find_jetson())
 
 
 def find_jetson() -> Jetson | None:

@@ -10,16 +10,19 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     """Run ``dossr-run``."""
-    launch("dossr-run", "dossr.runtime.cli")
+    launch("dossr-run", "dossr.runtime.cli", "cpu")
 
 
 def doctor() -> NoReturn:
     """Run ``dossr-doctor``."""
-    launch("dossr-doctor", "dossr.runtime.doctor")
+    launch("dossr-doctor", "dossr.runtime.doctor", "cpu")
 
 
-def launch(name: str, module: str) -> NoReturn:
-    """Import ``module`` and call its ``main``; exit with 1 if an import is interrupted or fails."""
+def launch(name: str, module: str, extras: str) -> NoReturn:
+    """Import ``module`` and call its ``main``; exit with 1 if an import is interrupted or fails.
+
+    ``extras`` are those of dossr that hold the packages of the command.
+    """
     try:
         import_module(module).main()
     except KeyboardInterrupt:
@@ -27,6 +30,8 @@ def launch(name: str, module: str) -> NoReturn:
     except (ImportError, MemoryError) as error:
         lines = [line for line in map(str.strip, str(error).splitlines()) if line]
         reason = f"cannot start: {lines[-1] if lines else type(error).__name__}"
+        if isinstance(error, ModuleNotFoundError):
+            reason += f"; install it with: pip install 'dossr[{extras}]'"
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             reason = "stopped"  # Ctrl-C while an extension module was initialized
     else:

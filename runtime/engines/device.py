@@ -174,7 +174,7 @@ def _check_cupy() -> None:
         reason = [line for line in map(str.strip, str(error).splitlines()) if line.strip("=")]
         raise EngineError(
             f"CuPy is installed but cannot be loaded ({reason[-1] if reason else error}); "
-            "install a single build of it: pip install 'dossr[cuda]'"
+            "dossr-doctor says which packages overwrite each other"
         ) from error
 
 

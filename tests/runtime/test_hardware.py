@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from dossr.runtime.hardware import (
+    Gpu,
+    Jetson,
     cpu_cores,
     cpu_model,
+    extra_for,
+    find_extra,
     free_memory,
     jetpack_of,
     package_versions,
@@ -36,3 +40,26 @@ def test_this_machine_is_described():
 def test_package_versions_are_found_by_pattern():
     assert package_versions("numpy$") == {"numpy": np.__version__}
     assert package_versions("no-such-package") == {}
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda", "jetpack", "extra"),
+    [
+        ("cpu", None, None, "cpu"),
+        ("cuda", "13.0", None, "cuda"),
+        ("tensorrt", None, None, "tensorrt"),
+        ("tensorrt", "13.3", None, "tensorrt"),
+        ("tensorrt", "12.8", None, "tensorrt-cu12"),
+        ("tensorrt-rtx", "12.8", None, "tensorrt-rtx"),
+        ("tensorrt", "12.6", "6.2.1", "jetpack6"),
+        ("tensorrt", "13.0", "7.2.2", "jetpack7"),
+        ("cpu", "12.6", "6.2.1", "cpu"),
+    ],
+)
+def test_the_extra_is_that_of_the_machine(device, cuda, jetpack, extra):
+    gpu = Gpu("a GPU", "8.9", 8 << 30, False, cuda, "570.1") if cuda else None
+    assert extra_for(device, gpu, jetpack and Jetson("a Jetson", jetpack, "MAXN")) == extra
+
+
+def test_every_machine_has_an_extra_for_each_device():
+    assert find_extra("cpu") == "cpu"

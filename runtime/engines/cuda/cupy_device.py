@@ -171,7 +171,8 @@ def check_gpu() -> None:
         cupy.cuda.nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         raise EngineError(
-            "CuPy cannot find the CUDA compiler (NVRTC); install: pip install 'dossr[cuda]'"
+            "CuPy cannot find the CUDA compiler (NVRTC); install: pip install "
+            f"'cupy-cuda{runtime.runtimeGetVersion() // 1000}x[ctk]', or CUDA's toolkit with JetPack"
         ) from error
 
 

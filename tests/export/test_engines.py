@@ -1,0 +1,90 @@
+"""dossr-export --engine, with NVIDIA's compiler; it needs no GPU."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from dossr.export.cli import main
+from dossr.export.engines import EngineRequest, parse_request
+from dossr.runtime.bundle import DEMO
+
+
+def _run(*arguments):
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return shutil.copytree(DEMO, tmp_path / "demo")
+
+
+def test_a_request_is_a_library_and_a_list_of_gpus():
+    assert parse_request("tensorrt") == EngineRequest("tensorrt")
+    assert parse_request("tensorrt-rtx:sm86,sm89") == EngineRequest(
+        "tensorrt-rtx", ("sm86", "sm89")
+    )
+    for wrong in ("cuda", "", "tensorrt-rtx:", "tensorrt-rtx:sm86,", "tensorrt:sm86"):
+        with pytest.raises(ValueError, match=rf"^engine must be .*got '{wrong}'$"):
+            parse_request(wrong)
+
+
+def test_a_finished_bundle_gets_engines_and_keeps_those_it_has(demo):
+    pytest.importorskip("tensorrt_rtx")
+    arguments = (demo, "--engine", "tensorrt-rtx:sm89,sm120", "--tile", 16)
+    done = _run(*arguments)
+    assert done.exit_code == 0, done.stderr
+    engines = sorted((demo / "engines").glob("*.engine"))
+    assert [engine.name.split("-")[0] for engine in engines] == [
+        "decoder",
+        "denoiser",
+        "encoder",
+        "restorer",
+    ]
+    assert all(".sm89-sm120.tensorrt-rtx.engine" in engine.name for engine in engines)
+    times = [engine.stat().st_mtime_ns for engine in engines]
+    assert _run(*arguments).exit_code == 0
+    assert [engine.stat().st_mtime_ns for engine in engines] == times
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "a finished bundle takes --engine, --build and --tile only"),
+        (("--engine", "tensorrt-rtx:sm89", "--fp16"), "a finished bundle takes --engine"),
+        (("--engine", "tensorrt-rtx:sm89", "-o", "x"), "a finished bundle takes --engine"),
+        (("--engine", "gpu"), "engine must be tensorrt, tensorrt-rtx or tensorrt-rtx:sm86,sm89"),
+        (("--engine", "tensorrt-rtx:sm89", "--build", "fast"), "an engine setting must be"),
+    ],
+)
+def test_wrong_use_is_one_line(demo, arguments, said):
+    done = _run(demo, *arguments)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"dossr-export: {said}")
+    assert not (demo / "engines").exists()
+
+
+def test_an_unknown_gpu_and_a_gpu_that_is_not_served_are_one_line_with_exit_code_1(demo):
+    pytest.importorskip("tensorrt_rtx")
+    done = _run(demo, "--engine", "tensorrt-rtx:sm99")
+    assert done.exit_code == 1
+    assert "ahead of time for sm75, sm80" in done.stderr.splitlines()[-1]
+    done = _run(demo, "--engine", "tensorrt-rtx:sm75", "--tile", 16)
+    assert done.exit_code == 1
+    assert "GPUs of compute capability 7.5 (Turing) are not served" in done.stderr.splitlines()[-1]
+
+
+def test_a_folder_that_is_no_bundle_is_one_line(tmp_path):
+    done = _run(tmp_path, "--engine", "tensorrt-rtx:sm89")
+    assert done.exit_code == 2
+    assert "is not a bundle" in done.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_needs_an_output(checkpoints):
+    done = _run(checkpoints / "separate.ckpt")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "a checkpoint needs --output, the folder of the bundle"
+    )

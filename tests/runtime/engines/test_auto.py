@@ -1,0 +1,108 @@
+"""--device auto: what is built, then what computes right, then the CPU. A GPU is a fake here."""
+
+import numpy as np
+import pytest
+
+from dossr.runtime import load_pipeline
+from dossr.runtime.bundle import DEMO, open_bundle
+from dossr.runtime.engines import auto
+from dossr.runtime.engines.device import Host
+from dossr.runtime.errors import EngineError
+
+
+class Wrong(Host):
+    """A device whose networks are off by a factor."""
+
+    def open(self, bundle, stage):
+        engine = super().open(bundle, stage)
+        original = engine.run
+        engine.run = lambda **inputs: {n: a * 1.1 for n, a in original(**inputs).items()}
+        return engine
+
+
+@pytest.fixture
+def gpu_packages(monkeypatch):
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name)
+
+
+def _loads(monkeypatch, devices):
+    def load(name, build=None, tf32=None):
+        found = devices.get(name) or EngineError(f"no {name} here")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(auto, "load_device", load)
+
+
+def test_without_gpu_packages_it_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: None)
+    device, reason = auto.choose_device(open_bundle(DEMO))
+    assert device.name == "cpu"
+    assert reason == "no GPU packages are installed"
+
+
+def test_cuda_is_taken_only_if_the_demo_model_computes_right(monkeypatch, gpu_packages):
+    right, wrong = Host(), Wrong()
+    _loads(monkeypatch, {"cuda": right})
+    assert auto.choose_device(open_bundle(DEMO)) == (
+        right,
+        "it gives the golden vectors of the demo model",
+    )
+    _loads(monkeypatch, {"cuda": wrong})
+    device, reason = auto.choose_device(open_bundle(DEMO))
+    assert device.name == "cpu"
+    assert reason.startswith("cuda: the restorer must give 'restored' within 1e-02 of torch, got ")
+
+
+def test_a_gpu_that_does_not_start_is_the_reason_for_the_cpu(monkeypatch, gpu_packages):
+    _loads(monkeypatch, {})
+    device, reason = auto.choose_device(open_bundle(DEMO))
+    assert (device.name, reason) == ("cpu", "cuda: no cuda here")
+
+
+def test_engines_that_exist_and_cannot_be_used_are_named_and_nothing_is_built(
+    monkeypatch, gpu_packages, fresh_bundle
+):
+    (fresh_bundle / "engines").mkdir()
+    (fresh_bundle / "engines" / "restorer-1x3x128x128.tensorrt-rtx.engine").write_bytes(b"x")
+    _loads(monkeypatch, {})
+    device, reason = auto.choose_device(open_bundle(fresh_bundle))
+    assert (device.name, reason) == (
+        "cpu",
+        "tensorrt-rtx: no tensorrt-rtx here; cuda: no cuda here",
+    )
+    assert len(list((fresh_bundle / "engines").iterdir())) == 1
+
+
+def test_a_check_runs_the_largest_single_image_of_every_stage():
+    bundle, shapes = open_bundle(DEMO), []
+
+    class Seen(Host):
+        def open(self, bundle, stage):
+            engine = super().open(bundle, stage)
+            original = engine.run
+
+            def run(**inputs):
+                shapes.append(next(iter(inputs.values())).shape)
+                return original(**inputs)
+
+            engine.run = run
+            return engine
+
+    errors = auto.check_device(Seen(), bundle)
+    assert errors.keys() == bundle.manifest.stages.keys()
+    assert len(set(shapes)) == 4 - 1  # encoder, restorer, and the latents of denoiser and decoder
+    with pytest.raises(EngineError, match="must give"):
+        auto.check_device(Wrong(), bundle)
+
+
+def test_a_pipeline_says_what_it_took_and_gives_the_same_image(toy_bundle):
+    said = []
+    pipeline = load_pipeline(toy_bundle, "auto", log=said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"device {pipeline.device.name}: ")
+    photo = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    if pipeline.device.name == "cpu":
+        expected = load_pipeline(toy_bundle, "cpu").upscale(photo, steps=1)
+        np.testing.assert_array_equal(pipeline.upscale(photo, steps=1), expected)
