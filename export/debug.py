@@ -63,8 +63,8 @@ class Departure:
     output: float | None = None
     """The same against the graph for the CPU."""
 
-    compared: int = 0
-    """Number of tensors that both have."""
+    compared: tuple[int, int] = (0, 0)
+    """Number of layers whose output both have, and of all layers of the graph for the CPU."""
 
     layer: Layer | None = None
     """The first one over the bound, else the one that adds most to the error of its inputs."""
@@ -108,6 +108,7 @@ class Debugger:
             yield Departure(stage, _REFERENCE, reason=str(error))
             return
         yield Departure(stage, _REFERENCE, _against_torch(exact, case))
+        layers = _layers(reference)
         runners: dict[str, Any] = {
             target: lambda path=path: _runner(_marked(path, case), path)
             for target, path in graphs.items()
@@ -122,10 +123,11 @@ class Debugger:
                 yield Departure(stage, name, reason=str(error))
                 continue
             errors = _compare(exact, found)
-            layer, is_over = _first_layer(reference, errors, self.bound)
+            layer, is_over = _first_layer(layers, errors, self.bound)
+            compared = sum(name in errors for _, name in layers), len(layers)
             output = _largest(relative_error(found[n], exact[n]) for n in case.outputs)
             torch = _against_torch(found, case)
-            yield Departure(stage, name, torch, output, len(errors), layer, is_over)
+            yield Departure(stage, name, torch, output, compared, layer, is_over)
 
     def _find_gpu(self) -> str:
         """Look for a GPU that the library serves; return why there is none, or nothing."""
@@ -160,13 +162,13 @@ def check_targets(targets: Sequence[Target]) -> None:
     """Raise ValueError if the graph that others are compared with is not among the targets."""
     if _REFERENCE not in targets:
         raise ValueError(
-            f"--debug compares with the graph for {_REFERENCE}; add --target {_REFERENCE}"
+            f"--debug compares with the graph for {_REFERENCE}, got graphs for {', '.join(targets)}; "
+            f"export with --target {_REFERENCE}"
         )
 
 
 def stages_of(bundle: Bundle) -> Iterator[tuple[str, dict[Target, Path], GoldenCase]]:
-    """Yield what ``departures`` takes, for each stage of a bundle. Raise BundleError, ValueError."""
-    check_targets(bundle.manifest.targets)
+    """Yield what ``departures`` takes for each stage of a bundle. Raise BundleError."""
     for stage, record in bundle.manifest.stages.items():
         cases = bundle.golden(stage)
         if not cases:
@@ -177,24 +179,26 @@ def stages_of(bundle: Bundle) -> Iterator[tuple[str, dict[Target, Path], GoldenC
         yield stage, {target: bundle.path(stage, target) for target in record.graphs}, cases[0]
 
 
-def heading(bound: float) -> str:
-    """Return the heading of the table."""
-    where = f"first layer over {bound:.0e}, else: adds most"
-    columns = f"{'layers':>6}  {where:<50}{'error':>9}{'inputs':>9}{'output':>9}{'torch':>9}"
-    return f"{'stage':<10}{'target':<14}{columns}"
+def table(found: Iterable[Departure], debugger: Debugger) -> str:
+    """Return a row for each result; errors relative to the graph for the CPU, and the last to torch."""
+    where = f"first layer over {debugger.bound:.0e}, or the one that adds most"
+    numbers = "".join(f"{name:>9}" for name in ("error", "inputs", "output", "torch"))
+    head = f"{'stage':<10}{'target':<14}{'layers':>10}  {where:<50}{numbers}"
+    note = f"no engine is compared: {debugger.engines}" if debugger.engines else None
+    return "\n".join([head, *map(_line, found), *([note] if note else [])])
 
 
-def line(found: Departure) -> str:
-    """Return a result as a row of the table."""
+def _line(found: Departure) -> str:
     start = f"{found.stage:<10}{found.runner:<14}"
     if found.reason:
-        return f"{start}{'':>6}  {found.reason}"
-    layer, torch = found.layer, f"{found.torch:9.1e}"
+        return f"{start}{'':>10}  {found.reason}"
+    layer = found.layer
     if layer is None or found.output is None:
-        return f"{start}{'':>6}  {'(the others are compared with this one)':<50}{'':27}{torch}"
+        return f"{start}{'':>10}  {'the others are compared with this one':<50}{'':27}{found.torch:9.1e}"
     where = f"{'OVER' if found.is_over else 'most'}: {layer.operator} {layer.name}"
-    numbers = f"{layer.error:9.1e}{layer.inputs:9.1e}{found.output:9.1e}{torch}"
-    return f"{start}{found.compared:6}  {where:<50}{numbers}"
+    numbers = (layer.error, layer.inputs, found.output, found.torch)
+    cells = "".join(f"{number:9.1e}" for number in numbers)
+    return f"{start}{'{}/{}'.format(*found.compared):>10}  {where:<50}{cells}"
 
 
 def _marked(path: Path, case: GoldenCase) -> ir.Model:
@@ -246,24 +250,32 @@ def _compare(exact: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str
     }
 
 
-def _first_layer(
-    reference: ir.Model, errors: Mapping[str, float], bound: float
-) -> tuple[Layer | None, bool]:
-    """Return the first layer over the bound and True, or the one that adds most and False.
+def _layers(marked: ir.Model) -> list[tuple[ir.Node, str]]:
+    """Return the nodes that compute an output and its name, in topological order.
 
-    Nodes that only arrange numbers are left out: a pass may scale what they arrange.
+    Those that only arrange numbers are left out: a pass may scale what they arrange.
     """
+    return [
+        (node, str(value.name))
+        for node in marked.graph
+        for value in node.outputs
+        if value.is_graph_output() and node.op_type not in LAYOUT
+    ]
+
+
+def _first_layer(
+    layers: Sequence[tuple[ir.Node, str]], errors: Mapping[str, float], bound: float
+) -> tuple[Layer | None, bool]:
+    """Return the first layer over the bound and True, or the one that adds most and False."""
     worst: Layer | None = None
-    for node in reference.graph:
-        for name in (str(value.name) for value in node.outputs):
-            if name not in errors or node.op_type in LAYOUT:
-                continue
-            error = errors[name]
-            layer = Layer(node.op_type, name, error, _error_of_inputs(node, errors))
-            if not error <= bound:  # also if it is NaN
-                return layer, True
-            if worst is None or error - layer.inputs > worst.error - worst.inputs:
-                worst = layer
+    for node, name in layers:
+        if name not in errors:
+            continue
+        layer = Layer(node.op_type, name, errors[name], _error_of_inputs(node, errors))
+        if not layer.error <= bound:  # also if it is NaN
+            return layer, True
+        if worst is None or layer.error - layer.inputs > worst.error - worst.inputs:
+            worst = layer
     return worst, False
 
 
