@@ -87,13 +87,13 @@ class Debugger:
         self._library: Library | None = None
         self._gpu: Gpu | None = None
         for library in libraries:  # before the first import of Polygraphy, which keeps to one
-            with suppress(ModuleNotFoundError):
+            with suppress(ImportError, OSError, EngineError):
                 select_library(library)
                 self._library = library
                 break
         import polygraphy  # noqa: F401
 
-        self.engines = "no TensorRT is installed"
+        self.engines = "no TensorRT can be loaded"
         if self._library:
             self.engines = self._find_gpu()
 

@@ -15,6 +15,8 @@ from dossr.export.debug import Debugger, table
 from dossr.export.graph.lower import lower
 from dossr.export.graph.weights import write_graphs
 from dossr.runtime.bundle import DEMO, TARGETS, GoldenCase
+from dossr.runtime.engines.tensorrt.library import select_library
+from dossr.runtime.hardware import Gpu, GpuError
 
 IMAGE = [1, 16, 6, 6]
 
@@ -112,6 +114,25 @@ def test_a_graph_that_cannot_run_has_its_reason_in_the_table(tmp_path):
     assert found.layer is None
     assert "stage     tensorrt " in text
     assert "Nonsense" in text
+
+
+def test_an_engine_that_cannot_be_built_has_the_compilers_reason(tmp_path, monkeypatch):
+    """The real TensorRT-RTX, told of a GPU that this machine lacks."""
+    select_library("tensorrt-rtx")
+    from dossr.runtime.engines.tensorrt import build
+
+    try:
+        build.find_gpu(0)
+    except GpuError:
+        gpu = Gpu("NVIDIA GeForce RTX 4090", "8.9", 24 << 30, False, "13.0", "580.65.06")
+        monkeypatch.setattr(build, "find_gpu", lambda index: gpu)
+    else:
+        pytest.skip("this machine has a GPU")
+    _, text = _departure(tmp_path, "fp16")
+    *_, line = text.splitlines()
+    assert line.startswith("stage     tensorrt-rtx ")
+    assert "TensorRT cannot build stage.tensorrt.onnx" in line
+    assert "finds no GPU" in line
 
 
 def _without(module, *arguments):
