@@ -53,7 +53,7 @@ def main() -> int:
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(rows, pool.map(lambda row: resolve(*row), rows), strict=True))
     lines = list(table(found))
-    print("\n".join(lines))
+    sys.stdout.write("\n".join(lines) + "\n")
     page = set(PAGE.read_text().splitlines())
     wrong = [f"docs/devices.md lacks: {line}" for line in lines if line not in page]
     wrong += [

@@ -53,7 +53,11 @@ def _shown(command, text):
 
 
 def _options(command):
-    return [param.opts for param in command.params if param.opts[0].startswith("-")]
+    return [
+        [*param.opts, *param.secondary_opts]
+        for param in command.params
+        if param.opts[0].startswith("-")
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -78,6 +78,9 @@ class PipelineTime(Struct, frozen=True):
     memory_bytes: int | None
     """Peak of the process on a CPU, of the device on a GPU."""
 
+    golden: float | None = None
+    """Largest relative error against a bundle's golden vectors, measured after all times."""
+
 
 class WorkerCall(Struct, Generic[R], frozen=True, kw_only=True, tag=True):
     """A question to a worker. ``RESULT`` is the type of the answer."""

@@ -43,6 +43,9 @@ class Contender:
     memory_bytes: int | None = None
     """Peak of the process on the CPU, of the device on a GPU."""
 
+    golden: float | None = None
+    """Largest relative error against the bundle's golden vectors."""
+
     psnr: float | None = None
     """dB, of its 8-bit image against the base's; None where both are equal."""
 

@@ -41,6 +41,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
     yield "matrix product utilization (%)", lambda contender: percent(found.utilization(contender))
     for rival in found.rivals:
         yield f"speed-up over {rival.name}", partial(ratio, rival)
+    yield "error against golden vectors", lambda contender: _error(contender.golden)
     yield "PSNR (dB)", lambda contender: significant(contender.psnr)
     yield "largest difference, of 255", lambda contender: _whole(contender.largest)
 
@@ -84,6 +85,10 @@ def _unit(seconds: Iterable[float | None]) -> tuple[str, float]:
 
 def _scaled(seconds: float | None, factor: float) -> str:
     return NOTHING if seconds is None else significant(seconds * factor)
+
+
+def _error(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.0e}"
 
 
 def _whole(value: int | None) -> str:

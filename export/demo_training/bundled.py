@@ -26,7 +26,7 @@ _AFTER_NORM = {"norm1": ("attn1.to_q", "attn1.to_k", "attn1.to_v"), "norm2": ("a
 """Linear layers without a bias, by the norm whose output they take, in order."""
 
 _FOLDED = ".projected"
-_TARGET: Target = "tensorrt"  # its products take the stored weights directly
+_TARGET: Target = "cpu"  # it changes no weight; float16 ones have a Cast behind them
 
 
 def bundle_config(bundle: Bundle) -> ModelConfig:
@@ -86,11 +86,11 @@ def _weights(path: Path) -> State:
     found = {_torch_name(v): _tensor(v) for v in graph.initializers.values()}
     seen: dict[str, int] = {}
     for node in graph:
-        weight = node.inputs[1] if node.op_type == "MatMul" else None
-        if weight is not None and weight.is_initializer():
+        weight = _stored(node.inputs[1]) if node.op_type == "MatMul" else None
+        if weight is not None:
             found[_linear_name(node, seen)] = _tensor(weight).T.contiguous()
         if node.op_type == "Conv" and len(node.inputs) == 3:
-            _, kernel, bias = node.inputs
+            _, kernel, bias = map(_stored, node.inputs)
             assert kernel is not None
             assert bias is not None
             # biases of one sum train alike, and the exporter stores equal tensors once
@@ -101,17 +101,26 @@ def _weights(path: Path) -> State:
 def _linear_name(node: ir.Node, seen: dict[str, int]) -> str:
     """Return the name of a product's weight; ``seen`` counts the products after each norm."""
     for user, _ in node.outputs[0].uses():
-        for value in user.inputs if user.op_type == "Add" else ():
-            if value is not None and value.is_initializer():
+        for value in map(_stored, user.inputs if user.op_type == "Add" else ()):
+            if value is not None:
                 return _torch_name(value).removesuffix("bias") + "weight"
     assert node.inputs[0] is not None
     norm = node.inputs[0].producer()
-    scale = norm.inputs[1] if norm is not None and norm.op_type == "LayerNormalization" else None
+    is_norm = norm is not None and norm.op_type == "LayerNormalization"
+    scale = _stored(norm.inputs[1]) if norm is not None and is_norm else None
     if scale is None:
         return f"product {node.name}"
     block, _, name = _torch_name(scale).removesuffix(".weight").rpartition(".")
     number = seen[block + name] = seen.get(block + name, -1) + 1
     return f"{block}.{_AFTER_NORM[name][number]}.weight"
+
+
+def _stored(value: ir.Value | None) -> ir.Value | None:
+    """Return the initializer that a value is or is cast from; None if it is computed."""
+    if value is not None and value.producer() is not None:
+        producer = value.producer()
+        value = producer.inputs[0] if producer is not None and producer.op_type == "Cast" else None
+    return value if value is not None and value.is_initializer() else None
 
 
 def _unfolded(found: State, prompt: Tensor) -> State:

@@ -153,7 +153,7 @@ def test_a_run_without_overwrite_never_replaces_a_file(noise, tmp_path):
 
 
 def _age(path):
-    os.utime(path, (time.time() - 60,) * 2)
+    os.utime(path, (time.time() - 86_400,) * 2)  # before this process, however long it runs
 
 
 def test_leftovers_are_removed_and_never_taken_for_images(dossr_run, tmp_path, toy_bundle, photo):

@@ -100,7 +100,7 @@ def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, 
     """The exporter stores equal tensors once; two biases of one sum train alike."""
     bundle, _, text, states = built_in
     shutil.copytree(bundle.folder, tmp_path, dirs_exist_ok=True)
-    path = bundle.path("denoiser").name
+    path = bundle.path("denoiser", "cpu").name
     model = onnx.load(tmp_path / path, load_external_data=False)
     twin, kept = (
         f"{name}_fp16"

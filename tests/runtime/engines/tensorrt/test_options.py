@@ -9,15 +9,13 @@ from dossr.runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse
 
 def test_every_setting_reaches_its_option():
     words = ["level=5", "workspace=1.5", "sides=64:128:256", "stripped", "version-compatible",
-             "hardware-compatible", "no-tf32", "unverified", "no-rebuild"]  # fmt: skip
+             "hardware-compatible", "unverified", "no-rebuild"]  # fmt: skip
     assert parse_options(words) == BuildOptions(
         level=5, workspace=3 << 29, sides=(64, 128, 256), is_stripped=True,
-        is_version_compatible=True, gpus="ampere-or-newer", tf32=False, is_verified=False, rebuild=False,
+        is_version_compatible=True, gpus="ampere-or-newer", is_verified=False, rebuild=False,
     )  # fmt: skip
-    assert parse_options(["tf32", "same-capability"]) == BuildOptions(
-        tf32=True, gpus="same-capability"
-    )
-    known = {*words, "tf32", "same-capability"}
+    assert parse_options(["same-capability"]) == BuildOptions(gpus="same-capability")
+    known = {*words, "same-capability"}
     assert {word.partition("=")[0] for word in known} == {s.partition("=")[0] for s in SETTINGS}
     assert parse_options([]) == BuildOptions()
 
