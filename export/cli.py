@@ -1,20 +1,25 @@
 """The command ``dossr-export``."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import __version__
-from ..runtime.bundle import TARGETS, Manifest, Target, open_bundle
+from ..runtime.bundle import TARGETS, Manifest, Precision, Target, open_bundle
+from ..runtime.engines.tensorrt.library import LIBRARIES
 from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
+
+if TYPE_CHECKING:
+    from .exporter import Inspect
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -45,6 +50,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tokenizer", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
               help="Folder of a CLIP tokenizer, for prompts other than the default and ''.")  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not compare the graphs with torch.")
+@click.option("--debug", is_flag=True,
+              help="Name the layer at which the graph of each target, and TensorRT on this machine's GPU, "
+              "first departs from the graph for the CPU.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, prog_name="dossr-export")
 def main(
@@ -60,6 +68,7 @@ def main(
     prompt: str | None,
     tokenizer: Path | None,
     no_verify: bool,
+    debug: bool,
     overwrite: bool,
 ) -> None:
     """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
@@ -67,13 +76,15 @@ def main(
     Each graph is compared with torch; an error above the bound fails the export, and no bundle
     is written. Nothing in a checkpoint is ever executed.
 
-    With --engine, CHECKPOINT may also be a finished bundle: only engines are built then, without torch.
+    With --engine or --debug, CHECKPOINT may also be a finished bundle: only engines are built then, or
+    its graphs compared, without torch.
 
     \b
     Examples:
       dossr-export dossr_default.ckpt -o bundle --fp16
       dossr-export dossr_default.ckpt -o bundle --config cldm_v21.yaml --steps 5
       dossr-export bundle --engine tensorrt-rtx:sm86,sm89,sm120
+      dossr-export bundle --debug
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
@@ -81,12 +92,18 @@ def main(
         requests = [parse_request(text) for text in engines]
         settings = parse_options(build)
     if checkpoint.is_dir():
-        _check_bundle_only(output, engines)
+        _check_bundle_only(output, bool(engines) or debug)
+        if debug:
+            _debug(checkpoint, requests)
         _build(checkpoint, requests, settings, tile)
         return
     if output is None:
         raise click.UsageError("a checkpoint needs --output, the folder of the bundle")
-    with _errors_in_one_line(output):
+    precision: Precision = "fp16" if fp16 else "fp32"
+    with (
+        _errors_in_one_line(output),
+        _debugging(precision, targets, requests) if debug else nullcontext() as inspect,
+    ):
         from . import export_bundle
         from .networks.text import DEFAULT_PROMPT
 
@@ -102,26 +119,65 @@ def main(
             tokenizer=tokenizer,
             verify=not no_verify,
             overwrite=overwrite,
+            inspect=inspect,
             progress=Terminal(),
         )
     _report(output, manifest)
     _build(output, requests, settings, tile)
 
 
-def _check_bundle_only(output: Path | None, engines: tuple[str, ...]) -> None:
+def _check_bundle_only(output: Path | None, has_task: bool) -> None:
     """Raise click.UsageError where the options are not for a finished bundle."""
     context = click.get_current_context()
-    allowed = {"checkpoint", "engines", "build", "tile", "output"}
+    allowed = {"checkpoint", "engines", "build", "tile", "output", "debug"}
     given = [
         name
         for name in context.params
         if name not in allowed
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    if not engines or output is not None or given:
+    if not has_task or output is not None or given:
         raise click.UsageError(
-            "a finished bundle takes --engine, --build and --tile only; give a checkpoint to export"
+            "a finished bundle takes --engine, --build, --tile and --debug only; "
+            "give a checkpoint to export"
         )
+
+
+def _debug(folder: Path, requests: list[EngineRequest]) -> None:
+    """Compare the graphs of a bundle and print the result."""
+    with _errors_in_one_line():
+        bundle = open_bundle(folder)
+        manifest = bundle.manifest
+        with _debugging(manifest.precision, manifest.targets, requests) as inspect:
+            from .debug import stages_of
+
+            for stage in stages_of(bundle):
+                inspect(*stage)
+
+
+@contextmanager
+def _debugging(
+    precision: Precision, targets: Sequence[Target], requests: list[EngineRequest]
+) -> Iterator["Inspect"]:
+    """Yield a function that compares the graphs of a stage; print its results after the block.
+
+    They are printed before an error of the block, which they may explain.
+    """
+    try:
+        from .debug import Debugger, Departure, check_targets, table
+
+        check_targets(targets)
+        debugger = Debugger(precision, [request.library for request in requests] or LIBRARIES)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error}; --debug needs it: pip install 'dossr[export,cpu]'"
+        ) from error
+    found: list[Departure] = []
+    try:
+        yield lambda *stage: found.extend(debugger.departures(*stage))
+    finally:
+        if found:
+            click.echo(table(found, debugger))
 
 
 def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, tile: int) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +35,14 @@ from .graph.lower import lower
 from .graph.trace import trace
 from .graph.weights import weights_size, write_graphs
 from .networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
-from .probe_inputs import ProbeInputs, example
+from .probe_inputs import ProbeInputs, example, reference
 from .stages import Stage, stages
-from .verify import BOUNDS, Row, check_installed, compare, reference
+from .verify import BOUNDS, Row, check_installed, compare
 
 DEFAULT_STEPS = (1, 3, 5, 7)
+
+Inspect = Callable[[str, Mapping[Target, Path], GoldenCase], None]
+"""Called with a stage's name, its graphs and its smallest golden vectors."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Options:
     steps: tuple[int, ...]
     tile: int
     verify: bool
+    inspect: Inspect | None
 
 
 def export_bundle(
@@ -67,6 +71,7 @@ def export_bundle(
     tokenizer: str | os.PathLike[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
+    inspect: Inspect | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
@@ -77,7 +82,8 @@ def export_bundle(
     times the denoiser is verified. ``tile``: LR side of the largest golden vectors, against which
     engines of fixed size are checked. ``prompt``: the text to fold in; any other than the default and
     '' needs ``tokenizer``, a folder with a CLIP tokenizer. ``verify``: compare every graph in ONNX
-    Runtime with torch.
+    Runtime with torch. ``inspect``: called with every stage's graphs when they are written, before they
+    are verified.
 
     Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError (a
     wrong argument) or FileExistsError (``out`` exists and ``overwrite`` is not set). After any
@@ -93,7 +99,9 @@ def export_bundle(
         check_installed()
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
     chosen = tuple(target for target in TARGETS if target in targets)
-    options = Options("fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify)
+    options = Options(
+        "fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect
+    )
     with _replacing(out, overwrite) as folder:
         source = _read(Path(checkpoint), Path(config) if config else None, progress)
         _check_tile(tile, source.config.size_multiple)
@@ -133,6 +141,9 @@ def _export(
         stage_records[stage.name] = record
         del network
         gc.collect()
+        if options.inspect:
+            graphs = {target: folder / name for target, name in record.graphs.items()}
+            options.inspect(stage.name, graphs, golden[stage.name][0])
         if options.verify:
             rows += _verify(stage, record, folder, golden[stage.name], options, progress)
     golden_records = write_golden(folder / GOLDEN, golden)
@@ -222,7 +233,7 @@ def _verify(
     with progress.phase(f"{stage.name}: verifying", total) as advance:
         for target, name in record.graphs.items():
             bound = BOUNDS[options.precision]
-            rows += compare(stage, target, folder / name, cases, bound, advance)
+            rows += compare(stage.name, target, folder / name, cases, bound, advance)
     return rows
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..runtime.bundle import GoldenCase
 from ..runtime.tensors import SCALE
@@ -92,6 +92,17 @@ class ProbeInputs:
         times = np.full(len(mean), time, np.float32)
         inputs = {"x": x.astype(np.float32), "hint": known.get("hint", mean), "time": times}
         return Run(image, inputs, time)
+
+
+@torch.no_grad()
+def reference(
+    stage: Stage, network: nn.Module, inputs: Arrays, time: int | None = None
+) -> GoldenCase:
+    """Return what torch gives for these inputs of a stage."""
+    results = network(*(torch.from_numpy(inputs[name]) for name in stage.inputs))
+    results = results if isinstance(results, tuple) else (results,)
+    outputs = {name: r.numpy() for name, r in zip(stage.outputs, results, strict=True)}
+    return GoldenCase(inputs, outputs, time)
 
 
 def grid(steps: Sequence[int], levels: NoiseLevels) -> list[int]:

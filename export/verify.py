@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from ..runtime.bundle import GoldenCase, Target, relative_error
 from ..runtime.engines.device import Host
 from ..runtime.errors import EngineError
 from .errors import VerificationError
 from .graph.standard_operators import runnable_on_cpu
-from .stages import Arrays, Stage
 
 BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest allowed relative error of an output, in the Euclidean norm, by precision."""
@@ -46,19 +43,8 @@ def check_installed() -> None:
         raise ModuleNotFoundError("No module named 'onnxruntime', which verifies the bundle")
 
 
-@torch.no_grad()
-def reference(
-    stage: Stage, network: nn.Module, inputs: Arrays, time: int | None = None
-) -> GoldenCase:
-    """Return what torch gives for these inputs of a stage."""
-    results = network(*(torch.from_numpy(inputs[name]) for name in stage.inputs))
-    results = results if isinstance(results, tuple) else (results,)
-    outputs = {name: r.numpy() for name, r in zip(stage.outputs, results, strict=True)}
-    return GoldenCase(inputs, outputs, time)
-
-
 def compare(
-    stage: Stage,
+    stage: str,
     target: Target,
     path: Path,
     cases: Sequence[GoldenCase],
@@ -74,7 +60,7 @@ def compare(
                 results = engine.run(**case.inputs)
                 for name, expected in case.outputs.items():
                     error = relative_error(results[name], expected)
-                    row = Row(stage.name, target, name, case.time, expected.shape, error, bound)
+                    row = Row(stage, target, name, case.time, expected.shape, error, bound)
                     if not error <= bound:  # also where the error is not a number
                         raise VerificationError(_failure(path, row))
                     rows.append(row)

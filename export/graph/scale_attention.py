@@ -11,7 +11,8 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from .rewrite import constant, known
 
-_LAYOUT = {"Expand", "Reshape", "Transpose", "Unsqueeze"}
+LAYOUT = {"Expand", "Reshape", "Transpose", "Unsqueeze"}
+"""Operators that only arrange numbers. Those before an Attention may have scaled ones afterwards."""
 
 
 def scale_attention(model: ir.Model) -> None:
@@ -51,7 +52,7 @@ def _scale(graph: ir.Graph, node: ir.Node, index: int, factor: float) -> None:
     user, position = node, index
     while (
         (producer := value.producer()) is not None
-        and producer.op_type in _LAYOUT
+        and producer.op_type in LAYOUT
         and len(list(value.uses())) == 1
     ):
         user, position, value = producer, 0, known(producer.inputs[0])

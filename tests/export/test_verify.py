@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-from torch import nn
 
 from dossr.export import VerificationError
-from dossr.export.stages import Stage
-from dossr.export.verify import compare, reference, table
+from dossr.export.verify import compare, table
 from dossr.runtime.bundle import GoldenCase
-
-STAGE = Stage("restorer", lambda _checkpoint, _prompt: nn.Identity(), ("lr",), ("restored",))
 
 
 def _case(scale=1.0):
@@ -17,7 +13,7 @@ def _case(scale=1.0):
 
 def test_a_file_that_agrees_gives_a_row_for_each_output(toy_bundle):
     rows = compare(
-        STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [_case()], 1e-4, lambda _count: None
+        "restorer", "cpu", toy_bundle / "restorer.cpu.onnx", [_case()], 1e-4, lambda _count: None
     )
     assert [(row.stage, row.target, row.output, row.shape) for row in rows] == [
         ("restorer", "cpu", "restored", (1, 3, 16, 16))
@@ -32,7 +28,12 @@ def test_a_file_that_differs_fails_with_its_error(toy_bundle):
         match=r"^restorer\.cpu\.onnx differs from torch by 9\.9e-03 in 'restored' \(allowed 1\.0e-03\)$",
     ):
         compare(
-            STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [_case(1.01)], 1e-3, lambda _count: None
+            "restorer",
+            "cpu",
+            toy_bundle / "restorer.cpu.onnx",
+            [_case(1.01)],
+            1e-3,
+            lambda _count: None,
         )
 
 
@@ -42,13 +43,8 @@ def test_a_file_of_another_shape_or_that_does_not_run_fails(toy_bundle):
     with pytest.raises(
         VerificationError, match=r"must give finite numbers of shape \(1, 3, 4, 4\)"
     ):
-        compare(STAGE, "cpu", toy_bundle / "restorer.cpu.onnx", [small], 1e-3, lambda _count: None)
+        compare(
+            "restorer", "cpu", toy_bundle / "restorer.cpu.onnx", [small], 1e-3, lambda _count: None
+        )
     with pytest.raises(VerificationError, match=r"none\.onnx cannot be run by ONNX Runtime"):
-        compare(STAGE, "cpu", toy_bundle / "none.onnx", [case], 1e-3, lambda _count: None)
-
-
-def test_the_reference_is_what_torch_gives():
-    inputs = {"lr": np.ones((1, 3, 2, 2), np.float32)}
-    case = reference(STAGE, nn.Identity(), inputs, time=3)
-    assert case.time == 3
-    np.testing.assert_array_equal(case.outputs["restored"], inputs["lr"])
+        compare("restorer", "cpu", toy_bundle / "none.onnx", [case], 1e-3, lambda _count: None)

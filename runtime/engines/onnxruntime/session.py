@@ -42,6 +42,7 @@ class Provider:
 
 CPU = Provider("CPUExecutionProvider")
 _CAPTURE = "enable_cuda_graph"
+_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 _SHAPE_ARITHMETIC = frozenset((
     "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor",
@@ -122,6 +123,14 @@ def open_whole(path: Path, provider: Provider, sizes: Mapping[str, int]) -> ort.
     return session
 
 
+def open_model(graph: bytes, path: Path) -> ort.InferenceSession:
+    """Open a variant of an ``.onnx`` file on the CPU, which reads the file's weights.
+
+    ``graph``: the serialized model; the location of its weights is relative to the file ``path``.
+    """
+    return _open(path, CPU, graph=graph)
+
+
 def read_signature(path: Path, provider: Provider) -> Signature:
     """Return the inputs and outputs of an ``.onnx`` file."""
     return signature(_open(path, _without_capture(provider)))
@@ -152,15 +161,21 @@ def _open(
     provider: Provider,
     sizes: Mapping[str, int] | None = None,
     severity: int = _NOTHING,
+    graph: bytes | None = None,
 ) -> ort.InferenceSession:
     settings = ort.SessionOptions()
     settings.log_severity_level = severity
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     for name, size in (sizes or {}).items():
         settings.add_free_dimension_override_by_name(name, size)
+    if graph is not None:
+        settings.add_session_config_entry(_WEIGHTS, str(path.parent.absolute()))
     try:
         return ort.InferenceSession(
-            path, settings, providers=[(provider.name, dict(provider.options))], enable_fallback=0
+            graph or path,
+            settings,
+            providers=[(provider.name, dict(provider.options))],
+            enable_fallback=0,
         )
     except (
         Exception
