@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
 
 from ..runtime.bundle import Bundle, GoldenCase, Precision, Target, relative_error
 from ..runtime.engines.onnxruntime.session import open_model, running
@@ -27,9 +26,8 @@ from ..runtime.engines.tensorrt.support import target_of
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.hardware import Gpu
 from ..runtime.tensors import Array
-from .graph.ort_group_norm import DOMAIN
 from .graph.scale_attention import LAYOUT
-from .graph.standard_operators import to_standard_operators
+from .rounded_engine import load_marked
 from .verify import BOUNDS
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
@@ -101,7 +99,7 @@ class Debugger:
         self, stage: str, graphs: Mapping[Target, Path], case: GoldenCase
     ) -> Iterator[Departure]:
         """Yield a result for each graph of a stage, the one for the CPU first, and for its engine."""
-        reference = _marked(graphs[_REFERENCE], case)
+        reference = load_marked(graphs[_REFERENCE], _shapes(case))
         try:
             exact = _run(_runner(reference, graphs[_REFERENCE]), case)
         except EngineError as error:
@@ -110,7 +108,7 @@ class Debugger:
         yield Departure(stage, _REFERENCE, _against_torch(exact, case))
         layers = _layers(reference)
         runners: dict[str, Any] = {
-            target: lambda path=path: _runner(_marked(path, case), path)
+            target: lambda path=path: _runner(load_marked(path, _shapes(case)), path)
             for target, path in graphs.items()
             if target != _REFERENCE
         }
@@ -201,24 +199,8 @@ def _line(found: Departure) -> str:
     return f"{start}{'{}/{}'.format(*found.compared):>10}  {where:<50}{cells}"
 
 
-def _marked(path: Path, case: GoldenCase) -> ir.Model:
-    """Return a graph that runs on the CPU, with every float tensor that depends on inputs as an output."""
-    model = ir.load(path)
-    if DOMAIN in model.opset_imports:
-        model = to_standard_operators(model)
-    for value in model.graph.inputs:
-        value.shape = ir.Shape(case.inputs[str(value.name)].shape)
-    ShapeInferencePass()(model)  # an output needs a type
-    computed = (
-        value
-        for node in model.graph
-        if not all(v is None or v.is_initializer() for v in node.inputs)  # weights, in float32
-        for value in node.outputs
-    )
-    model.graph.outputs.extend(
-        v for v in computed if v.dtype in _FLOATS and not v.is_graph_output()
-    )
-    return model
+def _shapes(case: GoldenCase) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in case.inputs.items()}
 
 
 def _runner(model: ir.Model, path: Path) -> Any:

@@ -12,7 +12,7 @@ from ..runtime.bundle import GoldenCase, Target, relative_error
 from ..runtime.engines.device import Host
 from ..runtime.errors import EngineError
 from .errors import VerificationError
-from .graph.standard_operators import runnable_on_cpu
+from .rounded_engine import RoundedEngine
 
 BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest allowed relative error of an output, in the Euclidean norm, by precision."""
@@ -54,17 +54,16 @@ def compare(
     """Run a graph on every case; raise VerificationError at the first error above the bound."""
     rows = []
     try:
-        with runnable_on_cpu(path) as runnable:
-            engine = Host().open_file(runnable)
-            for case in cases:
-                results = engine.run(**case.inputs)
-                for name, expected in case.outputs.items():
-                    error = relative_error(results[name], expected)
-                    row = Row(stage, target, name, case.time, expected.shape, error, bound)
-                    if not error <= bound:  # also where the error is not a number
-                        raise VerificationError(_failure(path, row))
-                    rows.append(row)
-                advance(1)
+        engine = Host().open_file(path) if target == "cpu" else RoundedEngine(path)
+        for case in cases:
+            results = engine.run(**case.inputs)
+            for name, expected in case.outputs.items():
+                error = relative_error(results[name], expected)
+                row = Row(stage, target, name, case.time, expected.shape, error, bound)
+                if not error <= bound:  # also where the error is not a number
+                    raise VerificationError(_failure(path, row))
+                rows.append(row)
+            advance(1)
     except EngineError as error:
         raise VerificationError(f"{path.name} cannot be run by ONNX Runtime: {error}") from error
     return rows

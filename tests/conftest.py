@@ -15,9 +15,8 @@ import pytest
 from filelock import FileLock
 from onnx import TensorProto, helper
 
-from dossr.runtime import Pipeline
+from dossr.runtime import Pipeline, load_pipeline
 from dossr.runtime.bundle import FileRecord, Manifest, StageRecord, open_bundle, sha256
-from dossr.runtime.engines.device import Host
 from dossr.runtime.tensors import TensorSpec
 from dossr.solvers import NoiseLevels
 
@@ -114,11 +113,14 @@ def _relative(result, expected):
 
 
 def _on_cpu(bundle, target):
-    """A pipeline of the graphs of any target on ONNX Runtime's CPU."""
-    device, opened = Host(), open_bundle(bundle)
-    device.target = target
-    stages = {name: device.open(opened, name) for name in opened.manifest.stages}
-    return Pipeline(stages, opened.manifest, device)
+    """A pipeline of the graphs of any target on ONNX Runtime's CPU, rounded as the target rounds."""
+    from dossr.export.rounded_engine import RoundedEngine
+
+    opened = open_bundle(bundle)
+    if target == "cpu":
+        return load_pipeline(bundle)
+    paths = {name: opened.path(name, target) for name in opened.manifest.stages}
+    return Pipeline({n: RoundedEngine(path) for n, path in paths.items()}, opened.manifest)
 
 
 def _errors(bundle, data, order, color_fix, target="cpu"):

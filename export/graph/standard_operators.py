@@ -5,9 +5,6 @@ After: ``Transpose -> GroupNormalization -> x * Sigmoid(x) -> Transpose`` in flo
 Reason: an export is verified on a machine without a GPU.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -15,24 +12,6 @@ import onnx_ir as ir
 from .center_groups import center_groups
 from .ort_group_norm import DOMAIN, OPERATOR
 from .rewrite import known, replace
-
-
-@contextmanager
-def runnable_on_cpu(path: Path) -> Iterator[Path]:
-    """Yield a file that ONNX Runtime runs on the CPU: this one, or its graph rewritten for the block.
-
-    The rewritten graph lies beside the file, because it reads the same weights.
-    """
-    model = ir.load(path)
-    if DOMAIN not in model.opset_imports:
-        yield path
-        return
-    rewritten = path.with_suffix(".standard.onnx")
-    try:
-        ir.save(to_standard_operators(model), rewritten)
-        yield rewritten
-    finally:
-        rewritten.unlink(missing_ok=True)
 
 
 def to_standard_operators(model: ir.Model) -> ir.Model:

@@ -19,7 +19,7 @@ BOUNDS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2}
 """Largest relative error of an engine's output, in the Euclidean norm, by the bundle's precision."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
 class GoldenCase:
     """One run of one stage, float32 arrays by tensor name."""
 
@@ -72,6 +72,17 @@ def read_golden(path: Path, records: Sequence[GoldenRecord]) -> list[GoldenCase]
             ]
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
+
+
+def largest_image(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the cases of the single image with the most pixels."""
+
+    def size(case: GoldenCase) -> int:
+        return max(array.size for array in case.inputs.values())
+
+    single = [case for case in cases if all(len(array) == 1 for array in case.inputs.values())]
+    most = max(map(size, single), default=0)
+    return [case for case in single if size(case) == most]
 
 
 def check_golden(

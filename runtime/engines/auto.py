@@ -1,10 +1,10 @@
 """Chooses a device: engines that are built already, then CUDA if it computes right, then the CPU."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from ..bundle import DEMO, Bundle, GoldenCase, check_golden, open_bundle
-from ..bundle.golden import BOUNDS
+from ..bundle import DEMO, Bundle, check_golden, open_bundle
+from ..bundle.golden import BOUNDS, largest_image
 from ..errors import BundleError, EngineError
 from ..options import TILE
 from ..tensors import Array
@@ -56,7 +56,7 @@ def check_device(device: Device, bundle: Bundle) -> dict[str, dict[str, float]]:
                 found = engine.run(**arrays)  # noqa: B023  # called before the next engine
                 return {name: device.download(array) for name, array in found.items()}
 
-        cases = _largest(bundle.golden(stage))
+        cases = largest_image(bundle.golden(stage))
         errors[stage] = check_golden(stage, run, cases, bound)
     return errors
 
@@ -73,14 +73,3 @@ def _with_engines(bundle: Bundle, library: Library, tf32: bool | None) -> Device
         if not engine.has_engine(shapes):
             raise EngineError(f"no engine of the {stage} fits this machine for {TILE} x {TILE}")
     return device
-
-
-def _largest(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
-    """Return the cases of a single image with the most pixels."""
-    single = [case for case in cases if all(len(array) == 1 for array in case.inputs.values())]
-    most = max((_size(case) for case in single), default=0)
-    return [case for case in single if _size(case) == most]
-
-
-def _size(case: GoldenCase) -> int:
-    return max(array.size for array in case.inputs.values())

@@ -38,7 +38,7 @@ def test_the_exported_networks_give_the_references_images(bundles, golden, golde
 def test_the_graphs_of_every_target_give_the_same_image(
     bundles, golden, golden_errors, target, fp16
 ):
-    """GPU targets run on ONNX Runtime's CPU here, which computes what their graphs say."""
+    """GPU targets run on ONNX Runtime's CPU here, and round as their graphs say."""
     data = np.load(golden / "tiny_o3_s5_wavelet.npz")
     exact = golden_errors(bundles("separate"), data, 3, "wavelet")[2]
     worst, _, image = golden_errors(

@@ -8,11 +8,12 @@ import shutil
 
 import numpy as np
 import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 import pytest
 
-from dossr.export.graph.standard_operators import runnable_on_cpu
+from dossr.export.graph.standard_operators import to_standard_operators
 from dossr.runtime.bundle import DEMO, open_bundle
+from dossr.runtime.engines.onnxruntime.session import open_model
 
 SIDE = 256
 BLOCKS = 1024  # the kernel divides the pixels among fewer blocks than this
@@ -44,19 +45,17 @@ def _kernel(x, groups):
 
 def _norms(path, inputs):
     """Yield the input of every norm of a network, its groups and its epsilon."""
-    with runnable_on_cpu(path) as runnable:
-        model = onnx.load(runnable, load_external_data=False)
-        makers = {name: node for node in model.graph.node for name in node.output}
-        norms = {
-            makers[node.input[0]].input[0]: {a.name: a for a in node.attribute}  # before the mean
-            for node in model.graph.node
-            if node.op_type == "GroupNormalization"
-        }
-        model.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in norms
-        )
-        onnx.save(model, runnable)
-        arrays = ort.InferenceSession(runnable).run([*norms], inputs)
+    model = ir.to_proto(to_standard_operators(ir.load(path)))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    norms = {
+        makers[node.input[0]].input[0]: {a.name: a for a in node.attribute}  # before the mean
+        for node in model.graph.node
+        if node.op_type == "GroupNormalization"
+    }
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in norms
+    )
+    arrays = open_model(model.SerializeToString(), path).run([*norms], inputs)
     for array, attributes in zip(arrays, norms.values(), strict=True):
         yield array[0], attributes["num_groups"].i, attributes["epsilon"].f
 
