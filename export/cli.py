@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,26 @@ if TYPE_CHECKING:
     from .exporter import Inspect
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    checkpoint: Path
+    output: Path | None
+    config: Path | None
+    fp16: bool
+    targets: tuple[Target, ...]
+    engines: tuple[str, ...]
+    build: tuple[str, ...]
+    steps: tuple[int, ...]
+    tile: int
+    prompt: str | None
+    tokenizer: Path | None
+    no_verify: bool
+    debug: bool
+    overwrite: bool
 
 
 @click.command("dossr-export", cls=Command)
@@ -55,22 +76,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
               "first departs from the graph for the CPU.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.version_option(__version__, prog_name="dossr-export")
-def main(
-    checkpoint: Path,
-    output: Path | None,
-    config: Path | None,
-    fp16: bool,
-    targets: tuple[Target, ...],
-    engines: tuple[str, ...],
-    build: tuple[str, ...],
-    steps: tuple[int, ...],
-    tile: int,
-    prompt: str | None,
-    tokenizer: Path | None,
-    no_verify: bool,
-    debug: bool,
-    overwrite: bool,
-) -> None:
+def main(**values: Any) -> None:
     """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
 
     Each graph is compared with torch; an error above the bound fails the export, and no bundle
@@ -88,45 +94,53 @@ def main(
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
+    arguments = Arguments(**values)
     with _errors_in_one_line():
-        requests = [parse_request(text) for text in engines]
-        settings = parse_options(build)
-    if checkpoint.is_dir():
-        _check_bundle_only(output, bool(engines) or debug)
-        if debug:
-            _debug(checkpoint, requests)
-        _build(checkpoint, requests, settings, tile)
-        return
+        requests = [parse_request(text) for text in arguments.engines]
+        settings = parse_options(arguments.build)
+    if arguments.checkpoint.is_dir():
+        bundle = arguments.checkpoint
+        _check_bundle_only(arguments)
+        if arguments.debug:
+            _debug(bundle, requests)
+    else:
+        bundle = _export(arguments, requests)
+    _build(bundle, requests, settings, arguments.tile)
+
+
+def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
+    """Export the checkpoint, print a report, and return the folder of the bundle."""
+    output, debug = arguments.output, arguments.debug
     if output is None:
         raise click.UsageError("a checkpoint needs --output, the folder of the bundle")
-    precision: Precision = "fp16" if fp16 else "fp32"
+    precision: Precision = "fp16" if arguments.fp16 else "fp32"
     with (
         _errors_in_one_line(output),
-        _debugging(precision, targets, requests) if debug else nullcontext() as inspect,
+        _debugging(precision, arguments.targets, requests) if debug else nullcontext() as inspect,
     ):
         from . import export_bundle
         from .networks.text import DEFAULT_PROMPT
 
         manifest = export_bundle(
-            checkpoint,
+            arguments.checkpoint,
             output,
-            config=config,
-            fp16=fp16,
-            targets=targets,
-            steps=steps,
-            tile=tile,
-            prompt=DEFAULT_PROMPT if prompt is None else prompt,
-            tokenizer=tokenizer,
-            verify=not no_verify,
-            overwrite=overwrite,
+            config=arguments.config,
+            fp16=arguments.fp16,
+            targets=arguments.targets,
+            steps=arguments.steps,
+            tile=arguments.tile,
+            prompt=DEFAULT_PROMPT if arguments.prompt is None else arguments.prompt,
+            tokenizer=arguments.tokenizer,
+            verify=not arguments.no_verify,
+            overwrite=arguments.overwrite,
             inspect=inspect,
             progress=Terminal(),
         )
     _report(output, manifest)
-    _build(output, requests, settings, tile)
+    return output
 
 
-def _check_bundle_only(output: Path | None, has_task: bool) -> None:
+def _check_bundle_only(arguments: Arguments) -> None:
     """Raise click.UsageError where the options are not for a finished bundle."""
     context = click.get_current_context()
     allowed = {"checkpoint", "engines", "build", "tile", "output", "debug"}
@@ -136,7 +150,8 @@ def _check_bundle_only(output: Path | None, has_task: bool) -> None:
         if name not in allowed
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    if not has_task or output is not None or given:
+    has_task = bool(arguments.engines) or arguments.debug
+    if not has_task or arguments.output is not None or given:
         raise click.UsageError(
             "a finished bundle takes --engine, --build, --tile and --debug only; "
             "give a checkpoint to export"

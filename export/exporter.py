@@ -90,15 +90,10 @@ def export_bundle(
     error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
-    wrong = [target for target in targets if target not in TARGETS]
-    if wrong or not targets:
-        raise ValueError(
-            f"target must be {', '.join(TARGETS)}, got {wrong[0] if wrong else 'none'}"
-        )
+    chosen = _chosen(targets)
     if verify:
         check_installed()
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
-    chosen = tuple(target for target in TARGETS if target in targets)
     options = Options(
         "fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect
     )
@@ -109,6 +104,16 @@ def export_bundle(
         manifest = _export(source, embedded, folder, options, progress)
         manifest.write(folder)
     return manifest
+
+
+def _chosen(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Return the targets in their usual order; raise ValueError if one is unknown or none is given."""
+    wrong = [target for target in targets if target not in TARGETS] or (
+        ["none"] if not targets else []
+    )
+    if wrong:
+        raise ValueError(f"target must be {', '.join(TARGETS)}, got {wrong[0]}")
+    return tuple(target for target in TARGETS if target in targets)
 
 
 def _read(path: Path, config: Path | None, progress: Progress) -> Checkpoint:
