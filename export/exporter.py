@@ -85,9 +85,8 @@ def export_bundle(
     Runtime with torch. ``inspect``: called with every stage's graphs when they are written, before they
     are verified.
 
-    Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError (a
-    wrong argument) or FileExistsError (``out`` exists and ``overwrite`` is not set). After any
-    error, ``out`` is unchanged.
+    Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError or
+    FileExistsError (``out`` exists and ``overwrite`` is not set). After any error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
     chosen = _chosen(targets)
@@ -108,11 +107,10 @@ def export_bundle(
 
 def _chosen(targets: Sequence[Target]) -> tuple[Target, ...]:
     """Return the targets in their usual order; raise ValueError if one is unknown or none is given."""
-    wrong = [target for target in targets if target not in TARGETS] or (
-        ["none"] if not targets else []
-    )
-    if wrong:
-        raise ValueError(f"target must be {', '.join(TARGETS)}, got {wrong[0]}")
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown or not targets:
+        got = unknown[0] if unknown else "none"
+        raise ValueError(f"target must be {', '.join(TARGETS)}, got {got}")
     return tuple(target for target in TARGETS if target in targets)
 
 

@@ -57,7 +57,7 @@ ENGINES = {
     "tensorrt-cu12": {"tensorrt-cu12"},
     "tensorrt-cu13": {"tensorrt"},
     "tensorrt-rtx": {"tensorrt-rtx"},
-    "polygraphy": {"tensorrt", "tensorrt-cu12", "tensorrt-rtx", "jetpack6", "jetpack7"},
+    "polygraphy": {"export", "tensorrt", "tensorrt-cu12", "tensorrt-rtx", "jetpack6", "jetpack7"},
 }
 """The extras that a user may combine, by the engine's packages that they hold: no two of onnxruntime's or
 CuPy's builds, which overwrite each other, and none of ONNX Runtime where another engine runs."""
