@@ -24,6 +24,8 @@ _NAME = "dossr.export.demo_training"
               help="Bundle of a demo model whose networks are trained further.")  # fmt: skip
 @click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
               help="Network to train; may be repeated. Others are kept from --start.")  # fmt: skip
+@click.option("--recover", is_flag=True,
+              help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Seed of images, weights and training.")  # fmt: skip
 def main(
@@ -33,6 +35,7 @@ def main(
     speed: float,
     start: Path | None,
     networks: tuple[str, ...],
+    recover: bool,
     seed: int,
 ) -> None:
     """Train the demo model in FOLDER, without a data set, and write demo.ckpt and demo.yaml.
@@ -40,11 +43,16 @@ def main(
     Restorer, autoencoder and denoiser are trained one after the other. The same command resumes an
     interrupted run. The loss curves are FOLDER/*.csv and losses.png.
     """
-    from .run import train_demo
+    from .run import recover_checkpoint, train_demo
 
     try:
         bundle = open_bundle(start) if start else None
-        train_demo(folder, device, images, speed, seed, Terminal(), bundle, networks)
+        if recover:
+            if bundle is None:
+                raise click.UsageError("--recover needs --start, the bundle to take weights from")
+            recover_checkpoint(folder, bundle)
+        else:
+            train_demo(folder, device, images, speed, seed, Terminal(), bundle, networks)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except RuntimeError as error:  # torch's own: memory, a full disk, another run's saved state

@@ -1,7 +1,7 @@
 """Runs the whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -64,16 +64,31 @@ def train_demo(
     latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
     if denoiser is None or "denoiser" in networks:
         denoiser = run.denoiser(config, latents, denoiser)
-    states = {
-        "restorer": restorer,
-        "vae": vae,
+    _write_checkpoint(folder, config, {"restorer": restorer, "vae": vae, "denoiser": denoiser})
+    plot_losses(folder)
+
+
+def recover_checkpoint(folder: Path, start: Bundle) -> None:
+    """Write demo.ckpt and demo.yaml of a demo bundle, without training, to export it again.
+
+    Weights are those that the bundle stores, in its precision. Raise ValueError where one is missing.
+    """
+    config = bundle_config(start)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_checkpoint(folder, config, bundle_states(start, _prompt(config)))
+
+
+def _write_checkpoint(folder: Path, config: ModelConfig, states: Mapping[str, State]) -> None:
+    denoiser = states["denoiser"]
+    parts = {
+        "restorer": states["restorer"],
+        "vae": states["vae"],
         "unet": below(denoiser, "unet."),
         "control": below(denoiser, "control."),
     }
     with whole_file(folder / "demo.ckpt") as temporary:
-        torch.save(official_state(config, states), temporary)
+        torch.save(official_state(config, parts), temporary)
     write_yaml(config, folder / "demo.yaml")
-    plot_losses(folder)
 
 
 def plot_losses(folder: Path) -> None:

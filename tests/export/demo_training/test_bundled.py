@@ -117,6 +117,24 @@ def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, 
     )
 
 
+def test_the_checkpoint_of_a_bundle_is_written_without_training(tmp_path, built_in):
+    _, config, _, states = built_in
+    done = CliRunner().invoke(main, [str(tmp_path), "--start", str(BUILT_IN), "--recover"])
+    assert done.exit_code == 0, done.stderr
+    source = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml", lambda _size: None)
+    assert source.config == config
+    found = {name.removeprefix(RESTORER): t for name, t in source.part(RESTORER).items()}
+    assert found.keys() == states["restorer"].keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in states["restorer"].items())
+    assert not list(tmp_path.glob("images*"))
+
+
+def test_recovering_needs_a_bundle(tmp_path):
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), "--recover"])
+    assert done.exit_code == 2
+    assert "--recover needs --start" in done.stderr
+
+
 def test_untrained_networks_need_a_bundle(tmp_path):
     done = CliRunner().invoke(main, [str(tmp_path / "out"), "--network", "denoiser"])
     assert done.exit_code == 2
