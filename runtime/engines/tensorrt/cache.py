@@ -138,7 +138,10 @@ def get_or_build(
     if not reasons:
         return False
     if not rebuild:
-        raise EngineError(f"{plan} does not match: {'; '.join(reasons)}; leave out no-rebuild")
+        raise EngineError(
+            f"{plan} does not match: {'; '.join(reasons)}; leave out no-rebuild, or name the device "
+            "instead of auto"
+        )
     try:
         plan.parent.mkdir(parents=True, exist_ok=True)
         with _locked(plan, log):
