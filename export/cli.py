@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_opt
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
-from .engines import EngineRequest, build_engines, describe, parse_request
+from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Arguments:
     targets: tuple[Target, ...]
     engines: tuple[str, ...]
     build: tuple[str, ...]
+    tf32: bool | None
     steps: tuple[int, ...]
     tile: int
     prompt: str | None
@@ -61,6 +62,8 @@ class Arguments:
               "tensorrt-rtx:sm86,sm89,sm120 for a list of GPUs, which needs none; may be repeated.")  # fmt: skip
 @click.option("--build", multiple=True, metavar="SETTING",
               help=f"Setting of these builds: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
+@click.option("--tf32/--no-tf32", default=None,
+              help="Let float32 products of these engines use TensorFloat-32.  [default: in float16 bundles]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
               show_default=True, help="Step count whose times are verified; may be repeated.")  # fmt: skip
 @click.option("--tile", type=click.IntRange(1), default=TILE, show_default=True,
@@ -95,17 +98,34 @@ def main(**values: Any) -> None:
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
     arguments = Arguments(**values)
+    if (arguments.build or arguments.tf32 is not None) and not arguments.engines:
+        raise click.UsageError("--build and --tf32 are for engines; add --engine")
+    is_bundle = arguments.checkpoint.is_dir()
+    if is_bundle:
+        _check_bundle_only(arguments)
     with _errors_in_one_line():
         requests = [parse_request(text) for text in arguments.engines]
-        settings = parse_options(arguments.build)
-    if arguments.checkpoint.is_dir():
-        bundle = arguments.checkpoint
-        _check_bundle_only(arguments)
-        if arguments.debug:
-            _debug(bundle, requests)
-    else:
-        bundle = _export(arguments, requests)
+        settings = replace(parse_options(arguments.build), tf32=arguments.tf32)
+        targets = (
+            open_bundle(arguments.checkpoint).manifest.targets if is_bundle else arguments.targets
+        )
+        _check_requests(requests, settings, targets)
+    if is_bundle and arguments.debug:
+        _debug(arguments.checkpoint, requests)
+    bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
     _build(bundle, requests, settings, arguments.tile)
+
+
+def _check_requests(
+    requests: list[EngineRequest], options: BuildOptions, targets: Sequence[Target]
+) -> None:
+    """Check the engines to build; a missing library becomes click.UsageError."""
+    try:
+        check_requests(requests, options, targets)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error}; install it with: pip install 'dossr[{requests[0].library}]'"
+        ) from error
 
 
 def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
@@ -143,7 +163,7 @@ def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
 def _check_bundle_only(arguments: Arguments) -> None:
     """Raise click.UsageError where the options are not for a finished bundle."""
     context = click.get_current_context()
-    allowed = {"checkpoint", "engines", "build", "tile", "output", "debug"}
+    allowed = {"checkpoint", "engines", "build", "tf32", "tile", "output", "debug"}
     given = [
         name
         for name in context.params
@@ -216,7 +236,7 @@ def _errors_in_one_line(output: Path = Path()) -> Iterator[None]:
     """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
     try:
         yield
-    except (CheckpointError, Fp16Error, VerificationError) as error:
+    except (CheckpointError, EngineError, Fp16Error, VerificationError) as error:
         say("dossr-export", error)
         sys.exit(1)
     except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -99,8 +99,8 @@ class Debugger:
         self, stage: str, graphs: Mapping[Target, Path], case: GoldenCase
     ) -> Iterator[Departure]:
         """Yield a result for each graph of a stage, the one for the CPU first, and for its engine."""
-        reference = load_marked(graphs[_REFERENCE], _shapes(case))
         try:
+            reference = load_marked(graphs[_REFERENCE], _shapes(case))
             exact = _run(_runner(reference, graphs[_REFERENCE]), case)
         except EngineError as error:
             yield Departure(stage, _REFERENCE, reason=str(error))

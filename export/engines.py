@@ -1,17 +1,18 @@
 """Builds engines for a bundle, ahead of time or for this machine's GPU."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..runtime.bundle import Bundle
+from ..runtime.bundle import Bundle, Target
 from ..runtime.engines.device import load_device
-from ..runtime.engines.tensorrt.aot import build_ahead
-from ..runtime.engines.tensorrt.library import LIBRARIES, Library
+from ..runtime.engines.engine import from_host
+from ..runtime.engines.tensorrt.aot import build_ahead, check_ahead
+from ..runtime.engines.tensorrt.library import LIBRARIES, Library, select_library
 from ..runtime.engines.tensorrt.options import BuildOptions
-from ..runtime.engines.tensorrt.profiles import ENGINES, stage_shapes
+from ..runtime.engines.tensorrt.profiles import ENGINES, padded, stage_shapes
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ def parse_request(text: str) -> EngineRequest:
     )
 
 
+def check_requests(
+    requests: Sequence[EngineRequest], options: BuildOptions, targets: Sequence[Target]
+) -> None:
+    """Raise an error where engines cannot be built, before an export takes its time.
+
+    ModuleNotFoundError if a library is not installed, ValueError for two libraries or a missing target,
+    EngineError for GPUs or settings that a library does not serve.
+    """
+    if len({request.library for request in requests}) > 1:
+        raise ValueError("one command builds with one library: tensorrt or tensorrt-rtx, got both")
+    for request in requests:
+        select_library(request.library)
+        if request.capabilities:
+            check_ahead(request.capabilities, options)
+        if not {"tensorrt", "tensorrt-10.3"} & set(targets):
+            raise ValueError(
+                f"engines need a graph for tensorrt, got {', '.join(targets)}; add --target tensorrt"
+            )
+
+
 def build_engines(
     bundle: Bundle, request: EngineRequest, options: BuildOptions, tile: int
 ) -> list[Path]:
@@ -52,11 +73,11 @@ def build_engines(
     if request.capabilities:
         return build_ahead(bundle, request.capabilities, options, side=tile)
     device = load_device(request.library, options)
+    side = padded(bundle.manifest, tile)
     for stage, record in bundle.manifest.stages.items():
-        engine = device.open(bundle, stage)
-        shapes = stage_shapes(bundle.manifest, record, tile, tile)
-        with device.active():  # the first run builds and verifies
-            engine.run(**{n: device.upload(np.zeros(s, np.float32)) for n, s in shapes.items()})
+        run = from_host(device, device.open(bundle, stage).run)
+        shapes = stage_shapes(bundle.manifest, record, side, side)
+        run(**{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})  # builds
     return sorted((bundle.folder / ENGINES).glob(f"*.{request.library}.engine"))
 
 

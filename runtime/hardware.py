@@ -122,12 +122,13 @@ def find_gpu(index: int = 0) -> Gpu:
 def extra_for(device: str, gpu: Gpu | None, jetson: Jetson | None) -> str:
     """Return the extra of dossr with the packages of a device on a machine, such as ``cuda``.
 
-    On a Jetson TensorRT comes with JetPack. A driver for CUDA 12 needs TensorRT's wheels for it.
+    On a Jetson TensorRT comes with JetPack, and no other GPU device works: all lead to its extra. A
+    driver for CUDA 12 needs TensorRT's wheels for it.
     """
+    if jetson and device != "cpu":
+        return "jetpack6" if jetson.jetpack.startswith("6") else "jetpack7"
     if device != "tensorrt":
         return device
-    if jetson:
-        return "jetpack6" if jetson.jetpack.startswith("6") else "jetpack7"
     is_older = gpu is not None and int(gpu.cuda.split(".")[0]) < _CUDA
     return "tensorrt-cu12" if is_older else device
 

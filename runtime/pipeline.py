@@ -47,15 +47,17 @@ def load_pipeline(
     TensorRT builds engines and is for its devices only. ``tf32``: whether float32 products on a GPU
     may use TensorFloat-32; None: in float16 bundles only.
 
-    Check the manifest and the SHA-256 of every file first. Raise BundleError if they do not match,
+    Check the manifest and the SHA-256 of every file first; large files that did not change are hashed once. Raise BundleError if they do not match,
     ValueError for an unknown device and EngineError if a network cannot be opened.
     """
     opened = open_bundle(DEMO if bundle is None else Path(bundle))
     if device == "auto" and build is None:
-        place, reason = choose_device(opened, tf32)
+        place, reason = choose_device(opened, tf32, log)
         log(f"device {place.name}: {reason}")
     else:
-        place = load_device(device, build, tf32)
+        place = load_device(device, build, tf32, log)
+    if place.name != "cpu" and opened.manifest.precision == "fp32":
+        log("this bundle is float32; a GPU is faster with one exported with --fp16")
     slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():

@@ -216,7 +216,8 @@ def captured_stderr() -> Iterator[Captured]:
             finally:
                 os.dup2(saved, _STDERR)
                 os.close(saved)
-                captured.text = os.pread(file, 1 << 16, 0).decode("utf-8", "replace")
+                os.lseek(file, 0, os.SEEK_SET)  # there is no pread on Windows
+                captured.text = os.read(file, 1 << 16).decode("utf-8", "replace")
 
 
 @contextmanager

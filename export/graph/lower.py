@@ -4,8 +4,8 @@
 |---------------|--------------------------------------|--------------------------------------------|------------------|
 | cpu           | the group's mean is subtracted first | whole                                      | weights only     |
 | cuda          | ONNX Runtime's own, channels last    | whole, Q and K scaled first                | with activations |
-| tensorrt      | whole                                | the same; written out where no kernel fits | with activations |
-| tensorrt-10.3 | InstanceNormalization of the groups  | written out                                | with activations |
+| tensorrt      | whole                                | the same; decomposed where no kernel fits | with activations |
+| tensorrt-10.3 | InstanceNormalization of the groups  | decomposed                                 | with activations |
 """
 
 from collections.abc import Callable, Mapping
@@ -14,19 +14,19 @@ import onnx_ir as ir
 
 from ...runtime.bundle import Precision, Target
 from .center_groups import center_groups
+from .decompose_attention import decompose_all_heads, decompose_large_heads
 from .fp16 import store_fp16, to_fp16
 from .opset18 import to_opset18
 from .ort_group_norm import use_ort_group_norm
 from .scale_attention import scale_attention
-from .spell_attention import spell_all_heads, spell_large_heads
 
 Pass = Callable[[ir.Model], None]
 
 PASSES: Mapping[Target, tuple[Pass, ...]] = {
     "cpu": (center_groups,),
     "cuda": (use_ort_group_norm, scale_attention),
-    "tensorrt": (spell_large_heads, scale_attention),
-    "tensorrt-10.3": (spell_all_heads, to_opset18),
+    "tensorrt": (decompose_large_heads, scale_attention),
+    "tensorrt-10.3": (decompose_all_heads, to_opset18),
 }
 
 

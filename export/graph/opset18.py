@@ -2,7 +2,7 @@
 
 GroupNormalization(x) becomes InstanceNormalization over each group, with scale and bias behind it
 (operator set 18 defines another GroupNormalization, with one scale per group). Gelu becomes
-x / 2 * (1 + erf(x / sqrt 2)). Attention must have been written out before.
+x / 2 * (1 + erf(x / sqrt 2)). Attention must have been decomposed before.
 """
 
 import math

@@ -5,6 +5,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BundleError, EngineError
-from ..tensors import Array
-from .manifest import GoldenRecord, Precision
+from ..tensors import Array, TensorSpec
+from .manifest import GoldenRecord, Manifest, Precision
 
 BOUNDS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2}
 """Largest relative error of an engine's output, in the Euclidean norm, by the bundle's precision."""
+
+
+_LARGEST = 1 << 30  # bytes of all arrays; typical bundles have 10 MB
+_DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class DeviationError(EngineError):
+    """An engine computes something else than torch."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
@@ -56,22 +65,38 @@ def write_golden(
     return records
 
 
-def read_golden(path: Path, records: Sequence[GoldenRecord]) -> list[GoldenCase]:
-    """Read the cases of one stage. Raise BundleError if the file does not hold them."""
+def read_golden(path: Path, manifest: Manifest, stage: str) -> list[GoldenCase]:
+    """Read the cases of one stage. Raise BundleError if the file does not hold what the stage takes."""
+    records = manifest.golden.get(stage, [])
     if not records:
         return []
+    specs = manifest.stages[stage]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            _check_size(arrays.zip)
             return [
                 GoldenCase(
-                    {name: arrays[key] for name, key in record.inputs.items()},
-                    {name: arrays[key] for name, key in record.outputs.items()},
+                    {spec.name: _checked(arrays, record.inputs, spec) for spec in specs.inputs},
+                    {spec.name: _checked(arrays, record.outputs, spec) for spec in specs.outputs},
                     record.time,
                 )
                 for record in records
             ]
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError if the arrays would take more memory than golden vectors do."""
+    size = sum(entry.file_size for entry in archive.infolist())
+    if size > _LARGEST:
+        raise ValueError(f"it must hold at most {_LARGEST} bytes, got {size}")
+
+
+def _checked(arrays: Mapping[str, Array], keys: Mapping[str, str], spec: TensorSpec) -> Array:
+    array = arrays[keys[spec.name]]
+    spec.check(array)
+    return array
 
 
 def largest_image(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
@@ -93,7 +118,7 @@ def check_golden(
 ) -> dict[str, float]:
     """Return the largest relative error of every output, ||found - exact|| / ||exact||.
 
-    ``run`` takes and returns NumPy arrays by name. Raise EngineError at the first error over the
+    ``run`` takes and returns NumPy arrays by name. Raise DeviationError at the first error over the
     bound, or if a value is not finite.
     """
     worst: dict[str, float] = {}
@@ -103,7 +128,7 @@ def check_golden(
             error = relative_error(found[name], exact)
             if not error <= bound:  # also if it is NaN
                 at = "" if case.time is None else f" at time {case.time}"
-                raise EngineError(
+                raise DeviationError(
                     f"the {stage} must give '{name}'{at} within {bound:.0e} of torch, got {error:.1e}; "
                     "this engine cannot be used"
                 )

@@ -34,12 +34,13 @@ class Bundle:
     def hashes(self, stage: str, target: Target) -> dict[str, str]:
         """Return the SHA-256 of a stage's graph and weights, by file name."""
         record = self.manifest.stages[stage]
-        names = [self.path(stage, target).name, *([record.weights] if record.weights else [])]
+        self.path(stage, target)  # raises where there is no such graph
+        names = [record.graphs[target], *([record.weights] if record.weights else [])]
         return {name: self.manifest.files[name].sha256 for name in names}
 
     def golden(self, stage: str) -> list[GoldenCase]:
         """Return real inputs and torch's outputs of a stage; empty if the bundle has none."""
-        return read_golden(self.folder / GOLDEN, self.manifest.golden.get(stage, []))
+        return read_golden(self.folder / GOLDEN, self.manifest, stage)
 
 
 def open_bundle(folder: Path) -> Bundle:

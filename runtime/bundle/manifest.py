@@ -146,13 +146,14 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
     missing = [name for name in REQUIRED_STAGES if name not in manifest.stages]
     needed = [name for stage in manifest.stages.values() for name in stage.files]
-    needed += [GOLDEN] if manifest.golden else []
+    needed += [GOLDEN] if any(manifest.golden.values()) else []
     unlisted = [name for name in needed if name not in manifest.files]
     if missing or unlisted:
         what = f"stage '{missing[0]}'" if missing else f"the SHA-256 of '{unlisted[0]}'"
         raise BundleError(f"{path} lacks {what}; export the checkpoint again")
     try:
         _check_stages(manifest)
+        _check_golden(manifest)
         _check_sizes(manifest)
         released_schedule(_MOST_STEPS, manifest.schedule)
     except ValueError as error:
@@ -200,6 +201,17 @@ def _check_stages(manifest: Manifest) -> None:
                     f"stage '{name}' must have {expected} (channels by name, float32), "
                     f"got {found!s:.200}"
                 )
+
+
+def _check_golden(manifest: Manifest) -> None:
+    """Raise ValueError if the golden vectors are not for the stages' inputs and outputs."""
+    for stage, records in manifest.golden.items():
+        if stage not in manifest.stages:
+            raise ValueError(f"golden must be of a stage, got '{stage:.40}'")
+        specs = manifest.stages[stage]
+        wanted = {spec.name for spec in specs.inputs}, {spec.name for spec in specs.outputs}
+        if any((set(record.inputs), set(record.outputs)) != wanted for record in records):
+            raise ValueError(f"golden of '{stage}' must name each of its inputs and outputs")
 
 
 def _channels(spec: TensorSpec) -> int | str:

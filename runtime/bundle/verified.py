@@ -1,7 +1,7 @@
 """Files whose SHA-256 was computed before and that have not changed since.
 
 Hashing the weights of the official model takes seconds at every start. A large file that was hashed
-once is trusted while its path, size, time of change and inode stay the same. The records lie in the
+once is trusted while its path, size, times of modification and change, and inode stay the same. The records lie in the
 user's cache folder, not in the bundle, so that a copied bundle is hashed on its new machine.
 """
 
@@ -17,7 +17,7 @@ from ..files import write_whole
 
 LEAST = 16 << 20  # bytes; smaller files are hashed every time
 
-_Stamp = tuple[int, int, int]  # size, time of change in nanoseconds, inode
+_Stamp = tuple[int, int, int, int]  # size, modified and changed in nanoseconds, inode
 
 
 class VerifiedFiles:
@@ -58,4 +58,4 @@ def cache_folder() -> Path:
 
 def _stamp(path: Path) -> _Stamp:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -5,7 +5,7 @@ The pipeline uses NumPy's functions, which NumPy dispatches to the arrays' own l
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from ...solvers import StepCoefficients, predict_x0, step
 from ..bundle import Bundle, Target
 from ..errors import EngineError
 from ..tensors import Array
+from ..terminal import log as log_to_terminal
 from .engine import Engine
 from .tensorrt.library import LIBRARIES, Library, select_library
 from .tensorrt.options import BuildOptions
@@ -133,10 +134,16 @@ class Host:
         return float(after - before)
 
 
-def load_device(name: str, build: BuildOptions | None = None, tf32: bool | None = None) -> Device:
+def load_device(
+    name: str,
+    build: BuildOptions | None = None,
+    tf32: bool | None = None,
+    log: Callable[[str], None] = log_to_terminal,
+) -> Device:
     """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     ``tf32``: whether float32 products on a GPU may use TensorFloat-32; None: in float16 bundles only.
+    ``log`` is called with one message per build or refusal of an engine.
 
     Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
     machine do not support it.
@@ -148,7 +155,8 @@ def load_device(name: str, build: BuildOptions | None = None, tf32: bool | None 
     for library in LIBRARIES:
         if name == library:
             _check_cupy()
-            return _tensorrt(library, replace(build or BuildOptions(), tf32=tf32))
+            build = build or BuildOptions()
+            return _tensorrt(library, build if tf32 is None else replace(build, tf32=tf32), log)
     return load_onnx_device(name, tf32)
 
 
@@ -178,7 +186,7 @@ def _check_cupy() -> None:
         ) from error
 
 
-def _tensorrt(library: Library, build: BuildOptions) -> Device:
+def _tensorrt(library: Library, build: BuildOptions, log: Callable[[str], None]) -> Device:
     try:
         select_library(library)
         from .tensorrt.trt_device import TensorRt
@@ -189,4 +197,4 @@ def _tensorrt(library: Library, build: BuildOptions) -> Device:
             f"{library} is installed but cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must have the same version"
         ) from error
-    return TensorRt(build)
+    return TensorRt(build, log)

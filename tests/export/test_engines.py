@@ -57,6 +57,12 @@ def test_a_finished_bundle_gets_engines_and_keeps_those_it_has(demo):
         (("--engine", "tensorrt-rtx:sm89", "-o", "x"), "a finished bundle takes --engine"),
         (("--engine", "gpu"), "engine must be tensorrt, tensorrt-rtx or tensorrt-rtx:sm86,sm89"),
         (("--engine", "tensorrt-rtx:sm89", "--build", "fast"), "an engine setting must be"),
+        (("--debug", "--build", "level=5"), "--build and --tf32 are for engines; add --engine"),
+        (("--debug", "--tf32"), "--build and --tf32 are for engines; add --engine"),
+        (
+            ("--engine", "tensorrt-rtx:sm89", "--engine", "tensorrt"),
+            "one command builds with one library",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(demo, arguments, said):
@@ -88,3 +94,22 @@ def test_a_checkpoint_needs_an_output(checkpoints):
     assert done.stderr.splitlines()[-1].endswith(
         "a checkpoint needs --output, the folder of the bundle"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--engine", "tensorrt-rtx:sm99"), 1, "ahead of time for sm75"),
+        (("--engine", "tensorrt-rtx:sm89", "--build", "stripped"), 1, "leave out stripped"),
+        (("--engine", "tensorrt-rtx:sm89", "--target", "cpu"), 2, "add --target tensorrt"),
+    ],
+)
+def test_engines_that_cannot_be_built_stop_an_export_before_it_starts(
+    tmp_path, checkpoints, arguments, code, said
+):
+    pytest.importorskip("tensorrt_rtx")
+    done = _run(checkpoints / "separate.ckpt", "-o", tmp_path / "bundle", *arguments)
+    assert done.exit_code == code
+    assert said in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from ...terminal import ShowShare, share_line
 from ...terminal import log as log_to_terminal
 from .library import select_library, selected_library
 from .options import BuildOptions
-from .profiles import ENGINES, engine_name, profile_for, stage_shapes
+from .profiles import ENGINES, engine_name, padded, profile_for, stage_shapes
 from .progress import BuildProgress
 from .support import option_refusal, target_of
 
@@ -32,16 +32,21 @@ def build_ahead(
     device checks the golden vectors when it opens an engine first. Raise EngineError, and
     KeyboardInterrupt after Ctrl-C; finished engines stay, and nothing is half-written.
     """
-    select_library("tensorrt-rtx")
     options = options or BuildOptions()
-    served = _served(capabilities)
-    refused = option_refusal(options, "tensorrt-rtx", is_ahead=True)
-    if refused:
-        raise EngineError(refused)
+    served = check_ahead(capabilities, options)
     return [
         _build_stage(bundle, stage, served, options, side, show_for, log)
         for stage in bundle.manifest.stages
     ]
+
+
+def check_ahead(capabilities: Sequence[str], options: BuildOptions) -> tuple[str, ...]:
+    """Return sm86 as 8.6, in rising order and once. Raises as ``build_ahead`` does, before any build."""
+    select_library("tensorrt-rtx")
+    refused = option_refusal(options, "tensorrt-rtx", is_ahead=True)
+    if refused:
+        raise EngineError(refused)
+    return _served(capabilities)
 
 
 def _build_stage(
@@ -59,9 +64,8 @@ def _build_stage(
 
     library, manifest = selected_library(), bundle.manifest
     record = manifest.stages[stage]
-    multiple = manifest.size_multiple
-    padded = -(-(options.sides[1] if options.sides else side) // multiple) * multiple
-    shapes = stage_shapes(manifest, record, padded, padded)
+    usual = padded(manifest, options.sides[1] if options.sides else side)
+    shapes = stage_shapes(manifest, record, usual, usual)
     profile = profile_for(manifest, record, shapes, options)
     plan = bundle.folder / ENGINES / engine_name(stage, library, profile, capabilities)
     request = BuildRequest(
@@ -74,7 +78,7 @@ def _build_stage(
     )
     progress = BuildProgress(show_for(f"building {stage} for {', '.join(capabilities)}"))
     key = engine_key(bundle, stage, profile, options, ANY_GPU, capabilities)
-    get_or_build(plan, key, lambda: build_plan(request, progress), log=log)
+    get_or_build(plan, key, lambda: build_plan(request, progress), rebuild=options.rebuild, log=log)
     return plan
 
 

@@ -7,7 +7,7 @@ is unchanged. A plan is trusted like a program: copy plans from trusted machines
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -103,18 +103,30 @@ def mismatches(plan: Path, key: EngineKey) -> list[str]:
 
 
 def find_plan(
-    folder: Path, pattern: str, key: EngineKey, shapes: Mapping[str, Shape]
+    folder: Path,
+    pattern: str,
+    key: EngineKey,
+    shapes: Mapping[str, Shape],
+    free_flags: Collection[str] = (),
 ) -> tuple[Path, Profile] | None:
     """Return an engine of ``folder`` that fits a key and accepts ``shapes``; None if there is none.
 
-    The key's own profile comes first, then a fixed size, which is faster than a range of sizes.
+    ``free_flags``: names of settings that may differ. The key's own profile comes first, then a fixed
+    size, which is faster than a range of sizes.
     """
+
+    def name(flag: str) -> str:
+        return flag.partition("=")[0]
+
     found = []
     for plan in sorted(folder.glob(pattern)):
         with suppress(ValueError):
-            profile = _read_record(plan).key.profile
-            if contains(profile, shapes) and not mismatches(plan, replace(key, profile=profile)):
-                found.append((plan, profile))
+            built = _read_record(plan).key
+            flags = [flag for flag in key.flags if name(flag) not in free_flags]
+            flags += [flag for flag in built.flags if name(flag) in free_flags]
+            wanted = replace(key, profile=built.profile, flags=tuple(sorted(flags)))
+            if contains(built.profile, shapes) and not mismatches(plan, wanted):
+                found.append((plan, built.profile))
     found.sort(key=lambda item: (item[1] != key.profile, not is_fixed(item[1])))
     return found[0] if found else None
 

@@ -83,7 +83,7 @@ class Scratch:
         return 0 if self._block is None else self._memory.pointer(self._block)
 
 
-class KernelCache:
+class RuntimeCache:
     """Kernels that TensorRT-RTX compiled for this GPU, kept beside the engine.
 
     It compiles when an engine is opened and when it first runs; the file saves that time.
@@ -180,14 +180,14 @@ class ExecutionContext:
             raise EngineError(f"TensorRT failed: {meaning(LOG.errors)}")
 
 
-def _create_context(engine: Any, plan: Path) -> tuple[Any, KernelCache | None]:
+def _create_context(engine: Any, plan: Path) -> tuple[Any, RuntimeCache | None]:
     """Return a context that uses the shared block, and its kernel cache where the library has one."""
     user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     kernels = None
     if hasattr(trt, "IRuntimeCache"):
         runtime_config = engine.create_runtime_config()
         runtime_config.set_execution_context_allocation_strategy(user_managed)
-        kernels = KernelCache(runtime_config, plan.with_suffix(".kernels"))
+        kernels = RuntimeCache(runtime_config, plan.with_suffix(".runtime-cache"))
         context = engine.create_execution_context(runtime_config)
     else:
         context = engine.create_execution_context(user_managed)

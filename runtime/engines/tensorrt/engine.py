@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...bundle import Bundle, check_golden
-from ...bundle.golden import BOUNDS
-from ...errors import EngineError
+from ...bundle.golden import BOUNDS, DeviationError
 from ...tensors import Array
 from ...terminal import ShowShare, share_line
 from ...terminal import log as log_to_terminal
+from ..engine import from_host
 from . import cache
 from .build import BuildRequest, build_plan, check_machine, inspect, key_on, workspace
 from .context import ExecutionContext, Memory, Scratch
@@ -35,6 +35,10 @@ from .support import target_of
 
 TIMINGS = "timing.cache"
 """The file in it that holds the builder's measurements."""
+
+
+_TASTE = ("level", "workspace")
+"""Settings that make an engine faster or smaller; where nothing is built, any value will do."""
 
 
 class TrtEngine:
@@ -108,7 +112,8 @@ class TrtEngine:
         wanted = profile_for(self._bundle.manifest, self._record, shapes, self._options)
         key = key_on(self._gpu, self._bundle, self._stage, wanted, self._options)
         pattern = engine_pattern(self._stage, selected_library())
-        found = cache.find_plan(self._bundle.folder / ENGINES, pattern, key, shapes)
+        free = () if self._options.rebuild else _TASTE
+        found = cache.find_plan(self._bundle.folder / ENGINES, pattern, key, shapes, free)
         return (*found, False) if found else None
 
     def _build(self, shapes: Mapping[str, Shape]) -> tuple[Path, Profile, bool]:
@@ -149,10 +154,7 @@ class TrtEngine:
         memory, stage = self._memory, self._stage
 
         def run(**inputs: Array) -> dict[str, Array]:
-            with memory.active():
-                arrays = {name: memory.upload(array) for name, array in inputs.items()}
-                found = loaded.run(arrays, _shapes(inputs))
-                return {name: memory.download(array) for name, array in found.items()}
+            return loaded.run(inputs, _shapes(inputs))
 
         cases = [
             case
@@ -161,11 +163,12 @@ class TrtEngine:
         ]
         if not cases:
             self._log(f"{plan.name} is not verified: no golden vectors have its sizes")
+            return
         precision = self._bundle.manifest.precision
         bound = BOUNDS["fp16" if self._options.allows_tf32(precision) else precision]
         try:
-            errors = check_golden(stage, run, cases, bound)
-        except EngineError:
+            errors = check_golden(stage, from_host(memory, run), cases, bound)
+        except DeviationError:
             cache.discard(plan)
             raise
         cache.mark_verified(plan, self._gpu.name, errors)

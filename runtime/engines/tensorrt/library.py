@@ -22,9 +22,11 @@ def select_library(name: Library) -> None:
     uses the other library.
     """
     importlib.import_module(name.replace("-", "_"))
+    before = os.environ.get(_SWITCH)
     os.environ[_SWITCH] = str(int(name == "tensorrt-rtx"))
     used = selected_library()
     if used != name:
+        os.environ[_SWITCH] = before or "0"
         raise EngineError(
             f"a process uses one library, TensorRT or TensorRT-RTX, and this one uses {used}; "
             f"start another process for {name}"

@@ -40,6 +40,9 @@ class BuildOptions:
     rebuild: bool = True
     """Rebuild an engine that does not match, instead of raising an error."""
 
+    falls_back: bool = False
+    """Run sizes for which no engine is built on the CPU, instead of building or raising an error."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 5:
             raise ValueError(f"the optimization level must be 0 to 5, got {self.level}")

@@ -31,13 +31,17 @@ def stage_shapes(
     return shapes
 
 
+def padded(manifest: Manifest, side: int) -> int:
+    """Return a side as images of this bundle are padded: the next size multiple."""
+    return -(-side // manifest.size_multiple) * manifest.size_multiple
+
+
 def profile_for(
     manifest: Manifest, stage: StageRecord, shapes: Mapping[str, Shape], options: BuildOptions
 ) -> Profile:
     """Return the profile for these shapes: that of ``options.sides`` if it contains them."""
     if options.sides is not None:
-        multiple = manifest.size_multiple
-        sizes = [-(-side // multiple) * multiple for side in options.sides]
+        sizes = [padded(manifest, side) for side in options.sides]
         low, usual, high = (stage_shapes(manifest, stage, side, side) for side in sizes)
         profile = {name: (low[name], usual[name], high[name]) for name in low}
         if contains(profile, shapes):

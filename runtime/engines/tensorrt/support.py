@@ -72,4 +72,4 @@ def option_refusal(
 
 
 def _gpus_word(options: BuildOptions) -> str:
-    return {"same-capability": "same-capability"}.get(options.gpus, "hardware-compatible")
+    return "same-capability" if options.gpus == "same-capability" else "hardware-compatible"

@@ -6,8 +6,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dossr.export.graph.decompose_attention import decompose_all_heads, decompose_large_heads
 from dossr.export.graph.scale_attention import scale_attention
-from dossr.export.graph.spell_attention import spell_all_heads, spell_large_heads
 
 
 def _attention(heads, size, positions=5, constant_keys=False, scale=None):
@@ -66,7 +66,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("change", [scale_attention, spell_all_heads])
+@pytest.mark.parametrize("change", [scale_attention, decompose_all_heads])
 @pytest.mark.parametrize("case", CASES)
 def test_the_rewritten_attention_gives_the_same_numbers(case, change):
     exact = _run(_attention(**CASES[case]))
@@ -96,7 +96,7 @@ def test_constant_keys_are_scaled_at_export():
 def test_only_heads_that_no_fused_kernel_takes_are_written_out_where_others_stay():
     small, large = _attention(heads=2, size=256), _attention(heads=1, size=264)
     for model in (small, large):
-        spell_large_heads(model)
+        decompose_large_heads(model)
     assert _kinds(small).count("Attention") == 1
     assert _kinds(large).count("Attention") == 0
     softmax = next(node for node in large.graph if node.op_type == "Softmax")

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from dossr.runtime import load_pipeline
+from dossr.runtime import doctor, load_pipeline
 from dossr.runtime.bundle import DEMO, open_bundle
 from dossr.runtime.engines import auto
 from dossr.runtime.engines.device import Host
 from dossr.runtime.errors import EngineError
+from dossr.runtime.hardware import GpuError, find_gpu
 
 
 class Wrong(Host):
@@ -26,7 +27,7 @@ def gpu_packages(monkeypatch):
 
 
 def _loads(monkeypatch, devices):
-    def load(name, build=None, tf32=None):
+    def load(name, build=None, tf32=None, log=None):
         found = devices.get(name) or EngineError(f"no {name} here")
         if isinstance(found, Exception):
             raise found
@@ -61,6 +62,24 @@ def test_a_gpu_that_does_not_start_is_the_reason_for_the_cpu(monkeypatch, gpu_pa
     assert (device.name, reason) == ("cpu", "cuda: no cuda here")
 
 
+def test_an_error_of_the_gpus_library_is_the_reason_for_the_cpu(monkeypatch, gpu_packages):
+    class Full(Host):
+        def upload(self, array):
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    _loads(monkeypatch, {"cuda": Full()})
+    device, reason = auto.choose_device(open_bundle(DEMO))
+    assert (device.name, reason) == ("cpu", "cuda: CUDA_ERROR_OUT_OF_MEMORY")
+
+
+def test_a_bundle_without_a_graph_for_cuda_is_not_given_to_it(
+    monkeypatch, gpu_packages, toy_bundle
+):
+    _loads(monkeypatch, {"cuda": Host()})
+    device, _ = auto.choose_device(open_bundle(toy_bundle))
+    assert device is not auto.load_device("cuda")
+
+
 def test_engines_that_exist_and_cannot_be_used_are_named_and_nothing_is_built(
     monkeypatch, gpu_packages, fresh_bundle
 ):
@@ -70,7 +89,7 @@ def test_engines_that_exist_and_cannot_be_used_are_named_and_nothing_is_built(
     device, reason = auto.choose_device(open_bundle(fresh_bundle))
     assert (device.name, reason) == (
         "cpu",
-        "tensorrt-rtx: no tensorrt-rtx here; cuda: no cuda here",
+        "tensorrt-rtx: no tensorrt-rtx here",
     )
     assert len(list((fresh_bundle / "engines").iterdir())) == 1
 
@@ -106,3 +125,18 @@ def test_a_pipeline_says_what_it_took_and_gives_the_same_image(toy_bundle):
     if pipeline.device.name == "cpu":
         expected = load_pipeline(toy_bundle, "cpu").upscale(photo, steps=1)
         np.testing.assert_array_equal(pipeline.upscale(photo, steps=1), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cuda", "tensorrt", "tensorrt-rtx"])
+def test_the_demo_gives_its_golden_vectors_on_a_gpu(name):
+    """In a process of its own, as a process has one TensorRT."""
+    try:
+        find_gpu()
+    except GpuError as error:
+        pytest.skip(str(error))
+    found = doctor._try(name)
+    if "missing" in found:
+        pytest.skip(f"{found['missing']} is not installed")
+    assert "error" not in found
+    assert found["errors"].keys() == {"restorer", "encoder", "denoiser", "decoder"}

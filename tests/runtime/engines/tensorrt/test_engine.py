@@ -283,7 +283,7 @@ def test_tensorrt_rtx_is_asked_whether_an_engine_runs_here(rtx, toy, reason, cur
 
 def test_kernels_are_kept_beside_the_engine(rtx, toy):
     rtx.engine(toy)[0].run(lr=LR)
-    kernels = _plan(toy, rtx).with_suffix(".kernels")
+    kernels = _plan(toy, rtx).with_suffix(".runtime-cache")
     assert kernels.read_bytes() == b"kernels"
     rtx.calls.clear()
     before = kernels.stat().st_mtime_ns

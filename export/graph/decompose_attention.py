@@ -1,4 +1,4 @@
-"""Graph passes that write attention out as a product, a softmax and a product.
+"""Graph passes that decompose attention into a product, a softmax and a product.
 
 Before: Attention(Q, K, V). After: MatMul(Softmax(MatMul(Q * d^-1/4, (K * d^-1/4)^T)), V). Reason: no
 fused kernel takes the VAE's single head of 512, and parsers before TensorRT 10.14 do not know
@@ -18,26 +18,26 @@ LARGEST_HEAD = 256
 """The largest head size of fused kernels in float16, by NVIDIA's documentation."""
 
 
-def spell_large_heads(model: ir.Model) -> None:
-    """Write out attention that no fused kernel takes."""
-    _spell(model, lambda size: size > LARGEST_HEAD)
+def decompose_large_heads(model: ir.Model) -> None:
+    """Decompose attention that no fused kernel takes."""
+    _decompose(model, lambda size: size > LARGEST_HEAD)
 
 
-def spell_all_heads(model: ir.Model) -> None:
-    """Write out every attention."""
-    _spell(model, lambda _size: True)
+def decompose_all_heads(model: ir.Model) -> None:
+    """Decompose every attention."""
+    _decompose(model, lambda _size: True)
 
 
-def _spell(model: ir.Model, is_chosen: Callable[[int], bool]) -> None:
+def _decompose(model: ir.Model, is_chosen: Callable[[int], bool]) -> None:
     ShapeInferencePass()(model)
     for node in list(model.graph):
         if node.op_type == "Attention":
             size = head_size(node)
             if is_chosen(size):
-                _write_out(model.graph, node, size)
+                _replace_attention(model.graph, node, size)
 
 
-def _write_out(graph: ir.Graph, node: ir.Node, size: int) -> None:
+def _replace_attention(graph: ir.Graph, node: ir.Node, size: int) -> None:
     factor = input_factor(node)
     query, key, value = map(known, node.inputs[:3])
     turned = ir.node("Transpose", [scaled(graph, key, node, factor)], {"perm": (0, 1, 3, 2)})
