@@ -10,6 +10,7 @@ from ..options import TILE
 from ..terminal import log as log_to_terminal
 from .device import Device, Host, load_device
 from .engine import from_host
+from .fallback import EngineOrCpu
 from .tensorrt.library import LIBRARIES, Library
 from .tensorrt.options import BuildOptions
 from .tensorrt.profiles import ENGINES, engine_pattern, stage_shapes
@@ -83,8 +84,6 @@ def _with_engines(
 ) -> Device:
     """Return the device of a library whose engines exist; raise EngineError if one does not fit."""
     device = load_device(library, BuildOptions(rebuild=False, falls_back=True), tf32, log)
-    from .tensorrt.trt_device import EngineOrCpu
-
     for stage, record in bundle.manifest.stages.items():
         engine = device.open(bundle, stage)
         assert isinstance(engine, EngineOrCpu)

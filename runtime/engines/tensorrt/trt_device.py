@@ -3,20 +3,18 @@
 Written against the published bindings; not run on a GPU yet.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ...bundle import Bundle
-from ...tensors import Array
 from ..cuda.cupy_device import Cuda
-from ..device import Host
-from ..engine import Engine, Place
+from ..engine import Engine
+from ..fallback import EngineOrCpu
 from .build import check_library
 from .context import Scratch
 from .engine import TrtEngine
 from .library import selected_library
 from .options import BuildOptions
 from .plan import trt
-from .profiles import Shape
 from .support import target_of
 
 
@@ -59,41 +57,3 @@ class TensorRt(Cuda):
         except RuntimeError:  # raised by CuPy and by EngineError: some layers cannot be recorded
             return None
         return lambda: graph.launch(self._stream)
-
-
-class EngineOrCpu:
-    """A TensorRT engine; sizes for which none is built run in ONNX Runtime on the CPU."""
-
-    def __init__(
-        self,
-        engine: TrtEngine,
-        place: Place,
-        bundle: Bundle,
-        stage: str,
-        log: Callable[[str], None],
-    ) -> None:
-        self.inputs, self.outputs = engine.inputs, engine.outputs
-        self._engine, self._place, self._log = engine, place, log
-        self._bundle, self._stage = bundle, stage
-        self._is_built: dict[tuple[Shape, ...], bool] = {}
-        self._host: Engine | None = None
-
-    def has_engine(self, shapes: Mapping[str, Shape]) -> bool:
-        """Return whether an engine that takes these shapes exists and fits this machine."""
-        key = tuple(shapes[name] for name in self.inputs)
-        if key not in self._is_built:
-            self._is_built[key] = self._engine.has_engine(shapes)
-        return self._is_built[key]
-
-    def run(self, **inputs: Array) -> dict[str, Array]:
-        """Run the network on arrays of the GPU."""
-        shapes = {name: tuple(inputs[name].shape) for name in self.inputs}
-        if self.has_engine(shapes):
-            return self._engine.run(**inputs)
-        if self._host is None:
-            size = "x".join(map(str, next(iter(shapes.values()))))
-            self._log(f"no engine of the {self._stage} is built for {size}: it runs on the CPU")
-            self._host = Host().open(self._bundle, self._stage)
-        near = {name: self._place.download(array) for name, array in inputs.items()}
-        found = self._host.run(**near)
-        return {name: self._place.upload(array) for name, array in found.items()}

@@ -197,13 +197,35 @@ def test_an_engine_that_computes_something_else_is_not_kept(world, toy):
     assert len(world.requests) == 2
 
 
-def test_an_engine_of_a_size_without_golden_vectors_says_so(world, toy):
+def test_an_engine_of_a_size_without_golden_vectors_says_so_every_time(world, toy):
     said = []
     lr = np.zeros((1, 3, 48, 48), np.float32)
-    world.engine(toy, log=said.append)[0].run(lr=lr)
-    assert said[1:] == [
-        f"{_plan(toy, world, '1x3x48x48').name} is not verified: no golden vectors have its sizes"
-    ]
+    plan = _plan(toy, world, "1x3x48x48")
+    for _ in range(2):
+        world.engine(toy, log=said.append)[0].run(lr=lr)
+    assert said[1:] == [f"{plan.name} is not verified: no golden vectors have its sizes"] * 2
+    assert _record(plan)["verified"] == {}
+
+
+def test_an_engine_that_could_not_be_verified_for_want_of_memory_is_kept(world, toy):
+    honest = world.answers["execute_async_v3"]
+    world.answers["execute_async_v3"] = world.failing("Cuda failure: out of memory", False)
+    with pytest.raises(EngineError, match="out of memory"):
+        world.engine(toy)[0].run(lr=LR)
+    assert _plan(toy, world).is_file()
+    world.answers["execute_async_v3"] = honest
+    world.engine(toy)[0].run(lr=LR)
+    assert len(world.requests) == 1
+
+
+def test_where_nothing_may_be_built_an_engine_of_any_level_serves(world, toy):
+    world.engine(toy, BuildOptions(level=5, workspace=1 << 30))[0].run(lr=LR)
+    frugal = BuildOptions(rebuild=False)
+    assert world.engine(toy, frugal)[0].has_engine({"lr": LR.shape})
+    world.engine(toy, frugal)[0].run(lr=LR)
+    assert len(world.requests) == 1
+    other = BuildOptions(rebuild=False, tf32=True)
+    assert not world.engine(toy, other)[0].has_engine({"lr": LR.shape})
 
 
 def test_few_float16_layers_are_noted_and_not_refused(world, toy):
