@@ -127,9 +127,14 @@ def _full_size_fp16(name, target):
 
 @pytest.mark.parametrize(
     ("name", "target", "least"),
-    [("restorer", "tensorrt", 16), ("encoder", "tensorrt", 34), ("denoiser", "tensorrt", 1100),
-     ("decoder", "tensorrt", 49), ("denoiser", "tensorrt-10.3", 1100)],
-)  # fmt: skip
+    [
+        ("restorer", "tensorrt", 16),
+        ("encoder", "tensorrt", 34),
+        ("decoder", "tensorrt", 49),
+        pytest.param("denoiser", "tensorrt", 1100, marks=pytest.mark.full),
+        pytest.param("denoiser", "tensorrt-10.3", 1100, marks=pytest.mark.full),
+    ],
+)
 def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, target, least):
     """``least``: millions of weights, so that it is the full size that was looked at."""
     model, weights = _full_size_fp16(name, target)
