@@ -14,6 +14,7 @@ from ...errors import EngineError
 from .session import Provider
 
 _NAME = "CUDAExecutionProvider"
+_OLDEST = (1, 29)  # up to 1.26 parts of the denoiser run on the CPU; 1.27 and 1.28 were not tried
 _ERRORS_ONLY = 3  # log severity
 _CUDNN = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
 _PROVIDER = "libonnxruntime_providers_cuda.so"
@@ -55,6 +56,11 @@ def check_cuda(major: int, capability: str) -> None:
         raise EngineError(
             f"this onnxruntime {ort.__version__} has no CUDA provider; "
             "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'dossr[cuda]'"
+        )
+    if tuple(map(int, ort.__version__.split(".")[:2])) < _OLDEST:
+        raise EngineError(
+            f"onnxruntime-gpu must be {'.'.join(map(str, _OLDEST))} or newer, got {ort.__version__}; "
+            "pip install --upgrade 'dossr[cuda]'"
         )
     built = str(ort.cuda_version)
     if built and int(built.split(".")[0]) != major:

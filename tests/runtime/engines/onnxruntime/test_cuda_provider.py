@@ -27,6 +27,8 @@ def test_the_check_passes_where_all_libraries_are(gpu_build):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        ("import onnxruntime; onnxruntime.__version__ = '1.26.0'; check_cuda(13, '90')",
+         r"onnxruntime-gpu must be 1\.29 or newer, got 1\.26\.0; pip "),
         ('check_cuda(12, "90")', "onnxruntime-gpu [0-9.]+ is built for CUDA 13.* CuPy for CUDA 12; "),
         ('check_cuda(13, "87")', r"onnxruntime-gpu .* no code for this Jetson \(.* 8\.7\); use --dev"),
         ('check_cuda(13, "110")', r"onnxruntime-gpu .* no code for this Jetson \(.* 11\.0\); use --"),
