@@ -62,7 +62,7 @@ class Manifests:
         scale = document.get("latent_scale")
         if type(scale) not in _NUMBERS or not math.isfinite(scale) or scale <= 0:
             return "latent_scale is wrong"
-        missing = self._document.keys() - document.keys() - {"verification"}
+        missing = self._document.keys() - document.keys() - {"verification", "golden"}
         if missing:
             return f"{min(missing)} is missing"
         return _schedule_misfit(document["schedule"]) or self._stage_misfit(bundle, document)
@@ -75,12 +75,12 @@ class Manifests:
             for side in ("inputs", "outputs"):
                 if _specs(stage[side]) != _specs(right[side]):
                     return f"{name}'s {side} are wrong"
-            path = bundle / stage["file"]
+            path = bundle / stage["graphs"]["cpu"]
             if not path.resolve().is_relative_to(bundle.resolve()):
                 return f"{name} lies outside"
             if path.read_bytes() != (self._sound / right["file"]).read_bytes():
                 return f"{name} is another network"
-            if stage["file"] not in document["files"]:
+            if stage["graphs"]["cpu"] not in document["files"]:
                 return f"{name}'s file has no SHA-256"
         return None
 

@@ -106,8 +106,8 @@ def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, 
         f"{name}_fp16"
         for name in ("control.controlnet_mid_block.bias", "unet.mid_block.resnets.1.conv2.bias")
     )
-    (user,) = (node for node in model.graph.node if twin in node.input)
-    user.input[2] = kept
+    (cast,) = (node for node in model.graph.node if twin in node.input)
+    cast.input[0] = kept
     model.graph.initializer.remove(next(i for i in model.graph.initializer if i.name == twin))
     onnx.save(model, tmp_path / path)
     found = bundle_states(Bundle(tmp_path, bundle.manifest), text)["denoiser"]

@@ -55,15 +55,15 @@ def test_wrong_options_are_refused(wrong, message):
 
 
 def test_every_option_that_changes_the_engine_is_in_the_key():
-    """rebuild and is_verified do not change the engine; the profile contains sides."""
+    """rebuild, is_verified and falls_back do not change the engine; the profile contains sides."""
     plain = BuildOptions()
     changed = {"level": 5, "workspace": 1, "is_stripped": True, "is_version_compatible": True,
                "gpus": "same-capability", "tf32": True, "is_verified": False, "rebuild": False,
-               "sides": (1, 2, 3)}  # fmt: skip
+               "sides": (1, 2, 3), "falls_back": True}  # fmt: skip
     assert changed.keys() == {field.name for field in dataclasses.fields(BuildOptions)}
     flags = plain.flags("fp32")
     same = [n for n, v in changed.items() if BuildOptions(**{n: v}).flags("fp32") == flags]
-    assert same == ["is_verified", "rebuild", "sides"]
+    assert same == ["is_verified", "rebuild", "sides", "falls_back"]
     assert list(flags) == sorted(flags)
     assert plain.flags("fp16") != flags
 
