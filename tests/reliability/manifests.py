@@ -78,7 +78,7 @@ class Manifests:
             path = bundle / stage["graphs"]["cpu"]
             if not path.resolve().is_relative_to(bundle.resolve()):
                 return f"{name} lies outside"
-            if path.read_bytes() != (self._sound / right["file"]).read_bytes():
+            if path.read_bytes() != (self._sound / right["graphs"]["cpu"]).read_bytes():
                 return f"{name} is another network"
             if stage["graphs"]["cpu"] not in document["files"]:
                 return f"{name}'s file has no SHA-256"

@@ -104,7 +104,10 @@ def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, 
     model = onnx.load(tmp_path / path, load_external_data=False)
     twin, kept = (
         f"{name}_fp16"
-        for name in ("control.controlnet_mid_block.bias", "unet.mid_block.resnets.1.conv2.bias")
+        for name in (
+            "control.mid_block.resnets.1.conv2.bias",
+            "unet.mid_block.resnets.1.conv2.bias",
+        )
     )
     (cast,) = (node for node in model.graph.node if twin in node.input)
     cast.input[0] = kept
@@ -112,7 +115,7 @@ def test_equal_weights_that_are_stored_once_are_found_for_both_layers(tmp_path, 
     onnx.save(model, tmp_path / path)
     found = bundle_states(Bundle(tmp_path, bundle.manifest), text)["denoiser"]
     assert torch.equal(
-        found["control.controlnet_mid_block.bias"],
+        found["control.mid_block.resnets.1.conv2.bias"],
         states["denoiser"]["unet.mid_block.resnets.1.conv2.bias"],
     )
 
