@@ -11,9 +11,10 @@ import click
 
 from .. import __version__
 from ..runtime.bundle import TARGETS, Manifest, Precision, Target, open_bundle
-from ..runtime.engines.tensorrt.library import LIBRARIES
+from ..runtime.engines.tensorrt.library import LIBRARIES, Library
 from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
-from ..runtime.errors import BundleError, EngineError
+from ..runtime.errors import EngineError
+from ..runtime.hardware import find_extra
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
@@ -109,23 +110,13 @@ def main(**values: Any) -> None:
         targets = (
             open_bundle(arguments.checkpoint).manifest.targets if is_bundle else arguments.targets
         )
-        _check_requests(requests, settings, targets)
+        if requests:
+            with _library_errors(requests[0].library):
+                check_requests(requests, settings, targets)
     if is_bundle and arguments.debug:
         _debug(arguments.checkpoint, requests)
     bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
     _build(bundle, requests, settings, arguments.tile)
-
-
-def _check_requests(
-    requests: list[EngineRequest], options: BuildOptions, targets: Sequence[Target]
-) -> None:
-    """Check the engines to build; a missing library becomes click.UsageError."""
-    try:
-        check_requests(requests, options, targets)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"{error}; install it with: pip install 'dossr[{requests[0].library}]'"
-        ) from error
 
 
 def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
@@ -218,17 +209,19 @@ def _debugging(
 def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, tile: int) -> None:
     """Build engines for a bundle and print them."""
     for request in requests:
-        try:
+        with _errors_in_one_line(), _library_errors(request.library):
             click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
-        except BundleError as error:
-            raise click.UsageError(str(error)) from error
-        except EngineError as error:
-            say("dossr-export", error)
-            sys.exit(1)
-        except ModuleNotFoundError as error:
-            raise click.UsageError(
-                f"{error}; install it with: pip install 'dossr[{request.library}]'"
-            ) from error
+
+
+@contextmanager
+def _library_errors(library: Library) -> Iterator[None]:
+    """Exit with 2 where a package of a library is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error}; install it with: pip install 'dossr[{find_extra(library)}]'"
+        ) from error
 
 
 @contextmanager
