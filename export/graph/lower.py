@@ -2,7 +2,7 @@
 
 | target        | norms                                | attention                                  | float16          |
 |---------------|--------------------------------------|--------------------------------------------|------------------|
-| cpu           | the group's mean is subtracted first | whole                                      | weights only     |
+| cpu           | written out, means in two stages     | whole                                      | weights only     |
 | cuda          | ONNX Runtime's own, channels last    | whole, Q and K scaled first                | with activations |
 | tensorrt      | whole                                | the same; decomposed where no kernel fits | with activations |
 | tensorrt-10.3 | InstanceNormalization of the groups  | decomposed                                 | with activations |
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 import onnx_ir as ir
 
 from ...runtime.bundle import Precision, Target
-from .center_groups import center_groups
 from .decompose_attention import decompose_all_heads, decompose_large_heads
+from .expand_group_norm import expand_group_norms
 from .fp16 import store_fp16, to_fp16
 from .opset18 import to_opset18
 from .ort_group_norm import use_ort_group_norm
@@ -23,7 +23,7 @@ from .scale_attention import scale_attention
 Pass = Callable[[ir.Model], None]
 
 PASSES: Mapping[Target, tuple[Pass, ...]] = {
-    "cpu": (center_groups,),
+    "cpu": (expand_group_norms,),
     "cuda": (use_ort_group_norm, scale_attention),
     "tensorrt": (decompose_large_heads, scale_attention),
     "tensorrt-10.3": (decompose_all_heads, to_opset18),

@@ -8,17 +8,16 @@ GroupNorm takes two kernels. The transposes cancel with those that the provider 
 
 The kernel reads pairs of channels of one group and gives at most 512 channels to a block, so a group needs
 an even number of channels, at most 512 (contrib_ops/cuda/diffusion/group_norm_impl.cu). Other norms are
-written out in float32, each group's mean taken off first.
+written out in float32.
 """
 
 from itertools import pairwise
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from .fp16 import FLOAT32
-from .rewrite import constant, integers, known, replace
+from .expand_group_norm import epsilon, expand
+from .rewrite import integers, known, replace
 
 DOMAIN = "com.microsoft"
 OPERATOR = "GroupNorm"
@@ -39,7 +38,7 @@ def use_ort_group_norm(model: ir.Model) -> None:
             model.opset_imports[DOMAIN] = 1
             _use_kernel(graph, node)
         else:
-            _write_out(graph, node)
+            expand(graph, node)
 
 
 def _fits(norm: ir.Node) -> bool:
@@ -58,7 +57,7 @@ def _use_kernel(graph: ir.Graph, norm: ir.Node) -> None:
         [None, weight, bias],
         {
             "groups": norm.attributes["num_groups"].as_int(),
-            "epsilon": _epsilon(norm),
+            "epsilon": epsilon(norm),
             "activation": int(after is not norm),
             "channels_last": 1,
         },
@@ -93,35 +92,6 @@ def _silu(norm: ir.Node) -> tuple[list[ir.Node], ir.Node]:
     return [], norm
 
 
-def _write_out(graph: ir.Graph, norm: ir.Node) -> None:
-    x, weight, bias = map(known, norm.inputs)
-    groups = integers(graph, 0, norm.attributes["num_groups"].as_int(), -1)
-    by_channel = integers(graph, _channels(norm), *[1] * (_rank(norm) - 2))
-    epsilon = constant(graph, f"float32_{_epsilon(norm):.9g}", np.array(_epsilon(norm), np.float32))
-    steps: list[ir.Node] = []
-
-    def add(name: str, operator: str, *inputs: ir.Value) -> ir.Value:
-        step = ir.node(operator, inputs)
-        step.outputs[0].name = name
-        step.meta[FLOAT32] = True
-        steps.append(step)
-        return step.outputs[0]
-
-    sides = add("sides", "Shape", x)
-    grouped = add("grouped", "Reshape", x, groups)
-    centered = add(
-        "centered", "Sub", grouped, add("mean", "ReduceMean", grouped, integers(graph, 2))
-    )
-    square = add("square", "Mul", centered, centered)
-    variance = add("variance", "ReduceMean", square, integers(graph, 2))
-    deviation = add("deviation", "Sqrt", add("raised", "Add", variance, epsilon))
-    whole = add("normed", "Reshape", add("divided", "Div", centered, deviation), sides)
-    scale = add("scale", "Reshape", weight, by_channel)
-    shift = add("shift", "Reshape", bias, by_channel)
-    add("shifted", "Add", add("scaled", "Mul", whole, scale), shift)
-    replace(graph, norm, steps)
-
-
 def _rank(norm: ir.Node) -> int:
     shape = known(norm.inputs[0]).shape
     assert shape is not None
@@ -132,8 +102,3 @@ def _channels(norm: ir.Node) -> int:
     weight = known(norm.inputs[1]).const_value
     assert weight is not None
     return weight.size
-
-
-def _epsilon(norm: ir.Node) -> float:
-    epsilon = norm.attributes.get("epsilon")
-    return 1e-5 if epsilon is None else epsilon.as_float()

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from .center_groups import center_groups
+from .expand_group_norm import expand_group_norms
 from .ort_group_norm import DOMAIN, OPERATOR
 from .rewrite import known, replace
 
@@ -26,7 +26,7 @@ def to_standard_operators(model: ir.Model) -> ir.Model:
                 raise ValueError(f"{DOMAIN}.{node.op_type} has no form in standard operators")
             _write_out(copy.graph, node)
     copy.opset_imports.pop(DOMAIN, None)
-    center_groups(copy)
+    expand_group_norms(copy)
     return copy
 
 

@@ -64,9 +64,10 @@ def test_each_target_has_the_norms_and_attention_of_its_engine(bundles):
 
     attentions, norms = 46, 88  # two for each of 16 transformers in the UNet, 7 in the ControlNet
     assert kinds("cpu")["Attention"] == kinds("tensorrt")["Attention"] == attentions
-    assert kinds("cpu")["GroupNormalization"] == kinds("tensorrt")["GroupNormalization"] == norms
-    assert kinds("cpu")["GlobalAveragePool"] == norms
-    assert kinds("tensorrt")["GlobalAveragePool"] == 0
+    assert kinds("tensorrt")["GroupNormalization"] == norms
+    assert kinds("cpu")["GroupNormalization"] == 0
+    assert kinds("cpu")["Reciprocal"] == norms
+    assert kinds("tensorrt")["Reciprocal"] == 0
     old = kinds("tensorrt-10.3")
     assert old["Softmax"] == attentions
     assert old["InstanceNormalization"] == norms

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from dossr.export.graph.ort_group_norm import OPERATOR
 from dossr.export.graph.standard_operators import to_standard_operators
 from dossr.runtime.bundle import DEMO, open_bundle
 from dossr.runtime.engines.onnxruntime.session import open_model
@@ -45,19 +46,19 @@ def _kernel(x, groups):
 
 def _norms(path, inputs):
     """Yield the input of every norm of a network, its groups and its epsilon."""
-    model = ir.to_proto(to_standard_operators(ir.load(path)))
-    makers = {name: node for node in model.graph.node for name in node.output}
-    norms = {
-        makers[node.input[0]].input[0]: {a.name: a for a in node.attribute}  # before the mean
-        for node in model.graph.node
-        if node.op_type == "GroupNormalization"
-    }
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in norms
+    model = ir.load(path)
+    kernels = [node for node in model.graph if node.op_type == OPERATOR]
+    names = [str(kernel.inputs[0].name) for kernel in kernels]
+    runnable = ir.to_proto(to_standard_operators(model))
+    half = onnx.TensorProto.FLOAT16
+    runnable.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, half, None) for name in names
     )
-    arrays = open_model(model.SerializeToString(), path).run([*norms], inputs)
-    for array, attributes in zip(arrays, norms.values(), strict=True):
-        yield array[0], attributes["num_groups"].i, attributes["epsilon"].f
+    arrays = open_model(runnable.SerializeToString(), path).run(names, inputs)
+    for array, kernel in zip(arrays, kernels, strict=True):
+        image = array[0].transpose(2, 0, 1).astype(np.float32)  # the kernel's channels come last
+        groups, epsilon = kernel.attributes["groups"], kernel.attributes["epsilon"]
+        yield image, groups.as_int(), epsilon.as_float()
 
 
 @pytest.mark.parametrize(

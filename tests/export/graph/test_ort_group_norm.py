@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dossr.export.graph.center_groups import center_groups
+from dossr.export.graph.expand_group_norm import expand_group_norms
 from dossr.export.graph.fp16 import to_fp16
 from dossr.export.graph.ort_group_norm import use_ort_group_norm
 from dossr.export.graph.standard_operators import to_standard_operators
@@ -76,7 +76,7 @@ SIGMOID = [("Sigmoid", ["n"], "g"), ("Mul", ["g", "c"], "s")]  # no SiLU: anothe
 def test_the_kernels_norm_is_the_norm(rank, after, read, activation, half, bound):
     x = np.random.default_rng(1).normal(2.0, 1.0, (2, 32, 6, 5)[:rank]).astype(np.float32)
     canonical, lowered = (_model(after=after, read=read, rank=rank) for _ in range(2))
-    center_groups(canonical)
+    expand_group_norms(canonical)
     use_ort_group_norm(lowered)
     assert NORM not in _operators(lowered)
     assert _kernel(lowered).attributes["activation"].as_int() == activation
@@ -115,7 +115,7 @@ def test_the_kernel_takes_every_norm_of_the_official_model(channels):
 def test_a_norm_that_the_kernel_does_not_take_is_written_out(rank, channels, groups, half, bound):
     x = np.random.default_rng(1).normal(50.0, 1.0, (2, channels, 6, 5)[:rank]).astype(np.float32)
     canonical, lowered = (_model(channels, groups, SILU, ["s"], rank) for _ in range(2))
-    center_groups(canonical)
+    expand_group_norms(canonical)
     use_ort_group_norm(lowered)
     assert not {NORM, "GroupNorm"} & {*_operators(lowered)}
     assert "com.microsoft" not in lowered.opset_imports
