@@ -5,7 +5,7 @@
 # make dist: wheel and source archive, into build/dist
 # make resolve: every extra for every system and Python, from the package index (a quarter of an hour)
 # make fuzz: damaged files and killed runs, by the ten thousand (a quarter of an hour)
-# make full: the official sizes (16 GiB of memory, 20 GB of disk, a quarter of an hour)
+# make full: the official sizes (16 GiB of memory, 20 GB of disk, an hour)
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
