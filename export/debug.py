@@ -26,11 +26,11 @@ from ..runtime.engines.tensorrt.support import target_of
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.hardware import Gpu
 from ..runtime.tensors import Array
+from .graph.rewrite import FLOATS
 from .graph.scale_attention import LAYOUT
 from .rounded_engine import load_marked
 from .verify import BOUNDS
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _REFERENCE: Target = "cpu"
 
 
@@ -266,7 +266,7 @@ def _error_of_inputs(node: ir.Node, errors: Mapping[str, float]) -> float:
     waiting, seen, found = list(node.inputs), set[ir.Value](), [0.0]
     while waiting:
         value = waiting.pop()
-        if value is None or value in seen or value.dtype not in _FLOATS:
+        if value is None or value in seen or value.dtype not in FLOATS:
             continue
         seen.add(value)
         producer = value.producer()

@@ -12,7 +12,7 @@ from ..runtime.engines.engine import from_host
 from ..runtime.engines.tensorrt.aot import build_ahead, check_ahead
 from ..runtime.engines.tensorrt.library import LIBRARIES, Library, select_library
 from ..runtime.engines.tensorrt.options import BuildOptions
-from ..runtime.engines.tensorrt.profiles import ENGINES, padded, stage_shapes
+from ..runtime.engines.tensorrt.profiles import ENGINES, engine_pattern, padded, stage_shapes
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def check_requests(
         select_library(request.library)
         if request.capabilities:
             check_ahead(request.capabilities, options)
-        if not {"tensorrt", "tensorrt-10.3"} & set(targets):
-            raise ValueError(
-                f"engines need a graph for tensorrt, got {', '.join(targets)}; add --target tensorrt"
-            )
+    if requests and not {"tensorrt", "tensorrt-10.3"} & set(targets):
+        raise ValueError(
+            f"engines need a graph for tensorrt, got {', '.join(targets)}; add --target tensorrt"
+        )
 
 
 def build_engines(
@@ -78,7 +78,7 @@ def build_engines(
         run = from_host(device, device.open(bundle, stage).run)
         shapes = stage_shapes(bundle.manifest, record, side, side)
         run(**{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})  # builds
-    return sorted((bundle.folder / ENGINES).glob(f"*.{request.library}.engine"))
+    return sorted((bundle.folder / ENGINES).glob(engine_pattern("*", request.library)))
 
 
 def describe(paths: Iterable[Path]) -> str:

@@ -24,6 +24,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from ..errors import Fp16Error
+from .rewrite import FLOATS
 
 TIME = "time"
 FLOAT32 = "float32"
@@ -31,12 +32,8 @@ FLOAT32 = "float32"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"GlobalAveragePool", "InstanceNormalization", "ReduceMean"}
-_FLOAT_INPUTS = {
-    "GroupNorm": (1, 2),
-    "Resize": (1, 2),
-}  # indices of inputs that are float32 by definition
+_FLOAT_INPUTS = {"GroupNorm": (1, 2), "Resize": (1, 2)}  # indices; float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def to_fp16(model: ir.Model) -> None:
@@ -66,10 +63,7 @@ def store_fp16(model: ir.Model) -> None:
         if is_half and value.dtype == ir.DataType.FLOAT:
             stored = _fp16_weight(value, f"{value.name}_fp16")
             graph.register_initializer(stored)
-            cast = ir.node("Cast", [stored], attributes={"to": ir.DataType.FLOAT})
-            cast.outputs[0].name = f"{value.name}_fp32"
-            cast.outputs[0].dtype = ir.DataType.FLOAT
-            cast.outputs[0].shape = value.shape
+            cast = _new_cast(stored, f"{value.name}_fp32", ir.DataType.FLOAT)
             graph.insert_before(graph[0], cast)
             value.replace_all_uses_with(cast.outputs[0])
     RemoveUnusedNodesPass()(model)
@@ -104,7 +98,7 @@ def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir
     for node in nodes:
         if any(value in known for value in node.inputs):
             reached.add(node)
-            known.update(value for value in node.outputs if value.dtype in _FLOATS)
+            known.update(value for value in node.outputs if value.dtype in FLOATS)
     return reached
 
 
@@ -124,16 +118,15 @@ def _lower(node: ir.Node) -> None:
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
     for value in node.outputs:
         if value.dtype == ir.DataType.FLOAT:
-            value.type = ir.TensorType(
-                ir.DataType.FLOAT16
-            )  # a clone shares the type of its original
+            # a new type, because a clone shares that of its original
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 
 def _cast_inputs(graph: ir.Graph, node: ir.Node, is_island: bool) -> None:
     """Convert a node's inputs to the node's precision."""
     float_inputs = _FLOAT_INPUTS.get(node.op_type, ())
     for index, value in enumerate(node.inputs):
-        if value is None or value.dtype not in _FLOATS:
+        if value is None or value.dtype not in FLOATS:
             continue
         single = is_island or index in float_inputs
         wanted = ir.DataType.FLOAT if single else ir.DataType.FLOAT16
@@ -151,16 +144,22 @@ def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value
     for user, _ in value.uses():
         if user.op_type == "Cast" and user.outputs[0].name == name:
             return user.outputs[0]
-    cast = ir.node("Cast", [value], attributes={"to": dtype})
-    cast.outputs[0].name = name
-    cast.outputs[0].dtype = dtype
-    cast.outputs[0].shape = value.shape
+    cast = _new_cast(value, name, dtype)
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], cast)
     else:
         graph.insert_after(producer, cast)
     return cast.outputs[0]
+
+
+def _new_cast(value: ir.Value, name: str, dtype: ir.DataType) -> ir.Node:
+    """Return a Cast of a value whose output has this name; it is not in the graph yet."""
+    cast = ir.node("Cast", [value], attributes={"to": dtype})
+    cast.outputs[0].name = name
+    cast.outputs[0].dtype = dtype
+    cast.outputs[0].shape = value.shape
+    return cast
 
 
 def _fp16_weight(value: ir.Value, name: str) -> ir.Value:

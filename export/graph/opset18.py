@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
+from .expand_group_norm import epsilon
 from .fp16 import FLOAT32
 from .rewrite import constant, integers, known, replace
 
@@ -43,12 +44,11 @@ def _group_norm(graph: ir.Graph, node: ir.Node) -> list[ir.Node]:
     groups, rank = node.attributes["num_groups"].as_int(), len(x.shape)
     ones = constant(graph, f"ones_{groups}", np.ones(groups, np.float32))
     zeros = constant(graph, f"zeros_{groups}", np.zeros(groups, np.float32))
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
     whole = ir.node("Shape", [x])
     grouped = ir.node("Reshape", [x, integers(graph, 0, groups, -1)])
     grouped.outputs[0].name = "grouped"
     normed = ir.node(
-        "InstanceNormalization", [grouped.outputs[0], ones, zeros], {"epsilon": epsilon}
+        "InstanceNormalization", [grouped.outputs[0], ones, zeros], {"epsilon": epsilon(node)}
     )
     back = ir.node("Reshape", [normed.outputs[0], whole.outputs[0]])
     gained = ir.node("Mul", [back.outputs[0], _by_channel(graph, weight, rank)])

@@ -6,11 +6,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-DTYPES = {
+_DTYPES = {
     np.dtype(np.float32): ir.DataType.FLOAT,
     np.dtype(np.float16): ir.DataType.FLOAT16,
     np.dtype(np.int64): ir.DataType.INT64,
 }
+
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+"""The types of a network's numbers; integers are shapes."""
 
 
 def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
@@ -19,7 +23,7 @@ def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value
         value = ir.Value(
             name=name,
             shape=ir.Shape(array.shape),
-            type=ir.TensorType(DTYPES[array.dtype]),
+            type=ir.TensorType(_DTYPES[array.dtype]),
             const_value=ir.Tensor(np.asarray(array), name=name),
         )
         graph.register_initializer(value)
