@@ -63,10 +63,7 @@ def load_pipeline(
     for name, record in opened.manifest.stages.items():
         open_stage = partial(_open_stage, place, opened, name)
         if low_memory:
-            inputs, outputs = (
-                {s.name: s for s in specs} for specs in (record.inputs, record.outputs)
-            )
-            stages[name] = LazyEngine(slot, open_stage, inputs, outputs)
+            stages[name] = LazyEngine(slot, open_stage, *record.signature)
         else:
             stages[name] = open_stage()
     return Pipeline(stages, opened.manifest, place)

@@ -58,6 +58,11 @@ class StageRecord:
     """The external data of all graphs; None: the graphs hold their weights."""
 
     @property
+    def signature(self) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+        """The inputs and the outputs by name."""
+        return {s.name: s for s in self.inputs}, {s.name: s for s in self.outputs}
+
+    @property
     def files(self) -> list[str]:
         """Every file of the stage."""
         return [*self.graphs.values(), *([self.weights] if self.weights else [])]

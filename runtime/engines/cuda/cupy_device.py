@@ -42,10 +42,9 @@ class Cuda:
         """Open a stage; raise EngineError if ONNX Runtime cannot run on this GPU."""
         from ..onnxruntime.io_binding import BoundEngine
 
-        record = bundle.manifest.stages[stage]
-        inputs, outputs = ({s.name: s for s in specs} for specs in (record.inputs, record.outputs))
+        signature = bundle.manifest.stages[stage].signature
         provider = self._provider(is_half=bundle.manifest.precision == "fp16")
-        return BoundEngine(bundle.path(stage, self.target), (inputs, outputs), provider, self)
+        return BoundEngine(bundle.path(stage, self.target), signature, provider, self)
 
     def open_file(self, path: Path) -> Engine:
         """Open an ``.onnx`` file; raise EngineError if ONNX Runtime cannot run on this GPU."""

@@ -65,8 +65,7 @@ class TrtEngine:
         self._options, self._show_for, self._log = options or BuildOptions(), show_for, log
         self._record = bundle.manifest.stages[stage]
         self._onnx = bundle.path(stage, target_of(selected_library(), trt.__version__))
-        self.inputs = {spec.name: spec for spec in self._record.inputs}
-        self.outputs = {spec.name: spec for spec in self._record.outputs}
+        self.inputs, self.outputs = self._record.signature
         self._gpu = check_machine(self._options, memory.index)
         self._loaded: ExecutionContext | None = None
 

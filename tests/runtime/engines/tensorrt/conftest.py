@@ -7,6 +7,9 @@ import ctypes
 import importlib.util
 import json
 import shutil
+import signal
+import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -268,3 +271,21 @@ def demo(tmp_path):
     """A copy of the built-in bundle, without engines."""
     shutil.copytree(DEMO, tmp_path / "demo", ignore=shutil.ignore_patterns("engines"))
     return open_bundle(tmp_path / "demo")
+
+
+@pytest.fixture
+def ctrl_c_at(heeding):
+    """ctrl_c_at(step) returns a display that presses Ctrl-C at a step of a build, and what it saw."""
+
+    def make(step):
+        seen = []
+
+        def show(share, left):
+            seen.append(share)
+            if len(seen) == step:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.5)  # until the main thread has cancelled the build
+
+        return show, seen
+
+    return make

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -42,14 +41,8 @@ def test_every_network_of_the_built_in_bundle_is_compiled(demo, options):
         assert record["verified"] == {}
 
 
-def test_a_stopped_build_goes_on_where_it_stopped(toy, heeding):
-    seen = []
-
-    def show(share, left):
-        seen.append(share)
-        if len(seen) == 1:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            time.sleep(0.5)  # until the main thread has cancelled the build
+def test_a_stopped_build_goes_on_where_it_stopped(toy, ctrl_c_at):
+    show, _ = ctrl_c_at(1)
 
     def show_for(label):
         return show if "denoiser" in label else lambda share, left: None

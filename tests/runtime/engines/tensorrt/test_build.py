@@ -1,8 +1,5 @@
 """Builds with TensorRT-RTX's true compiler: what reaches it, what it refuses, how it is stopped."""
 
-import signal
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -140,15 +137,8 @@ def test_the_last_builds_messages_are_forgotten(product, tmp_path):
     assert LOG.errors == []
 
 
-def test_ctrl_c_ends_a_build_at_its_next_step_and_another_can_follow(product, heeding):
-    seen = []
-
-    def show(share, left):
-        seen.append(share)
-        if len(seen) == 2:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            time.sleep(0.5)  # until the main thread has cancelled the build
-
+def test_ctrl_c_ends_a_build_at_its_next_step_and_another_can_follow(product, ctrl_c_at):
+    show, seen = ctrl_c_at(2)
     with pytest.raises(KeyboardInterrupt):
         build_plan(_request(product), BuildProgress(show))
     assert max(seen) < 1.0
