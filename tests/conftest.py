@@ -39,6 +39,15 @@ def common(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(common):
+    """The user's cache folder, shared by all processes of a test run and by no other."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, str(common / "cache"))
+        yield common / "cache" / "dossr"
+
+
 @pytest.fixture(scope="session")
 def golden():
     """The folder of golden data."""
@@ -91,7 +100,10 @@ def bundles(checkpoints, common):
 
 @pytest.fixture(scope="session")
 def golden_errors():
-    """golden_errors(bundle, data, order, color_fix, target) runs graphs on a golden file's inputs."""
+    """golden_errors(bundle, data, order, color_fix, target, device) runs graphs on a golden file's inputs.
+
+    On a device they run as a user runs them, in float32; without one, as ``_on_cpu`` says.
+    """
     return _errors
 
 
@@ -123,10 +135,15 @@ def _on_cpu(bundle, target):
     return Pipeline({n: RoundedEngine(path) for n, path in paths.items()}, opened.manifest)
 
 
-def _errors(bundle, data, order, color_fix, target="cpu"):
+def _errors(bundle, data, order, color_fix, target="cpu", device=None):
     """The relative error of each intermediate against a golden file, and the 8-bit image's."""
     seen = {}
-    hr = _on_cpu(bundle, target).upscale(
+    pipeline = (
+        load_pipeline(bundle, device, precision="fp32", log=lambda line: None)
+        if device
+        else _on_cpu(bundle, target)
+    )
+    hr = pipeline.upscale(
         data["lr"],
         steps=len(data["x_t"]),
         order=order,
@@ -209,7 +226,7 @@ def _toy_bundle(folder):
             )
             for values in (graph.input, graph.output)
         ]
-        stages[name] = StageRecord({"cpu": path.name}, *specs)
+        stages[name] = StageRecord({"cpu": path.name, "openvino": path.name}, *specs)
         files[path.name] = FileRecord(path.stat().st_size, sha256(path))
     Manifest(
         toolkit_version="0", checkpoint="toy", checkpoint_sha256="0", precision="fp32",

@@ -25,10 +25,13 @@ def _settings(name):
     return int(order[1:]), color_fix
 
 
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_exported_networks_give_the_references_images(bundles, golden, golden_errors, name):
-    bundle = bundles("shared" if "shared" in name else "separate")
-    worst, levels, _ = golden_errors(bundle, np.load(golden / f"{name}.npz"), *_settings(name))
+def test_the_exported_networks_give_the_references_images(
+    bundles, golden, golden_errors, name, device
+):
+    bundle, data = bundles("shared" if "shared" in name else "separate"), golden / f"{name}.npz"
+    worst, levels, _ = golden_errors(bundle, np.load(data), *_settings(name), device=device)
     assert {key: error for key, error in worst.items() if not error <= BOUND} == {}
     assert levels <= 1  # the reference truncates to 8 bits, we round
 

@@ -45,6 +45,25 @@ def demo(tmp_path):
     return Path(shutil.copytree(DEMO, tmp_path / "demo"))
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(kilobytes) mounts a file system of that size; needs root."""
+    mounted = []
+
+    def mount(kilobytes):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a file system needs root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
 def _noise(side):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
 

@@ -53,25 +53,6 @@ def test_nothing_is_left_beside_a_file_that_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """small_disk(kilobytes) mounts a file system of that size; needs root."""
-    mounted = []
-
-    def mount(kilobytes):
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting a file system needs root")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_file_that_may_not_grow_is_refused_and_the_old_one_stays(
     dossr_run, one_line, noise, toy_bundle, photo, suffix

@@ -7,7 +7,7 @@ from pathlib import Path
 import openvino as ov
 from openvino.frontend import FrontEndManager
 
-from ...errors import BundleError
+from ...errors import BundleError, EngineError
 from ...tensors import TensorSpec
 from .core import running
 
@@ -30,7 +30,10 @@ class Graph:
 def read_model(path: Path) -> ov.Model:
     """Read an ``.onnx`` file; its weights are mapped, not read."""
     frontend = FrontEndManager().load_by_framework("onnx")  # read_model tries all on a damaged file
-    return frontend.convert(frontend.load(str(path)))
+    model = frontend.convert(frontend.load(str(path)))
+    if not (model.inputs and model.outputs):  # an empty file is a valid model
+        raise EngineError(f"{path} has no inputs or no outputs: it is damaged or no network")
+    return model
 
 
 def read_signature(path: Path) -> Signature:
