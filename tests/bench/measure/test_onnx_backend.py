@@ -197,7 +197,7 @@ def test_memory_that_torch_does_not_allocate_is_not_stated():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("fp16", 1e-2)])
 def test_a_loop_on_a_gpu_stays_there_and_in_order(eager, precision, bound):
-    """The fourth call replays CUDA graphs; no call waits for torch's queue, which is long before each."""
+    """The last two calls replay CUDA graphs; no call waits for torch's queue, which is long before each."""
     backend = OnnxBackend("cuda", precision)
     with backend.open(NETWORK) as run, torch.inference_mode():
         for seed in range(4):
