@@ -23,6 +23,7 @@ VARIANTS = {
     "torch-compile": Variant("torch-compile", "fp32"),
     "torch-compile-fp16": Variant("torch-compile", "fp16"),
     "onnx": Variant("onnx", "fp32"),
+    "onnx-fp16": Variant("onnx", "fp16"),
 }
 """Values of ``--backend``."""
 
@@ -108,6 +109,8 @@ class ExportNetwork(SystemCall[float], frozen=True, kw_only=True, tag=True):
     RESULT = float
     network: str
     file: str
+    variant: str = "onnx"
+    """A name in VARIANTS whose backend is ``onnx``."""
 
 
 class TimeNetwork(SystemCall[NetworkTime], frozen=True, kw_only=True, tag=True):

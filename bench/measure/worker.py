@@ -16,7 +16,7 @@ from ...runtime.bundle import Target
 from ...runtime.engines.device import load_device
 from ..systems import load_system
 from ..systems.system import System
-from .backends import Backend, open_backend, write_onnx
+from .backends import Backend, onnx_precision, open_backend, write_onnx
 from .calls import (
     VARIANTS,
     Answer,
@@ -56,7 +56,8 @@ def main() -> None:
 def _export_network(call: ExportNetwork) -> float:
     began = time.perf_counter()
     target: Target = "cpu" if call.device == "cpu" else "cuda"
-    write_onnx(_system(call).network(call.network), target, Path(call.file))
+    precision = onnx_precision(VARIANTS[call.variant])
+    write_onnx(_system(call).network(call.network), target, precision, Path(call.file))
     return time.perf_counter() - began
 
 
