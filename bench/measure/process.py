@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import IO, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ...runtime.hardware import free_memory
 from ...runtime.terminal import interruptible
@@ -28,22 +32,33 @@ class CallError(RuntimeError):
     """A call gave no result; the message is one line."""
 
 
-def run(call: WorkerCall[R], tick: Callable[[int], None] = lambda count: None) -> R:
+def cache_in(folder: Path) -> dict[str, str]:
+    """Return the environment in which the runtime and torch.compile keep their caches in a folder."""
+    names = ("XDG_CACHE_HOME", "LOCALAPPDATA", "TORCHINDUCTOR_CACHE_DIR")
+    return dict.fromkeys(names, str(folder))
+
+
+def run(
+    call: WorkerCall[R],
+    tick: Callable[[int], None] = lambda count: None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> R:
     """Return the worker's result. ``tick(1)`` is called after each network call.
 
-    Raise CallError. The process and its children are gone when this returns or is interrupted.
+    ``environment`` holds variables for the worker, in addition to those of this process. Raise CallError. The process and its children are gone when this returns or is interrupted.
     """
     free = free_memory()
     if free is not None and call.need > free:
         raise CallError(f"lack of memory: {_needs(call.need, free)}")
     messages: list[str] = []
     with ExitStack() as stack:
+        began = time.time()
         # Ctrl-C during the start would leave a process that nobody can end
-        process = interruptible(partial(_start, stack, tick, messages), lambda: None)
+        process = interruptible(partial(_start, stack, tick, messages, environment), lambda: None)
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(msgspec.json.encode(call))
+            process.stdin.write(msgspec.json.encode(replace(call, began=began)))
         document = process.stdout.read()
         code = process.wait()
     if not document:
@@ -56,7 +71,10 @@ def run(call: WorkerCall[R], tick: Callable[[int], None] = lambda count: None) -
 
 
 def _start(
-    stack: ExitStack, tick: Callable[[int], None], messages: list[str]
+    stack: ExitStack,
+    tick: Callable[[int], None],
+    messages: list[str],
+    environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
     """Start a worker that ends with the stack."""
     process = subprocess.Popen(
@@ -64,6 +82,7 @@ def _start(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
         start_new_session=True,  # this process handles Ctrl-C
     )
     assert process.stderr is not None
