@@ -207,15 +207,16 @@ def _write(
     with progress.phase(f"{stage.name}: tracing"):
         model = trace(stage, network, example(stage, config))
     with progress.phase(f"{stage.name}: lowering", len(options.targets)) as advance:
+        paths = {target: folder / f"{stage.name}.{target}.onnx" for target in options.targets}
         graphs = {}
-        for target in options.targets:
-            graphs[folder / f"{stage.name}.{target}.onnx"] = lower(model, target, options.precision)
+        for target, path in paths.items():
+            graphs[path] = lower(model, target, options.precision)
             advance(1)
     weights = folder / f"{stage.name}.weights"
     with progress.phase(f"{stage.name}: writing", weights_size(graphs)) as advance:
-        write_graphs(graphs, weights, advance)
+        files = write_graphs(graphs, weights, advance)
     return StageRecord(
-        {target: path.name for target, path in zip(options.targets, graphs, strict=True)},
+        {target: files[path].name for target, path in paths.items()},
         _specs(model.graph.inputs),
         _specs(model.graph.outputs),
         weights.name,
@@ -230,7 +231,7 @@ def _verify(
     options: Options,
     progress: Progress,
 ) -> list[Row]:
-    """Compare the graphs of a stage with torch, those of GPUs on the smaller images only."""
+    """Compare the graphs of a stage with torch; those for other targets than the CPU on small images only."""
     rows: list[Row] = []
     large = largest_image(cases)
     small = [case for case in cases if case not in large] or list(cases)

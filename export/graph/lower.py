@@ -3,6 +3,7 @@
 | target        | norms                                | attention                                  | float16          |
 |---------------|--------------------------------------|--------------------------------------------|------------------|
 | cpu           | written out, means in two stages     | whole                                      | weights only     |
+| openvino      | whole                                | whole                                      | weights only     |
 | cuda          | ONNX Runtime's own, channels last    | whole, Q and K scaled first                | with activations |
 | tensorrt      | whole                                | the same; decomposed where no kernel fits | with activations |
 | tensorrt-10.3 | InstanceNormalization of the groups  | decomposed                                 | with activations |
@@ -22,8 +23,12 @@ from .scale_attention import scale_attention
 
 Pass = Callable[[ir.Model], None]
 
+_STORES_FP16: tuple[Target, ...] = ("cpu", "openvino")
+"""They choose the precision of their arithmetic when they run."""
+
 PASSES: Mapping[Target, tuple[Pass, ...]] = {
     "cpu": (expand_group_norms,),
+    "openvino": (),
     "cuda": (use_ort_group_norm, scale_attention),
     "tensorrt": (decompose_large_heads, scale_attention),
     "tensorrt-10.3": (decompose_all_heads, to_opset18),
@@ -39,6 +44,6 @@ def lower(model: ir.Model, target: Target, precision: Precision) -> ir.Model:
     for step in PASSES[target]:
         step(lowered)
     if precision == "fp16":
-        convert = store_fp16 if target == "cpu" else to_fp16
+        convert = store_fp16 if target in _STORES_FP16 else to_fp16
         convert(lowered)
     return lowered

@@ -11,11 +11,12 @@ _ALIGNMENT = 4096  # bytes; a memory map starts at a page
 
 def write_graphs(
     graphs: Mapping[Path, ir.Model], weights: Path, advance: Callable[[int], None]
-) -> None:
+) -> dict[Path, Path]:
     """Write each graph to its path, and all weights to one file in the same folder.
 
-    Weights of one name are written once: the passes of all targets name equal tensors equally.
-    ``advance`` is called with the number of bytes written.
+    Weights of one name are written once: the passes of all targets name equal tensors equally. So are
+    equal graphs, at the path of the first. Return the file of each path. ``advance`` is called with the
+    number of bytes written.
     """
     places: dict[str, ir.ExternalTensor] = {}
     with weights.open("wb") as file:
@@ -33,8 +34,14 @@ def write_graphs(
                 place = places[name]
                 assert (place.dtype, place.shape) == (tensor.dtype, tensor.shape), name
                 value.const_value = place
+    files: dict[bytes, Path] = {}
+    found = {}
     for path, model in graphs.items():
-        ir.save(model, path)
+        content = ir.to_proto(model).SerializeToString()  # the weights stay in their file
+        found[path] = files.setdefault(content, path)
+        if found[path] == path:
+            path.write_bytes(content)
+    return found
 
 
 def weights_size(graphs: Mapping[Path, ir.Model]) -> int:

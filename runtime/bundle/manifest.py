@@ -36,10 +36,10 @@ _SIGNATURES: dict[str, tuple[dict[str, int | str], dict[str, int | str]]] = {
 _LARGEST_MANIFEST = 1 << 26  # bytes; typical manifests have 100 kB
 _Positive = Annotated[int, Meta(gt=0, le=1 << 16)]
 Precision = Literal["fp32", "fp16"]
-Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-10.3"]
+Target = Literal["cpu", "openvino", "cuda", "tensorrt", "tensorrt-10.3"]
 TARGETS: tuple[Target, ...] = get_args(Target)
-"""What a graph is lowered for: ONNX Runtime on the CPU and on CUDA; TensorRT from 10.14 on and
-TensorRT-RTX; TensorRT from 10.3 to 10.13."""
+"""What a graph is lowered for: ONNX Runtime on the CPU; OpenVINO; ONNX Runtime on CUDA; TensorRT from
+10.14 on and TensorRT-RTX; TensorRT from 10.3 to 10.13."""
 
 _File = Annotated[str, Meta(min_length=1, max_length=255)]
 _Text = Annotated[str, Meta(max_length=1 << 16)]
@@ -50,7 +50,7 @@ class StageRecord:
     """One network of a bundle; file names are relative to the bundle."""
 
     graphs: Annotated[dict[Target, _File], Meta(min_length=1)]
-    """One ``.onnx`` file per target."""
+    """An ``.onnx`` file for each target; targets with equal graphs share one."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

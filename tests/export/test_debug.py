@@ -180,7 +180,8 @@ def test_a_failed_export_prints_the_report_and_fails(tmp_path, tiny_state):
     assert "first layer over 1e-02" in head
     rows = {line.split()[1]: line for line in lines if line.startswith("restorer")}
     assert rows.keys() >= set(TARGETS)
-    assert all(" OVER: Conv conv2d " in rows[target] for target in TARGETS[1:])
+    over = {target for target, row in rows.items() if " OVER: Conv conv2d " in row}
+    assert over == {"cuda", "tensorrt", "tensorrt-10.3"}  # the others compute in float32
     assert result.stderr.splitlines()[-1].startswith("dossr-export: restorer.cpu.onnx ")
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 

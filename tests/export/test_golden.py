@@ -38,7 +38,7 @@ def test_the_exported_networks_give_the_references_images(bundles, golden, golde
 def test_the_graphs_of_every_target_give_the_same_image(
     bundles, golden, golden_errors, target, fp16
 ):
-    """GPU targets run on ONNX Runtime's CPU here, and round as their graphs say."""
+    """Every target runs on ONNX Runtime's CPU here, and rounds as its graphs say."""
     data = np.load(golden / "tiny_o3_s5_wavelet.npz")
     exact = golden_errors(bundles("separate"), data, 3, "wavelet")[2]
     worst, _, image = golden_errors(
@@ -63,8 +63,10 @@ def test_each_target_has_the_norms_and_attention_of_its_engine(bundles):
         return Counter(node.op_type for node in model.graph.node)
 
     attentions, norms = 46, 88  # two for each of 16 transformers in the UNet, 7 in the ControlNet
-    assert kinds("cpu")["Attention"] == kinds("tensorrt")["Attention"] == attentions
-    assert kinds("tensorrt")["GroupNormalization"] == norms
+    for target in ("openvino", "tensorrt"):
+        assert kinds(target)["GroupNormalization"] == norms
+        assert kinds(target)["Attention"] == attentions
+    assert kinds("cpu")["Attention"] == attentions
     assert kinds("cpu")["GroupNormalization"] == 0
     assert kinds("cpu")["Reciprocal"] == norms
     assert kinds("tensorrt")["Reciprocal"] == 0
@@ -75,7 +77,7 @@ def test_each_target_has_the_norms_and_attention_of_its_engine(bundles):
 
 
 def test_all_targets_share_their_weights(bundles):
-    """The four graphs of the largest stage take less than a tenth of its weights."""
+    """The graphs of the largest stage take less than a tenth of its weights."""
     for fp16 in (False, True):
         bundle = open_bundle(bundles("separate", fp16=fp16))
         record = bundle.manifest.stages["denoiser"]
@@ -85,6 +87,14 @@ def test_all_targets_share_their_weights(bundles):
             for t in ir.load(bundle.path("denoiser", "tensorrt")).graph.initializers.values()
         )
         assert sizes[record.weights].size < 1.1 * one
+
+
+def test_equal_graphs_of_several_targets_are_one_file(bundles):
+    """RRDBNet has neither norms nor attention."""
+    graphs = open_bundle(bundles("separate", fp16=True)).manifest.stages["restorer"].graphs
+    assert graphs["cpu"] == graphs["openvino"] == "restorer.cpu.onnx"
+    assert graphs["cuda"] == graphs["tensorrt"] == "restorer.cuda.onnx"
+    assert list(graphs) == list(TARGETS)
 
 
 def test_half_weights_are_half_the_size(bundles):

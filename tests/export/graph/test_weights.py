@@ -34,9 +34,26 @@ def test_a_weight_of_two_graphs_is_stored_once_and_both_run(tmp_path):
         tmp_path / "s.two.onnx": _model(shifted, {"w": large, "b": small}),
     }
     size, written = weights_size(graphs), []
-    write_graphs(graphs, tmp_path / "s.weights", written.append)
+    files = write_graphs(graphs, tmp_path / "s.weights", written.append)
+    assert files == {path: path for path in graphs}
     assert size == sum(written) == large.nbytes == (tmp_path / "s.weights").stat().st_size
     x = random.normal(size=(3, 64)).astype(np.float32)
     one, two = (ort.InferenceSession(path).run(None, {"x": x})[0] for path in graphs)
     np.testing.assert_allclose(one, x @ large, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(two, one + small, rtol=1e-4, atol=1e-4)
+
+
+def test_equal_graphs_are_one_file(tmp_path):
+    product, sum_ = (
+        helper.make_node(operator, ["x", "w"], ["y"]) for operator in ("MatMul", "Add")
+    )
+    weights = {"w": np.ones((64, 64), np.float32)}
+    one, other, same = (tmp_path / f"s.{name}.onnx" for name in ("one", "other", "same"))
+    graphs = {
+        one: _model([product], weights),
+        other: _model([sum_], weights),
+        same: _model([product], weights),
+    }
+    files = write_graphs(graphs, tmp_path / "s.weights", lambda _count: None)
+    assert files == {one: one, other: other, same: one}
+    assert sorted(tmp_path.glob("*.onnx")) == [one, other]

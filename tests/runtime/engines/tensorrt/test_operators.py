@@ -17,6 +17,7 @@ from dossr.export.graph.lower import lower
 from dossr.export.graph.trace import trace
 from dossr.export.probe_inputs import example
 from dossr.export.stages import stages
+from dossr.runtime.bundle import open_bundle
 
 TABLE = json.loads((Path(__file__).parent / "operators.json").read_text())
 TYPES = {
@@ -147,10 +148,10 @@ def test_full_size_fp16_graphs_hold_only_what_the_parser_documents(name, target,
 
 @pytest.mark.parametrize("target", PARSERS)
 def test_fp16_graphs_hold_only_what_the_parser_documents(bundles, target):
-    folder = bundles("separate", fp16=True)  # the goldens export them too
-    files = sorted(folder.glob(f"*.{target}.onnx"))
-    assert len(files) == 5
-    for path in files:
+    bundle = open_bundle(bundles("separate", fp16=True))  # the goldens export them too
+    assert len(bundle.manifest.stages) == 5
+    for stage in bundle.manifest.stages:
+        path = bundle.path(stage, target)
         model = onnx.load(path, load_external_data=False)
         for version in PARSERS[target]:
             assert offences(model, version) == [], path.name
