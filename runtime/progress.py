@@ -12,9 +12,9 @@ class PhaseProgress:
 
     def __init__(self, total: int | None) -> None:
         self._total = total
-        self._reports = [(time.monotonic(), 0)]
+        self._reports = [(time.monotonic(), 0.0)]
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: float) -> None:
         """Report that ``count`` more units are done."""
         self._reports.append((time.monotonic(), self._reports[-1][1] + count))
 

@@ -22,8 +22,8 @@ _STDERR = 2
 _POLL = 0.2  # seconds between checks for Ctrl-C
 _REDRAW = 0.5  # seconds between updates on a terminal
 
-Advance = Callable[[int], None]
-"""Called with the number of units done since the last call."""
+Advance = Callable[[float], None]
+"""Called with the number of units done since the last call; a share of a unit counts too."""
 
 ShowShare = Callable[[float, float | None], None]
 """Called with the share done, 0 to 1 and never falling, and the seconds left if known."""

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 R = TypeVar("R")
 
 Tick = Callable[[], None]
-"""Called after each network call or image."""
+"""Called after each network call."""
 
 
 class Variant(Struct, frozen=True):
@@ -206,6 +206,8 @@ class TimePipeline(WorkerCall[PipelineTime], frozen=True, kw_only=True):
     steps: int = 5
     warmup: int = 0
     repetitions: int = 1
+    by_stage: bool = True
+    """Whether as many additional images are timed by stage."""
 
 
 class TimeReference(TimePipeline, frozen=True, kw_only=True, tag=True):

@@ -21,6 +21,7 @@ from ...runtime.engines.tensorrt.library import LIBRARIES
 from ...runtime.pipeline import Pipeline, load_pipeline
 from ...runtime.sampling import draw_noise
 from ...runtime.tensors import Image
+from ...runtime.terminal import Advance
 from .calls import PipelineTime, StartTime, Tick, TimeBundle, TimePipeline, runs_on_host
 from .memory import MappedPeak, process_peak
 
@@ -45,7 +46,7 @@ first progress call, the download with the returned image."""
 
 
 class Loaded(Protocol):
-    """A contender whose networks are loaded."""
+    """A contender whose networks are loaded. Each image advances the progress by 1."""
 
     def image(self) -> Image:
         """Upscale the image and wait for the result."""
@@ -60,11 +61,11 @@ class Loaded(Protocol):
         ...
 
 
-def time_bundle(call: TimeBundle, tick: Tick) -> PipelineTime:
+def time_bundle(call: TimeBundle, advance: Advance) -> PipelineTime:
     """Time a bundle in the runtime."""
-    timer = Timer(call, tick)
+    timer = Timer(call, advance)
     pipeline = load_pipeline(call.bundle, call.device)
-    timed = timer.time(_LoadedBundle(pipeline, call), _precisions(pipeline, call))
+    timed = timer.time(_LoadedBundle(pipeline, call, advance), _precisions(pipeline, call))
     if not call.repetitions:
         return timed
     return msgspec.structs.replace(timed, golden=_golden_error(call, pipeline.device))
@@ -77,26 +78,33 @@ def _precisions(pipeline: Pipeline, call: TimeBundle) -> dict[str, str]:
 
 
 class _LoadedBundle:
-    def __init__(self, pipeline: Pipeline, call: TimeBundle) -> None:
+    def __init__(self, pipeline: Pipeline, call: TimeBundle, advance: Advance) -> None:
         shape = pipeline.latent_shape(call.size, call.size)
         noise = list(draw_noise(SEED, call.steps, shape))
         lr = lr_image(call.size)
         self._upscale = partial(pipeline.upscale, lr, steps=call.steps, noise=noise, tile=call.tile)
-        self._device = pipeline.device
+        self._device, self._on_host = pipeline.device, runs_on_host(call.device)
+        self._advance = advance
 
     def image(self) -> Image:
-        return self._upscale()
+        return self._upscale(progress=self._progress)
 
     def first_image(self, mark: Tick) -> Image:
-        return self._upscale(progress=lambda done, total: mark() if done < 2 else None)
+        def progress(done: int, total: int) -> None:
+            if done < 2:
+                mark()
+            self._progress(done, total)
+
+        return self._upscale(progress=progress)
 
     def stages(self) -> Stages:
         device = self._device
         events = [("", device.record_event())]
 
-        def progress(done: int, _total: int) -> None:
+        def progress(done: int, total: int) -> None:
             if done == 0:
                 events.append(("upload", device.record_event()))
+            self._progress(done, total)
 
         def observe(name: str, _array: Any) -> None:
             events.append((STAGE_THAT_ENDS_WITH[name], device.record_event()))
@@ -104,6 +112,13 @@ class _LoadedBundle:
         self._upscale(progress=progress, observe=observe)
         events.append(("download", device.record_event()))
         return summed((stage, device.seconds(a, b)) for (_, a), (stage, b) in pairwise(events))
+
+    def _progress(self, done: int, total: int) -> None:
+        """Advance after each network on the host; on a GPU, which runs behind, at the last one."""
+        if done and self._on_host:
+            self._advance(1 / total)
+        elif done == total:
+            self._advance(1)
 
 
 def _golden_error(call: TimeBundle, device: Device) -> float | None:
@@ -121,8 +136,8 @@ def _golden_error(call: TimeBundle, device: Device) -> float | None:
 class Timer:
     """Times a contender from before it is loaded."""
 
-    def __init__(self, call: TimePipeline, tick: Tick) -> None:
-        self._call, self._tick = call, tick
+    def __init__(self, call: TimePipeline, advance: Advance) -> None:
+        self._call, self._advance = call, advance
         self._on_host = runs_on_host(call.device)
         self._mapped = MappedPeak() if self._on_host else None
         self._before = None if self._on_host else _device_memory()
@@ -131,13 +146,13 @@ class Timer:
     def time(self, loaded: Loaded, precisions: dict[str, str]) -> PipelineTime:
         """Time images without events, then as many with events."""
         call, load = self._call, time.perf_counter() - self._began
-        self._tick()
+        self._advance(1)
         start, image, first = self._first(loaded)
         seconds = []
         for _ in range(call.warmup + call.repetitions):
-            image, taken = self._timed(loaded.image)
+            image, taken = _timed(loaded.image)
             seconds.append(taken)
-        stages = [self._timed(loaded.stages)[0] for _ in range(call.repetitions)]
+        stages = [loaded.stages() for _ in range(call.repetitions if call.by_stage else 0)]
         if call.image:
             np.save(call.image, image)
         return PipelineTime(
@@ -158,16 +173,9 @@ class Timer:
         def mark() -> None:
             marks.append(time.time() - self._call.began)
 
-        image, seconds = self._timed(lambda: loaded.first_image(mark))
+        image, seconds = _timed(lambda: loaded.first_image(mark))
         mark()
         return StartTime(marks[0], marks[1], marks[-1]), image, seconds
-
-    def _timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
-        began = time.perf_counter()
-        found = work()
-        taken = time.perf_counter() - began
-        self._tick()
-        return found, taken
 
     def _memory(self) -> int | None:
         """Return the peak of the process on a CPU, the growth that the driver counts on a GPU.
@@ -178,6 +186,12 @@ class Timer:
             return process_peak()
         after = _device_memory()
         return None if self._before is None or after is None else after - self._before
+
+
+def _timed(work: Callable[[], Image]) -> tuple[Image, float]:
+    began = time.perf_counter()
+    image = work()
+    return image, time.perf_counter() - began
 
 
 def _device_memory() -> int | None:

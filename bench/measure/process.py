@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ import msgspec
 from msgspec.structs import replace
 
 from ...runtime.hardware import free_memory
-from ...runtime.terminal import interruptible
+from ...runtime.terminal import Advance, interruptible
 from .calls import Answer, WorkerCall
 
 R = TypeVar("R")
 
 TICK = "dossr-bench tick"
-"""The line that a worker writes to stderr after each network call."""
+"""The line that a worker writes to stderr after each network call or image, with the number of them."""
 
 _GIB = 2**30
 
@@ -40,10 +40,11 @@ def cache_in(folder: Path) -> dict[str, str]:
 
 def run(
     call: WorkerCall[R],
-    tick: Callable[[int], None] = lambda count: None,
+    tick: Advance = lambda count: None,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> R:
-    """Return the worker's result. ``tick(1)`` is called after each network call.
+    """Return the worker's result. ``tick(count)`` is called after each network call or image,
+    with a share of 1 within long images.
 
     ``environment`` holds variables for the worker, in addition to those of this process. Raise CallError. The process and its children are gone when this returns or is interrupted.
     """
@@ -72,7 +73,7 @@ def run(
 
 def _start(
     stack: ExitStack,
-    tick: Callable[[int], None],
+    tick: Advance,
     messages: list[str],
     environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
@@ -99,12 +100,12 @@ def _end(process: subprocess.Popen[bytes], reader: Thread) -> None:
         reader.join(timeout=5)
 
 
-def _follow(stderr: IO[bytes], tick: Callable[[int], None], messages: list[str]) -> None:
+def _follow(stderr: IO[bytes], tick: Advance, messages: list[str]) -> None:
     with stderr:
         for line in stderr:
             text = line.decode(errors="replace").strip()
-            if text == TICK:
-                tick(1)
+            if text.startswith(TICK):
+                tick(float(text.removeprefix(TICK)))
             elif text:
                 messages.append(text)
 

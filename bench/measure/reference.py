@@ -13,6 +13,7 @@ from ...export.networks.restorer import new_restorer
 from ...export.networks.text import load_text_tower
 from ...runtime.sampling import draw_noise
 from ...runtime.tensors import SCALE, Array, Image
+from ...runtime.terminal import Advance
 from ..systems.dossr import STAGE_OF, upscale
 from ..systems.dossr import networks as stated
 from ..systems.networks.sd import Control, TextEncoder, Unet, VaeDecoder, VaeEncoder
@@ -23,15 +24,15 @@ from .contenders import SEED, Stages, Timer, lr_image, summed
 from .events import TimedCalls, between, record_event
 
 
-def time_reference(call: TimeReference, tick: Tick) -> PipelineTime:
+def time_reference(call: TimeReference, advance: Advance) -> PipelineTime:
     """Time the released procedure in torch, with the checkpoint's weights."""
-    timer = Timer(call, tick)
+    timer = Timer(call, advance)
     checkpoint = read_checkpoint(Path(call.checkpoint), Path(call.config) if call.config else None)
     backend = torch_backend(VARIANTS[call.variant], call.device)
     network = Reference(checkpoint, backend)
     backend.synchronize()
     precisions = dict.fromkeys(STAGE_OF.values(), backend.precision)
-    return timer.time(_LoadedReference(network, checkpoint, call, backend), precisions)
+    return timer.time(_LoadedReference(network, checkpoint, call, advance), precisions)
 
 
 class _LoadedReference:
@@ -40,13 +41,14 @@ class _LoadedReference:
         network: "Reference",
         checkpoint: Checkpoint,
         call: TimeReference,
-        backend: TorchBackend,
+        advance: Advance,
     ) -> None:
         model = checkpoint.config
         side = call.size * SCALE // model.vae.factor
         self._noise = draw_noise(SEED, call.steps, (1, model.vae.latent_channels, side, side))
         self._lr = lr_image(call.size)
-        self._network, self._steps, self._backend = network, call.steps, backend
+        self._network, self._steps, self._advance = network, call.steps, advance
+        self._calls = sum(spec.calls for spec in stated(model, call.steps, call.size))
 
     def image(self) -> Image:
         return self._upscale(self._network.call)
@@ -61,17 +63,30 @@ class _LoadedReference:
         return self._upscale(call)
 
     def stages(self) -> Stages:
-        device = self._backend.device
+        device = self._network.device
         calls = TimedCalls(self._network.call, device)
         start = record_event(device)
         self._upscale(calls)
         end = record_event(device)
-        self._backend.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         found = summed((STAGE_OF[name], seconds) for name, seconds in calls.seconds())
         return {**found, "rest": between(start, end) - sum(found.values())}
 
     def _upscale(self, call: Call) -> Image:
-        return self._network.upscale(self._lr, self._steps, self._noise, call)
+        """Advance after each network on the host; on a GPU, which runs behind, after the image."""
+        on_host = self._network.device.type == "cpu"
+
+        def run(network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
+            found = call(network, **inputs)
+            if on_host:
+                self._advance(1 / self._calls)
+            return found
+
+        image = self._network.upscale(self._lr, self._steps, self._noise, run)
+        if not on_host:
+            self._advance(1)
+        return image
 
 
 class Reference:
@@ -88,7 +103,7 @@ class Reference:
         vae.load_state_dict(vae_state(checkpoint.part(VAE), vae))
         denoiser = load_denoiser(config, checkpoint.part(UNET, CONTROL))
         text = TextEncoder(load_text_tower(checkpoint.part(TEXT), config.text))
-        self._config, self._device = config, backend.device
+        self._config, self.device = config, backend.device
         networks: dict[str, nn.Module] = {
             "restorer": restorer,
             "text": text,
@@ -113,8 +128,8 @@ class Reference:
         ``noise``: posterior, start, one per step, as draw_noise returns it. The sides of ``lr`` must
         be multiples of the model's size multiple. ``call`` runs a network, as ``self.call`` does.
         """
-        draws = _Given(torch.from_numpy(noise).to(self._device))
-        image = torch.from_numpy(lr).to(self._device).permute(2, 0, 1)[None].contiguous() / 255.0
+        draws = _Given(torch.from_numpy(noise).to(self.device))
+        image = torch.from_numpy(lr).to(self.device).permute(2, 0, 1)[None].contiguous() / 255.0
         hr = upscale(self._config, steps, call, image, draws)
         pixels = (hr[0] * 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous()
         return pixels.cpu().numpy()

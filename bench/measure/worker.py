@@ -109,13 +109,13 @@ def _measure_machine(call: MeasureMachine) -> MachineSpeed:
 def _time_reference(call: TimeReference) -> PipelineTime:
     from .reference import time_reference
 
-    return time_reference(call, _tick)
+    return time_reference(call, _advance)
 
 
 def _time_bundle(call: TimeBundle) -> PipelineTime:
     from .contenders import time_bundle
 
-    return time_bundle(call, _tick)
+    return time_bundle(call, _advance)
 
 
 FUNCTIONS: dict[type, Callable[[Any], Any]] = {
@@ -145,7 +145,11 @@ def _backend(call: TimeNetwork | TimeImage) -> "Backend":
 
 
 def _tick() -> None:
-    click.echo(TICK, err=True)
+    _advance(1)
+
+
+def _advance(count: float) -> None:
+    click.echo(f"{TICK} {count}", err=True)
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """``dossr-bench pipeline``: DoSSR as released in torch, compared with its exported bundles."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ import click
 
 from ...runtime.bundle import Manifest, open_bundle
 from ...runtime.errors import BundleError
-from ...runtime.files import write_whole
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
 from ..measure.calls import VARIANTS, runs_on_host
@@ -82,6 +80,7 @@ def pipeline(
     """
     from ...export.checkpoint.reader import read_checkpoint
     from ...export.errors import CheckpointError
+    from ..measure.provenance import save
     from .report import comparison_text
 
     sides = find_sides(devices, precisions)
@@ -99,7 +98,7 @@ def pipeline(
     found = _compared(names, manifests, sides, source, config, chosen)
     click.echo(comparison_text(found))
     if file is not None:
-        _write(found, file)
+        save(found.as_dict(), file)
     if any(contender.failed for contender in found.contenders):
         sys.exit(1)
 
@@ -165,13 +164,6 @@ def _compared(
         contenders=contenders,
         matmul_tmac_s=rates,
     )
-
-
-def _write(found: "Comparison", file: Path) -> None:
-    from ..measure.provenance import provenance
-
-    document = {"provenance": provenance(), **found.as_dict()}
-    write_whole(file, f"{json.dumps(document, indent=1)}\n".encode())
 
 
 def _check_torch(names: Sequence[str], device: str) -> None:

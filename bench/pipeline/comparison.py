@@ -1,11 +1,12 @@
 """Results of ``dossr-bench pipeline``: contenders, and figures derived from them."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from ..sides import taken_text
 
 NETWORKS = ("restorer", "text", "encoder", "denoiser", "decoder")
 """The stages that are networks."""
@@ -80,16 +81,6 @@ class Contender:
     def gmac(self) -> float:
         """1e9 multiply-accumulates per image."""
         return sum(self.stage_gmac.values())
-
-    @property
-    def computed(self) -> str:
-        """The precision that the stages computed in; with differences named: ``bf16, decoder fp32``."""
-        count = Counter(self.stage_precisions.values())
-        if not count:
-            return self.precision
-        usual = count.most_common(1)[0][0]
-        others = [f"{n} {p}" for n, p in self.stage_precisions.items() if p != usual]
-        return ", ".join([usual, *others])
 
     def percentile(self, percent: float) -> float | None:
         """Return a percentile of ``seconds``."""
@@ -177,7 +168,7 @@ class Comparison:
             "stage_p50_s": contender.stage_medians(),
             "outside_share": contender.outside_share(),
             "gmac": contender.gmac,
-            "computed": contender.computed,
+            "computed": taken_text(contender.stage_precisions),
             "utilization": self.utilization(contender),
             "stage_utilization": self.stage_utilization(contender),
             "speed_up_over": {rival.name: speed_up(rival, contender) for rival in self.rivals},

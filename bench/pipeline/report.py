@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from ..rounding import NOTHING, gibibytes, percent, significant
+from ..sides import precision_text
 from ..tables import markdown_table
 from .comparison import NETWORKS, STAGES, Comparison, Contender, speed_up
 
@@ -108,8 +109,7 @@ def _table(contenders: tuple[Contender, ...], rows: Iterable[tuple[str, Cell]]) 
 
 def _head(contender: Contender) -> str:
     """Return source, precision and device; behind ``auto`` what was taken."""
-    asked, computed = contender.precision, contender.computed
-    precision = asked if asked == computed else f"{asked} ({computed})"
+    precision = precision_text(contender.precision, contender.stage_precisions)
     return f"{contender.source}, {precision}, {contender.device}"
 
 

@@ -12,7 +12,9 @@ from ...errors import EngineError
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
 
-_NO_MEMORY = re.compile(r"bad_alloc|out of memory|allocate|could not create a memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"bad_alloc|out of memory|allocate|could not create a memory", re.IGNORECASE
+)
 _WHERE = re.compile(r"^(Exception from |Check '|While validating )")  # source lines of the library
 
 
@@ -81,7 +83,9 @@ def running(what: str) -> Iterator[None]:
             raise
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise EngineError(f"{what}: out of memory for this size; use smaller tiles") from error
-        raise EngineError(f"{what}: OpenVINO {ov.__version__.split('-')[0]}: {reason(error)}") from error
+        raise EngineError(
+            f"{what}: OpenVINO {ov.__version__.split('-')[0]}: {reason(error)}"
+        ) from error
 
 
 def reason(error: Exception) -> str:
