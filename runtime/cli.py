@@ -14,6 +14,7 @@ import click
 from .. import __version__
 from .bundle import DEMO, MANIFEST, read_manifest
 from .engines.device import DEVICES
+from .engines.precision import CHOICES
 from .engines.tensorrt.library import LIBRARIES
 from .engines.tensorrt.options import SETTINGS, parse_options
 from .errors import BundleError, EngineError, ImageError
@@ -40,6 +41,8 @@ class Arguments:
     bundle: Path | None
     device: str
     low_memory: bool
+    precision: tuple[str, ...]
+    verify: bool
     tf32: bool | None
     build: tuple[str, ...]
     steps: int
@@ -64,9 +67,15 @@ class Arguments:
               help="Bundle folder from dossr-export.  [default: the built-in demo model]")  # fmt: skip
 @click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
               help="Device that runs the networks; auto takes engines that are built already, else cuda if it "
-              "computes right, else cpu.")  # fmt: skip
+              "computes right, else openvino where the processor has bf16, else cpu.")  # fmt: skip
+@click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
+              help=f"Of the networks on a processor: {', '.join(CHOICES)}; may be repeated for single stages. auto: "
+              "bf16 on openvino where the processor has it and the stage's golden vectors allow it.  "
+              "[default: auto]")  # fmt: skip
 @click.option("--low-memory", is_flag=True,
               help="Hold one network in memory at a time and reload each for every image.")  # fmt: skip
+@click.option("--verify", is_flag=True,
+              help="Hash every file of the bundle, also those that did not change since they were hashed.")  # fmt: skip
 @click.option("--tf32/--no-tf32", default=None,
               help="Let float32 products on a GPU use TensorFloat-32.  [default: in float16 bundles]")  # fmt: skip
 @click.option("--build", "build", multiple=True, metavar="SETTING",
@@ -112,6 +121,7 @@ def main(**values: Any) -> int:
     Examples:
       dossr-run photo.jpg -o photo_x4.png
       dossr-run photos/ -o upscaled/ --bundle bundle --skip-existing
+      dossr-run photo.jpg -o photo_x4.png -b bundle --device openvino --precision decoder=fp32
       dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --build level=5
 
     Exit code: 0 all images done, 1 some images failed (each is named), 2 wrong use.
@@ -123,9 +133,10 @@ def main(**values: Any) -> int:
         raise click.UsageError(f"--scale must be between 1 and 4, got {arguments.scale}")
     options = _options(arguments)
     jobs = _jobs(arguments)
-    device, results = _run(jobs, options, arguments) if jobs else (arguments.device, [])
+    pipeline = _open(arguments, options) if jobs else None
+    results = _run(pipeline, jobs, options, arguments) if pipeline else []
     if arguments.as_json:
-        click.echo(json.dumps(_document(arguments, device, results), indent=1))
+        click.echo(json.dumps(_document(arguments, pipeline, results), indent=1))
     elif not jobs:
         click.echo("nothing to do: every output exists", err=True)
     return int(any("error" in result for result in results))
@@ -158,11 +169,10 @@ def _jobs(arguments: Arguments) -> "list[Job]":
 
 
 def _run(
-    jobs: "Sequence[Job]", options: SamplingOptions, arguments: Arguments
-) -> tuple[str, list[dict[str, Any]]]:
-    """Upscale every image and print its result; return the device and the results for --json."""
+    pipeline: "Pipeline", jobs: "Sequence[Job]", options: SamplingOptions, arguments: Arguments
+) -> list[dict[str, Any]]:
+    """Upscale every image and print its result; return the results for --json."""
     results: list[dict[str, Any]] = []
-    pipeline = _open(arguments, options)
     for number, job in enumerate(jobs, 1):
         if arguments.skip_existing and job.target.exists():  # written by another process
             continue
@@ -174,7 +184,7 @@ def _run(
         elif not arguments.as_json:
             size = f"{result['width']} x {result['height']}"
             click.echo(f"{job.target}  {size}  {result['seconds']:.1f} s")
-    return pipeline.device.name, results
+    return results
 
 
 def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
@@ -211,6 +221,8 @@ def _open(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
             low_memory=arguments.low_memory,
             build=build,
             tf32=arguments.tf32,
+            precision=arguments.precision,
+            verify=arguments.verify,
             log=partial(click.echo, err=True),
         )
     except (BundleError, EngineError, ValueError) as error:
@@ -251,12 +263,22 @@ def _upscale(
             "width": width, "height": height, "seconds": seconds}  # fmt: skip
 
 
-def _document(arguments: Arguments, device: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(
+    arguments: Arguments, pipeline: "Pipeline | None", results: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the document for --json."""
+    device = pipeline.device.name if pipeline else arguments.device
+    precision = pipeline.precision if pipeline else {}
     names = ("scale", "steps", "order", "seed", "color_fix", "tile", "overlap", "batch")
     settings = {name: getattr(arguments, name) for name in names}
     bundle = str(arguments.bundle or DEMO)
-    return {"bundle": bundle, "device": device, **settings, "results": results}
+    return {
+        "bundle": bundle,
+        "device": device,
+        "precision": precision,
+        **settings,
+        "results": results,
+    }
 
 
 if __name__ == "__main__":

@@ -64,6 +64,13 @@ def cpu_cores() -> int:
     return os.cpu_count() or 1
 
 
+def usable_cores() -> int:
+    """Return the number of logical cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return cpu_cores()
+
+
 def total_memory() -> int | None:
     """Return the bytes of memory that processes may use here; None if unknown."""
     return _smallest(_meminfo("MemTotal"), _cgroup_limit())
@@ -125,7 +132,8 @@ def extra_for(device: str, gpu: Gpu | None, jetson: Jetson | None) -> str:
     On a Jetson TensorRT comes with JetPack, and no other GPU device works: all lead to its extra. A
     driver for CUDA 12 needs TensorRT's wheels for it.
     """
-    if jetson and device != "cpu":
+    device = device.partition(":")[0]
+    if jetson and device not in ("cpu", "openvino"):
         return "jetpack6" if jetson.jetpack.startswith("6") else "jetpack7"
     if device != "tensorrt":
         return device

@@ -14,6 +14,7 @@ from .engines.auto import choose_device
 from .engines.device import Device, Host, load_device
 from .engines.engine import Engine, check_output
 from .engines.lazy import EngineSlot, LazyEngine
+from .engines.precision import parse_precision
 from .engines.tensorrt.options import BuildOptions
 from .errors import BundleError, EngineError
 from .images.color import COLOR_FIXES
@@ -37,27 +38,35 @@ def load_pipeline(
     low_memory: bool = False,
     build: BuildOptions | None = None,
     tf32: bool | None = None,
+    precision: str | Sequence[str] = "auto",
+    verify: bool = False,
     log: Callable[[str], None] = log_to_terminal,
 ) -> "Pipeline":
     """Open a bundle for upscaling; by default the built-in demo model.
 
     ``device`` is a name in DEVICES, or "auto": engines that are built and fit, else CUDA if it gives
-    the golden vectors of the demo model, else the CPU; ``log`` is told which and why.
+    the golden vectors of the demo model, else OpenVINO where the processor computes in bfloat16, else
+    the CPU; ``log`` is told which and why.
     ``low_memory`` holds one network at a time and reloads each for every image. ``build`` sets how
     TensorRT builds engines and is for its devices only. ``tf32``: whether float32 products on a GPU
-    may use TensorFloat-32; None: in float16 bundles only.
+    may use TensorFloat-32; None: in float16 bundles only. ``precision`` is "auto", "fp32" or "bf16", or
+    several words for single stages, such as ("bf16", "decoder=fp32"); bfloat16 is for OpenVINO.
 
-    Check the manifest and the SHA-256 of every file first; large files that did not change are hashed once. Raise BundleError if they do not match,
-    ValueError for an unknown device and EngineError if a network cannot be opened.
+    Check the manifest and the SHA-256 of every file first; large files that did not change are hashed
+    once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
+    or precision and EngineError if a network cannot be opened.
     """
-    opened = open_bundle(DEMO if bundle is None else Path(bundle))
+    asked = parse_precision(precision)
+    opened = open_bundle(DEMO if bundle is None else Path(bundle), again=verify)
     if device == "auto" and build is None:
+        asked.check_fixed(device)
         place, reason = choose_device(opened, tf32, log)
         log(f"device {place.name}: {reason}")
     else:
-        place = load_device(device, build, tf32, log)
-    if place.name != "cpu" and opened.manifest.precision == "fp32":
+        place = load_device(device, build, tf32, log, asked)
+    if place.target not in ("cpu", "openvino") and opened.manifest.precision == "fp32":
         log("this bundle is float32; a GPU is faster with one exported with --fp16")
+    taken = place.precisions(opened)
     slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():
@@ -66,7 +75,7 @@ def load_pipeline(
             stages[name] = LazyEngine(slot, open_stage, *record.signature)
         else:
             stages[name] = open_stage()
-    return Pipeline(stages, opened.manifest, place)
+    return Pipeline(stages, opened.manifest, place, taken)
 
 
 def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
@@ -84,10 +93,17 @@ class Pipeline:
     """The networks of one bundle on one device, by default the CPU. Serves one thread."""
 
     def __init__(
-        self, stages: Mapping[str, Engine], manifest: Manifest, device: Device | None = None
+        self,
+        stages: Mapping[str, Engine],
+        manifest: Manifest,
+        device: Device | None = None,
+        precision: Mapping[str, str] | None = None,
     ) -> None:
         self.manifest = manifest
         self.device = device or Host()
+        self.precision = dict(precision or {})
+        """The precision in which each stage computes."""
+
         self._stages = stages
 
     def upscale(
@@ -185,9 +201,10 @@ class Pipeline:
         observe("decoded", decoded)
         fixed = COLOR_FIXES[options.color_fix](decoded, restored)
         if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
+            is_bf16 = "bf16" in self.precision.values()
             raise EngineError(
                 "the networks returned values that are not finite; "
-                "export the checkpoint without --fp16"
+                + ("give --precision fp32" if is_bf16 else "export the checkpoint without --fp16")
             )
         hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
         observe("image", hr)

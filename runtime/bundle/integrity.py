@@ -43,10 +43,10 @@ class Bundle:
         return read_golden(self.folder / GOLDEN, self.manifest, stage)
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, *, again: bool = False) -> Bundle:
     """Read a bundle and check each file's path, size and SHA-256. Raise BundleError if one fails.
 
-    Large files that did not change since they were last hashed are not hashed again.
+    Large files that did not change since they were last hashed are hashed only if ``again`` is true.
     """
     bundle = Bundle(folder, read_manifest(folder / MANIFEST))
     root = folder.resolve()
@@ -54,7 +54,7 @@ def open_bundle(folder: Path) -> Bundle:
         verified = VerifiedFiles(root)
         for name, record in bundle.manifest.files.items():
             _check_inside(root, name)
-            _check_file(root / name, record, verified)
+            _check_file(root / name, record, verified, again)
         unlisted = {path.name for path in root.glob("*.onnx*")}
         unlisted |= {path.name for path in root.glob("*.weights")}
         unlisted -= bundle.manifest.files.keys()
@@ -87,7 +87,7 @@ def _check_inside(root: Path, name: str) -> None:
         raise BundleError(f"bundle file '{name}' must lie inside {root}")
 
 
-def _check_file(path: Path, record: FileRecord, verified: VerifiedFiles) -> None:
+def _check_file(path: Path, record: FileRecord, verified: VerifiedFiles, again: bool) -> None:
     if not path.is_file():
         raise BundleError(f"bundle file {path} is missing; copy or export the bundle again")
     if path.stat().st_size != record.size:
@@ -95,7 +95,7 @@ def _check_file(path: Path, record: FileRecord, verified: VerifiedFiles) -> None
             f"bundle file {path} must have {record.size} bytes, got {path.stat().st_size}; "
             "copy or export the bundle again"
         )
-    if verified.has(path, record.sha256):
+    if not again and verified.has(path, record.sha256):
         return
     if sha256(path) != record.sha256:
         raise BundleError(

@@ -1,7 +1,10 @@
-"""Chooses a device: engines that are built already, then CUDA if it computes right, then the CPU."""
+"""Chooses a device: engines that are built already, then CUDA if it computes right, then a processor
+that OpenVINO makes faster, then the CPU.
+"""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from ..bundle import DEMO, Bundle, check_golden, open_bundle
 from ..bundle.golden import BOUNDS, largest_image
@@ -28,23 +31,42 @@ def choose_device(
     told.
     """
     reasons = []
-    for library in _libraries_with_engines(bundle):
+    for name, load, reason in _candidates(bundle, tf32, log):
         try:
-            device = _with_engines(bundle, library, tf32, log)
+            return load(), reason
         except _FAILURES as error:
-            reasons.append(f"{library}: {error}")
-        else:
-            return device, "its engines are built and fit"
-    is_installed = all(map(importlib.util.find_spec, ("cupy", "onnxruntime")))
-    if is_installed and "cuda" in bundle.manifest.targets:
-        try:
-            device = load_device("cuda", tf32=tf32)
-            check_device(device, open_bundle(DEMO))
-        except _FAILURES as error:
-            reasons.append(f"cuda: {error}")
-        else:
-            return device, "it gives the golden vectors of the demo model"
+            reasons.append(f"{name}: {error}")
     return Host(), "; ".join(reasons) or "no GPU packages are installed"
+
+
+def _candidates(
+    bundle: Bundle, tf32: bool | None, log: Callable[[str], None]
+) -> Iterator[tuple[str, Callable[[], Device], str]]:
+    """Return devices that may be better than the CPU: name, how to load it, why it is taken."""
+    for library in _libraries_with_engines(bundle):
+        load = partial(_with_engines, bundle, library, tf32, log)
+        yield library, load, "its engines are built and fit"
+    targets, is_installed = bundle.manifest.targets, importlib.util.find_spec
+    if "cuda" in targets and all(map(is_installed, ("cupy", "onnxruntime"))):
+        yield "cuda", partial(_cuda, tf32), "it gives the golden vectors of the demo model"
+    if "openvino" in targets and is_installed("openvino"):
+        yield "openvino", partial(_openvino, log), "this processor computes in bfloat16"
+
+
+def _cuda(tf32: bool | None) -> Device:
+    """Return CUDA; raise EngineError if it does not give the golden vectors of the demo model."""
+    device = load_device("cuda", tf32=tf32)
+    check_device(device, open_bundle(DEMO))
+    return device
+
+
+def _openvino(log: Callable[[str], None]) -> Device:
+    """Return OpenVINO; raise EngineError where it gains little, since nothing computes in bfloat16."""
+    device = load_device("openvino", log=log)
+    from .openvino.core import check_bf16
+
+    check_bf16()
+    return device
 
 
 def check_device(device: Device, bundle: Bundle) -> dict[str, dict[str, float]]:

@@ -5,8 +5,8 @@ The pipeline uses NumPy's functions, which NumPy dispatches to the arrays' own l
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,12 @@ from ..errors import EngineError
 from ..tensors import Array
 from ..terminal import log as log_to_terminal
 from .engine import Engine
+from .precision import AUTO, PrecisionOptions
 from .tensorrt.library import LIBRARIES, Library, select_library
 from .tensorrt.options import BuildOptions
 
-DEVICES = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
+OPENVINO = ("openvino", "openvino:CPU", "openvino:GPU", "openvino:NPU")
+DEVICES = ("cpu", *OPENVINO, "cuda", "tensorrt", "tensorrt-rtx")
 
 
 class Device(Protocol):
@@ -34,6 +36,10 @@ class Device(Protocol):
     @property
     def target(self) -> Target:
         """The target whose graphs this device runs."""
+        ...
+
+    def precisions(self, bundle: Bundle) -> dict[str, str]:
+        """Return the precision in which each stage of a bundle computes, such as fp32 or bf16."""
         ...
 
     def open(self, bundle: Bundle, stage: str) -> Engine:
@@ -90,6 +96,10 @@ class Host:
     name = "cpu"
     target: Target = "cpu"
 
+    def precisions(self, bundle: Bundle) -> dict[str, str]:
+        """Return fp32 for every stage, whatever the weights are stored in."""
+        return dict.fromkeys(bundle.manifest.stages, "fp32")
+
     def open(self, bundle: Bundle, stage: str) -> Engine:
         """Open a stage in ONNX Runtime."""
         return self.open_file(bundle.path(stage, self.target))
@@ -139,14 +149,16 @@ def load_device(
     build: BuildOptions | None = None,
     tf32: bool | None = None,
     log: Callable[[str], None] = log_to_terminal,
+    precision: PrecisionOptions = AUTO,
 ) -> Device:
     """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     ``tf32``: whether float32 products on a GPU may use TensorFloat-32; None: in float16 bundles only.
-    ``log`` is called with one message per build or refusal of an engine.
+    ``log`` is called with one message per build or refusal of an engine, and with the precision taken.
+    ``precision``: auto, or fp32 or bf16 for all or single stages; GPUs of NVIDIA take the bundle's.
 
-    Raise ModuleNotFoundError if its packages are not installed, and EngineError if packages or
-    machine do not support it.
+    Raise ModuleNotFoundError if its packages are not installed, ValueError if an option is not for it,
+    and EngineError if packages or machine do not support it.
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
@@ -154,17 +166,28 @@ def load_device(
         raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
     for library in LIBRARIES:
         if name == library:
+            precision.check_fixed(name)
             _check_cupy()
             build = build or BuildOptions()
             return _tensorrt(library, build if tf32 is None else replace(build, tf32=tf32), log)
-    return load_onnx_device(name, tf32)
+    return load_onnx_device(name, tf32, log, precision)
 
 
-def load_onnx_device(name: str, tf32: bool | None = None) -> OnnxDevice:
-    """Load ``cpu`` or ``cuda``. Raises as ``load_device`` does."""
+def load_onnx_device(
+    name: str,
+    tf32: bool | None = None,
+    log: Callable[[str], None] = log_to_terminal,
+    precision: PrecisionOptions = AUTO,
+) -> OnnxDevice:
+    """Load ``cpu``, ``cuda`` or one of OPENVINO. Raises as ``load_device`` does."""
+    if name != "cuda" and tf32 is not None:
+        raise ValueError(f"TF32 is for GPUs, got the device {name}")
+    if name in OPENVINO:
+        with _loading("OpenVINO"):
+            from .openvino.ov_device import OpenVino
+        return OpenVino(name, precision, log)
+    precision.check_fixed(name)
     if name == "cpu":
-        if tf32 is not None:
-            raise ValueError("TF32 is for GPUs, got the device cpu")
         return Host()
     _check_cupy()
     from .cuda.cupy_device import Cuda
@@ -187,9 +210,17 @@ def _check_cupy() -> None:
 
 
 def _tensorrt(library: Library, build: BuildOptions, log: Callable[[str], None]) -> Device:
-    try:
+    with _loading(library):
         select_library(library)
         from .tensorrt.trt_device import TensorRt
+    return TensorRt(build, log)
+
+
+@contextmanager
+def _loading(library: str) -> Iterator[None]:
+    """Convert a failure of an installed library to load to an EngineError of one line."""
+    try:
+        yield
     except ModuleNotFoundError:
         raise
     except (ImportError, OSError) as error:
@@ -197,4 +228,3 @@ def _tensorrt(library: Library, build: BuildOptions, log: Callable[[str], None])
             f"{library} is installed but cannot be loaded ({str(error).splitlines()[0]}); "
             "its libraries and its Python package must have the same version"
         ) from error
-    return TensorRt(build, log)

@@ -39,6 +39,9 @@ class PrecisionOptions:
                 )
 
 
+AUTO = PrecisionOptions()
+
+
 def parse_precision(words: str | Sequence[str]) -> PrecisionOptions:
     """Parse ``bf16`` or ``decoder=fp32``, one or several; raise ValueError naming the wrong one."""
     default: list[Choice] = []

@@ -38,6 +38,10 @@ class Cuda:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._kernels: dict[int, Any] = {}
 
+    def precisions(self, bundle: Bundle) -> dict[str, str]:
+        """Return the bundle's precision for every stage."""
+        return dict.fromkeys(bundle.manifest.stages, str(bundle.manifest.precision))
+
     def open(self, bundle: Bundle, stage: str) -> Engine:
         """Open a stage; raise EngineError if ONNX Runtime cannot run on this GPU."""
         from ..onnxruntime.io_binding import BoundEngine

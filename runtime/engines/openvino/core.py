@@ -7,7 +7,7 @@ from functools import cache
 
 import openvino as ov
 
-from ...errors import EngineError
+from ...errors import BundleError, EngineError
 
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
@@ -56,13 +56,14 @@ def capabilities() -> tuple[str, ...]:
     return tuple(sorted(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
 
 
-def has_bf16(capabilities: tuple[str, ...]) -> bool:
-    """Return whether the processor multiplies in bfloat16, by AMX or AVX512-BF16.
+def check_bf16() -> None:
+    """Raise EngineError unless the processor multiplies in bfloat16, by AMX or AVX512-BF16.
 
-    OpenVINO lists BF16 there, never for AVX-512 alone, which would emulate it, but also for AVX-VNNI-2,
-    which only converts. WINOGRAD, which it lists for AVX-512, tells them apart.
+    OpenVINO lists BF16 there and not for AVX-512 alone, which would emulate it, but also for AVX-VNNI-2,
+    which only converts. WINOGRAD, which it lists for AVX-512, tells the two apart.
     """
-    return {"BF16", "WINOGRAD"} <= {*capabilities}
+    if not {"BF16", "WINOGRAD"} <= {*capabilities()}:
+        raise EngineError(f"{processor()} has neither AMX nor AVX512-BF16")
 
 
 def default_precision(plugin: str) -> str:
@@ -78,9 +79,9 @@ def running(what: str) -> Iterator[None]:
     """Convert the library's failure in the block to an EngineError of one line."""
     try:
         yield
-    except (RuntimeError, TypeError, MemoryError, UnicodeDecodeError) as error:
-        if isinstance(error, EngineError):
-            raise
+    except (EngineError, BundleError):
+        raise
+    except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise EngineError(f"{what}: out of memory for this size; use smaller tiles") from error
         raise EngineError(
