@@ -48,7 +48,6 @@ class _LoadedReference:
         self._noise = draw_noise(SEED, call.steps, (1, model.vae.latent_channels, side, side))
         self._lr = lr_image(call.size)
         self._network, self._steps, self._advance = network, call.steps, advance
-        self._calls = sum(spec.calls for spec in stated(model, call.steps, call.size))
 
     def image(self) -> Image:
         return self._upscale(self._network.call)
@@ -74,18 +73,9 @@ class _LoadedReference:
         return {**found, "rest": between(start, end) - sum(found.values())}
 
     def _upscale(self, call: Call) -> Image:
-        """Advance after each network on the host; on a GPU, which runs behind, after the image."""
-        on_host = self._network.device.type == "cpu"
-
-        def run(network: str, /, **inputs: Tensor) -> tuple[Tensor, ...]:
-            found = call(network, **inputs)
-            if on_host:
-                self._advance(1 / self._calls)
-            return found
-
-        image = self._network.upscale(self._lr, self._steps, self._noise, run)
-        if not on_host:
-            self._advance(1)
+        """Advance after the image: torch compiles in the first call of each network."""
+        image = self._network.upscale(self._lr, self._steps, self._noise, call)
+        self._advance(1)
         return image
 
 
