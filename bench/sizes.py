@@ -76,7 +76,7 @@ class Row:
             **asdict(self.side),
             "size": self.size,
             "failed": self.failed,
-            "seconds": self.seconds,
+            "p50_s": self.seconds,
             "seconds_per_megapixel": self.per_megapixel(self.seconds),
             "bytes_per_megapixel": self.per_megapixel(self.memory_bytes),
             **(msgspec.to_builtins(self.time) if self.time else {}),
