@@ -7,6 +7,8 @@ from ..runtime.terminal import Command
 from .accuracy.cli import accuracy
 from .overhead import overhead
 from .pipeline.cli import pipeline
+from .sizes import sizes
+from .start import start
 from .table1.cli import table1
 
 
@@ -20,7 +22,7 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, accuracy, overhead):
+for command in (table1, pipeline, sizes, start, accuracy, overhead):
     main.add_command(command)
 
 

@@ -1,15 +1,13 @@
 """Commands on a terminal: one-line errors, standard streams, progress, Ctrl-C.
 
-Results go to stdout, progress and messages to stderr. Progress bars appear only on a terminal.
+Results go to stdout, progress and messages to stderr. Progress is redrawn on a terminal only.
 """
 
-import math
 import os
 import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,12 +15,15 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
+from .progress import PhaseProgress, log_text, status_text
+
 _CAPTURING = threading.RLock()
 _STDERR = 2
 _POLL = 0.2  # seconds between checks for Ctrl-C
+_REDRAW = 0.5  # seconds between updates on a terminal
 
-Advance = Callable[[int], None]
-"""Called with the number of units done since the last call."""
+Advance = Callable[[float], None]
+"""Called with the number of units done since the last call; a share of a unit counts too."""
 
 ShowShare = Callable[[float, float | None], None]
 """Called with the share done, 0 to 1 and never falling, and the seconds left if known."""
@@ -97,25 +98,63 @@ class Silent:
 
 
 class Terminal:
-    """Progress on stderr: a bar on a terminal, otherwise one line per finished phase."""
+    """Progress on stderr: share and time left, redrawn on a terminal, one line a minute elsewhere.
+
+    A finished phase leaves one line with its duration. ``every``: seconds between the lines elsewhere.
+    """
+
+    def __init__(self, every: float = 60.0) -> None:
+        self._every = every
+        self._drawn = 0  # characters of the unfinished line on the terminal
+        self._lock = threading.Lock()
 
     @contextmanager
     def phase(self, label: str, length: int | None = None) -> Iterator[Advance]:
-        """Show a bar while the phase runs, or its duration when it has ended."""
-        began = time.perf_counter()
-        if sys.stderr.isatty() and length:
-            with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-                yield bar.update
-            return
-        if sys.stderr.isatty():
-            click.echo(f"{label} ...", err=True, nl=False)
-        yield lambda _: None
-        done = f"{time.perf_counter() - began:.1f} s"
-        click.echo(f" {done}" if sys.stderr.isatty() else f"{label}: {done}", err=True)
+        """Show how far the phase is while it runs, and its duration when it has ended."""
+        done, ended = PhaseProgress(length), threading.Event()
+        reporter = threading.Thread(target=self._report, args=(label, done, ended), daemon=True)
+        reporter.start()
+        try:
+            yield done.advance
+        except BaseException:
+            _end(ended, reporter)
+            self._print(None)
+            raise
+        _end(ended, reporter)
+        self._print(f"{label}: {done.elapsed:.1f} s")
 
     def note(self, text: str) -> None:
         """Print the message on a line of its own."""
-        click.echo(f"note: {text}", err=True)
+        self._print(f"note: {text}")
+
+    def _report(self, label: str, done: PhaseProgress, ended: threading.Event) -> None:
+        if sys.stderr.isatty():
+            self._draw(status_text(label, done.share, None))
+            while not ended.wait(_REDRAW):
+                self._draw(status_text(label, done.share, done.left))
+        else:
+            while not ended.wait(self._every):
+                self._print(log_text(label, done))
+
+    def _draw(self, text: str) -> None:
+        """Replace the unfinished line."""
+        with self._lock:
+            click.echo(f"\r{text:<{self._drawn}}", err=True, nl=False)
+            self._drawn = len(text)
+
+    def _print(self, text: str | None) -> None:
+        """Print a line in the place of the unfinished one; None: only end that one."""
+        with self._lock:
+            if self._drawn:
+                click.echo("\n" if text is None else f"\r{' ' * self._drawn}\r", err=True, nl=False)
+            self._drawn = 0
+            if text is not None:
+                click.echo(text, err=True)
+
+
+def _end(ended: threading.Event, reporter: threading.Thread) -> None:
+    ended.set()
+    reporter.join()
 
 
 @contextmanager
@@ -139,19 +178,12 @@ def share_line(label: str) -> ShowShare:
         return lambda *_: None
 
     def show(share: float, left: float | None) -> None:
-        tail = "" if left is None else f"  about {time_left(left)} left"
         end = "\n" if share >= 1.0 else ""
-        click.echo(f"\r{label}  {share:4.0%}{tail:<24}{end}", err=True, nl=False)
+        click.echo(
+            f"\r{status_text(label, share, left):<{len(label) + 30}}{end}", err=True, nl=False
+        )
 
     return show
-
-
-def time_left(seconds: float) -> str:
-    """Round a duration up to 5 seconds or a minute: 40 s, 3 min or 2 h 5 min."""
-    if seconds < 90:
-        return f"{max(1, math.ceil(seconds / 5) * 5)} s"
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def interruptible(work: Callable[[], _Result], stop: Callable[[], None]) -> _Result:

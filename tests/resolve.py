@@ -20,6 +20,7 @@ ARM = {"Linux aarch64": "aarch64-manylinux_2_34"}  # JetPack 6 is Ubuntu 22.04, 
 
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "cpu": X86 | ARM,
+    "openvino": X86 | ARM,
     "cuda": X86,
     "tensorrt": X86,
     "tensorrt-cu12": X86,

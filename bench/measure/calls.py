@@ -1,11 +1,14 @@
 """What a worker process can be asked: one record for each call, and the record of its result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Generic, TypeVar
 
 from msgspec import Raw, Struct
 
 R = TypeVar("R")
+
+Tick = Callable[[], None]
+"""Called after each network call."""
 
 
 class Variant(Struct, frozen=True):
@@ -22,9 +25,16 @@ VARIANTS = {
     "torch-bf16": Variant("torch", "bf16"),
     "torch-compile": Variant("torch-compile", "fp32"),
     "torch-compile-fp16": Variant("torch-compile", "fp16"),
+    "torch-compile-bf16": Variant("torch-compile", "bf16"),
     "onnx": Variant("onnx", "fp32"),
+    "onnx-fp16": Variant("onnx", "fp16"),
 }
 """Values of ``--backend``."""
+
+
+def runs_on_host(device: str) -> bool:
+    """Return whether a device's memory is that of the process: all devices but NVIDIA's GPUs."""
+    return device.partition(":")[0] in ("cpu", "openvino")
 
 
 class NetworkTime(Struct, frozen=True):
@@ -64,9 +74,23 @@ class MachineSpeed(Struct, frozen=True):
     """1e12 multiply-accumulates per second of a matrix product, by precision."""
 
 
+class StartTime(Struct, frozen=True):
+    """Seconds from the start of the process; on a GPU, until the work is queued."""
+
+    called_s: float
+    """Until the first network is called."""
+
+    network_s: float
+    """Until the first network's result."""
+
+    image_s: float
+    """Until the first image."""
+
+
 class PipelineTime(Struct, frozen=True):
     """Times of a whole pipeline, in seconds."""
 
+    start: StartTime
     load_s: float
     first_s: float
     seconds: list[float]
@@ -75,8 +99,14 @@ class PipelineTime(Struct, frozen=True):
     stages: list[dict[str, float]]
     """By stage, of as many additional images."""
 
+    precisions: dict[str, str]
+    """The precision that each stage computes in."""
+
     memory_bytes: int | None
     """Peak of the process on a CPU, of the device on a GPU."""
+
+    mapped_bytes: int | None
+    """Pages of mapped files in the peak of a process; None on a GPU."""
 
     golden: float | None = None
     """Largest relative error against a bundle's golden vectors, measured after all times."""
@@ -89,6 +119,9 @@ class WorkerCall(Struct, Generic[R], frozen=True, kw_only=True, tag=True):
 
     need: int = 0
     """Least memory that the call takes, in bytes."""
+
+    began: float = 0.0
+    """``time.time()`` just before the process was started."""
 
 
 class SystemCall(WorkerCall[R], Generic[R], frozen=True, kw_only=True):
@@ -108,6 +141,8 @@ class ExportNetwork(SystemCall[float], frozen=True, kw_only=True, tag=True):
     RESULT = float
     network: str
     file: str
+    variant: str = "onnx"
+    """A name in VARIANTS whose backend is ``onnx``."""
 
 
 class TimeNetwork(SystemCall[NetworkTime], frozen=True, kw_only=True, tag=True):
@@ -162,16 +197,20 @@ class ProbeRuntime(WorkerCall[None], frozen=True, kw_only=True, tag=True):
 
 
 class TimePipeline(WorkerCall[PipelineTime], frozen=True, kw_only=True):
-    """Upscale one image many times and write the last result to ``image`` (.npy)."""
+    """Upscale one image many times; 0 repetitions: once, for the time of the start."""
 
     RESULT = PipelineTime
     image: str = ""
+    """The file (.npy) for the last result; empty: none."""
+
     variant: str = "torch"
     device: str = "cpu"
     size: int = 128
     steps: int = 5
     warmup: int = 0
     repetitions: int = 1
+    by_stage: bool = True
+    """Whether as many additional images are timed by stage."""
 
 
 class TimeReference(TimePipeline, frozen=True, kw_only=True, tag=True):
@@ -183,9 +222,14 @@ class TimeReference(TimePipeline, frozen=True, kw_only=True, tag=True):
 
 
 class TimeBundle(TimePipeline, frozen=True, kw_only=True, tag=True):
-    """Time a bundle in the runtime."""
+    """Time a bundle in the runtime, in a process without torch on a CPU."""
 
     bundle: str
+    precision: str = "auto"
+    """As in load_pipeline."""
+
+    tile: int = 0
+    """0: whole images, as the released script runs."""
 
 
 AnyCall = (

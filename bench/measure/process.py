@@ -4,22 +4,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import IO, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ...runtime.hardware import free_memory
-from ...runtime.terminal import interruptible
+from ...runtime.terminal import Advance, interruptible
 from .calls import Answer, WorkerCall
 
 R = TypeVar("R")
 
 TICK = "dossr-bench tick"
-"""The line that a worker writes to stderr after each network call."""
+"""The line that a worker writes to stderr after each network call or image, with the number of them."""
 
 _GIB = 2**30
 
@@ -28,22 +32,34 @@ class CallError(RuntimeError):
     """A call gave no result; the message is one line."""
 
 
-def run(call: WorkerCall[R], tick: Callable[[int], None] = lambda count: None) -> R:
-    """Return the worker's result. ``tick(1)`` is called after each network call.
+def cache_in(folder: Path) -> dict[str, str]:
+    """Return the environment in which the runtime and torch.compile keep their caches in a folder."""
+    names = ("XDG_CACHE_HOME", "LOCALAPPDATA", "TORCHINDUCTOR_CACHE_DIR")
+    return dict.fromkeys(names, str(folder))
 
-    Raise CallError. The process and its children are gone when this returns or is interrupted.
+
+def run(
+    call: WorkerCall[R],
+    tick: Advance = lambda count: None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> R:
+    """Return the worker's result. ``tick(count)`` is called after each network call or image,
+    with a share of 1 within long images.
+
+    ``environment`` holds variables for the worker, in addition to those of this process. Raise CallError. The process and its children are gone when this returns or is interrupted.
     """
     free = free_memory()
     if free is not None and call.need > free:
         raise CallError(f"lack of memory: {_needs(call.need, free)}")
     messages: list[str] = []
     with ExitStack() as stack:
+        began = time.time()
         # Ctrl-C during the start would leave a process that nobody can end
-        process = interruptible(partial(_start, stack, tick, messages), lambda: None)
+        process = interruptible(partial(_start, stack, tick, messages, environment), lambda: None)
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(msgspec.json.encode(call))
+            process.stdin.write(msgspec.json.encode(replace(call, began=began)))
         document = process.stdout.read()
         code = process.wait()
     if not document:
@@ -56,7 +72,10 @@ def run(call: WorkerCall[R], tick: Callable[[int], None] = lambda count: None) -
 
 
 def _start(
-    stack: ExitStack, tick: Callable[[int], None], messages: list[str]
+    stack: ExitStack,
+    tick: Advance,
+    messages: list[str],
+    environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
     """Start a worker that ends with the stack."""
     process = subprocess.Popen(
@@ -64,6 +83,7 @@ def _start(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
         start_new_session=True,  # this process handles Ctrl-C
     )
     assert process.stderr is not None
@@ -80,12 +100,12 @@ def _end(process: subprocess.Popen[bytes], reader: Thread) -> None:
         reader.join(timeout=5)
 
 
-def _follow(stderr: IO[bytes], tick: Callable[[int], None], messages: list[str]) -> None:
+def _follow(stderr: IO[bytes], tick: Advance, messages: list[str]) -> None:
     with stderr:
         for line in stderr:
             text = line.decode(errors="replace").strip()
-            if text == TICK:
-                tick(1)
+            if text.startswith(TICK):
+                tick(float(text.removeprefix(TICK)))
             elif text:
                 messages.append(text)
 

@@ -1,6 +1,7 @@
 """Provenance of a measurement: machine, software, state of the code."""
 
 import hashlib
+import json
 import platform
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from ...runtime.files import write_whole
 from ...runtime.hardware import (
     GpuError,
     cpu_cores,
@@ -64,6 +66,12 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def save(document: Mapping[str, Any], file: Path) -> None:
+    """Write figures and their provenance as JSON."""
+    text = json.dumps({"provenance": provenance(), **document}, indent=1)
+    write_whole(file, f"{text}\n".encode())
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

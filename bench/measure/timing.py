@@ -7,26 +7,24 @@ dropped, then the repetitions. Weights are synthetic and inputs random: latency 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ...runtime.images.files import read_image, write_image
 from ...runtime.tensors import SCALE
 from ..systems.system import Input, Network, Noise, System
-from .backends import Backend, Runner
-from .calls import ImageTime, NetworkTime
+from .backends import Backend, Runner, TorchBackend
+from .calls import ImageTime, NetworkTime, Tick
+from .contenders import lr_image
 from .events import TimedCalls
-
-Tick = Callable[[], None]
-"""Called after each network call."""
+from .memory import process_peak
 
 
 def time_network(
@@ -151,10 +149,10 @@ def time_loop(
 
 def time_files(size: int, repetitions: int = 5) -> float:
     """Return the median seconds of reading an LR image and writing its HR image, both PNG."""
-    large, seconds = pixels(SCALE * size), []
+    large, seconds = lr_image(SCALE * size), []
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
         source, target = Path(folder) / "lr.png", Path(folder) / "hr.png"
-        Image.fromarray(pixels(size)).save(source)
+        Image.fromarray(lr_image(size)).save(source)
         for _ in range(1 + repetitions):
             began = time.perf_counter()
             write_image(target, large, read_image(source), SCALE)
@@ -163,19 +161,15 @@ def time_files(size: int, repetitions: int = 5) -> float:
 
 
 def peak_memory(backend: Backend) -> int | None:
-    """Return the peak memory in bytes: of this process on a CPU, of torch on a GPU, else None."""
-    if backend.device.type == "cuda":
+    """Return the peak memory in bytes: of this process on a CPU, of torch on a GPU.
+
+    None where networks are on a GPU in memory that torch does not allocate.
+    """
+    if backend.device.type == "cpu":
+        return process_peak()
+    if isinstance(backend, TorchBackend):
         return torch.cuda.max_memory_allocated(backend.device)
-    return process_peak() if backend.runs_on_host else None
-
-
-def process_peak() -> int | None:
-    """Return the peak memory of this process in bytes; None where the system does not report it."""
-    try:  # not getrusage: it includes the peak of the parent process
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return None
 
 
 def _random(spec: Input) -> Tensor:
@@ -186,12 +180,5 @@ def _random(spec: Input) -> Tensor:
 
 
 def _image(size: int) -> Tensor:
-    """Return a ramp with noise, float32 (1, 3, size, size) in [0, 1]."""
-    noise = 0.05 * Noise(0).normal(1, 3, size, size)
-    return (torch.linspace(0.2, 0.8, size) + noise).clamp(0.0, 1.0)
-
-
-def pixels(size: int) -> NDArray[np.uint8]:
-    """Return the test image, a ramp with noise, as uint8 (size, size, 3)."""
-    levels = (255.0 * _image(size)[0]).round().to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+    """Return the test image as float32 (1, 3, size, size) in [0, 1]."""
+    return torch.from_numpy(lr_image(size)).permute(2, 0, 1)[None].contiguous() / 255.0

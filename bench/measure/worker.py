@@ -1,22 +1,19 @@
-"""The process that measures: reads one call as JSON from stdin, writes its answer to stdout."""
+"""The process that measures: reads one call as JSON from stdin, writes its answer to stdout.
+
+Imports what the call needs and no more, so that a bundle is measured without torch.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-import torch
 from msgspec import Raw
 
-from ...runtime.bundle import Target
-from ...runtime.engines.device import load_device
-from ..systems import load_system
-from ..systems.system import System
-from .backends import Backend, open_backend, write_onnx
 from .calls import (
     VARIANTS,
     Answer,
@@ -35,9 +32,11 @@ from .calls import (
     TimeNetwork,
     TimeReference,
 )
-from .matmul import time_matmul
 from .process import TICK
-from .timing import time_files, time_image, time_loop, time_network
+
+if TYPE_CHECKING:
+    from ..systems.system import System
+    from .backends import Backend
 
 
 def main() -> None:
@@ -54,32 +53,51 @@ def main() -> None:
 
 
 def _export_network(call: ExportNetwork) -> float:
+    from ...runtime.bundle import Target
+    from .backends import onnx_precision, write_onnx
+
     began = time.perf_counter()
     target: Target = "cpu" if call.device == "cpu" else "cuda"
-    write_onnx(_system(call).network(call.network), target, Path(call.file))
+    precision = onnx_precision(VARIANTS[call.variant])
+    write_onnx(_system(call).network(call.network), target, precision, Path(call.file))
     return time.perf_counter() - began
 
 
 def _time_network(call: TimeNetwork) -> NetworkTime:
+    from .timing import time_network
+
     network = _system(call).network(call.network)
     return time_network(network, _backend(call), call.warmup, call.repetitions, _tick)
 
 
 def _time_image(call: TimeImage) -> ImageTime:
+    from .timing import time_image
+
     system, backend = _system(call), _backend(call)
     return time_image(system, backend, call.size, call.warmup, call.repetitions, _tick)
 
 
 def _time_loop(call: TimeLoop) -> float:
+    import torch
+
+    from .timing import time_loop
+
     device = torch.device(call.device)
     return time_loop(_system(call), call.outputs, device, call.size, call.repetitions)
 
 
 def _probe_runtime(call: ProbeRuntime) -> None:
+    from ...runtime.engines.device import load_device
+
     load_device(call.device)
 
 
 def _measure_machine(call: MeasureMachine) -> MachineSpeed:
+    import torch
+
+    from .matmul import time_matmul
+    from .timing import time_files
+
     device = torch.device("cpu" if call.device == "cpu" else "cuda")
     rates = {}
     if device.type == "cpu" or torch.cuda.is_available():
@@ -90,15 +108,15 @@ def _measure_machine(call: MeasureMachine) -> MachineSpeed:
 
 
 def _time_reference(call: TimeReference) -> PipelineTime:
-    from .contenders import time_reference
+    from .reference import time_reference
 
-    return time_reference(call, _tick)
+    return time_reference(call, _advance)
 
 
 def _time_bundle(call: TimeBundle) -> PipelineTime:
     from .contenders import time_bundle
 
-    return time_bundle(call, _tick)
+    return time_bundle(call, _advance)
 
 
 FUNCTIONS: dict[type, Callable[[Any], Any]] = {
@@ -114,24 +132,35 @@ FUNCTIONS: dict[type, Callable[[Any], Any]] = {
 """The function that answers each call."""
 
 
-def _system(call: SystemCall[Any]) -> System:
+def _system(call: SystemCall[Any]) -> "System":
+    from ..systems import load_system
+
     return load_system(call.system, call.size, call.reduced)
 
 
-def _backend(call: TimeNetwork | TimeImage) -> Backend:
+def _backend(call: TimeNetwork | TimeImage) -> "Backend":
+    from .backends import open_backend
+
     files = {name: Path(path) for name, path in call.files.items()}
     return open_backend(VARIANTS[call.variant], call.device, files)
 
 
 def _tick() -> None:
-    click.echo(TICK, err=True)
+    _advance(1)
+
+
+def _advance(count: float) -> None:
+    click.echo(f"{TICK} {count}", err=True)
 
 
 def _line(error: Exception) -> str:
     """Return an exception as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0][:300] if lines else ""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+    is_memory = (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    )  # torch's
+    if is_memory or "DefaultCPUAllocator" in text:
         return f"out of memory: {text or 'an allocation failed'}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -1,6 +1,5 @@
 """``dossr-bench pipeline``: DoSSR as released in torch, compared with its exported bundles."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...runtime.bundle import Manifest, open_bundle
-from ...runtime.engines.device import DEVICES
 from ...runtime.errors import BundleError
-from ...runtime.files import write_whole
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
-from ..measure.calls import VARIANTS
+from ..measure.calls import VARIANTS, runs_on_host
+from ..sides import Side, device_option, find_sides, precision_option
 
 if TYPE_CHECKING:
     from ...export.checkpoint.reader import Checkpoint
@@ -34,8 +32,8 @@ _LEAST_WARMUP = 3  # on a GPU
 @click.option("-b", "--bundle", "bundles", required=True, multiple=True,
               type=click.Path(exists=True, path_type=Path),
               help="Bundle that dossr-export made from CHECKPOINT; may be repeated.")  # fmt: skip
-@click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
-              help="Device of the bundles; torch runs on cuda unless this is cpu.")  # fmt: skip
+@device_option
+@precision_option
 @click.option("--torch", "variants", type=click.Choice(_TORCH), multiple=True, default=(_REFERENCE,),
               show_default=True, help=f"Variant of the released procedure; may be repeated. {_REFERENCE} "
               "(eager, fp32, TF32 off) always runs first.")  # fmt: skip
@@ -57,6 +55,8 @@ def pipeline(
     checkpoint: Path,
     bundles: tuple[Path, ...],
     variants: tuple[str, ...],
+    devices: tuple[str, ...],
+    precisions: tuple[str, ...],
     config: Path | None,
     file: Path | None,
     **settings: Any,
@@ -64,24 +64,29 @@ def pipeline(
     """Compare DoSSR as released with its exported bundles: same weights, same noise, one run.
 
     The released script runs in torch with all its passes, including those whose results it
-    discards. Prints latency (of an image and by stage), memory, GMACs and image differences.
+    discards; on cuda if the bundles' devices are GPUs of NVIDIA, else on the CPU. Every bundle runs
+    on every --device in every --precision. Prints latency (of an image and by stage), cold and warm
+    starts, memory, GMACs and image differences.
 
     \b
     Examples:
       python -m dossr.export.checkpoint.synthetic full.ckpt
       dossr-export full.ckpt -o bundle
       dossr-bench pipeline full.ckpt -b bundle
+      dossr-bench pipeline full.ckpt -b bundle --torch torch-bf16 --torch torch-compile-bf16
       dossr-bench pipeline full.ckpt -b bundle -b bundle16 --device tensorrt --torch torch-fp16
 
     Exit code: 0 done, 1 some contenders failed (each says why), 2 wrong use.
     """
     from ...export.checkpoint.reader import read_checkpoint
     from ...export.errors import CheckpointError
+    from ..measure.provenance import save
     from .report import comparison_text
 
-    chosen = _settings(**settings)
+    sides = find_sides(devices, precisions)
+    chosen = _settings(_torch_device(devices), **settings)
     names = tuple(dict.fromkeys((_REFERENCE, *variants)))
-    _check_torch(names, chosen.device)
+    _check_torch(names, chosen.torch_device)
     make_folders(file and file.parent)
     try:
         manifests = {path: open_bundle(path).manifest for path in bundles}
@@ -90,12 +95,24 @@ def pipeline(
         raise click.UsageError(str(error)) from error
     for path, manifest in manifests.items():
         _check_bundle(path, manifest, source, chosen.size)
-    found = _compared(names, manifests, source, config, chosen)
+    found = _compared(names, manifests, sides, source, config, chosen)
     click.echo(comparison_text(found))
     if file is not None:
-        _write(found, file)
+        save(found.as_dict(), file)
     if any(contender.failed for contender in found.contenders):
         sys.exit(1)
+
+
+def _torch_device(devices: Sequence[str]) -> str:
+    """Return the device of torch. Raises UsageError where there is not one for all contenders."""
+    on_gpu = [device for device in devices if not runs_on_host(device)]
+    if on_gpu and len(on_gpu) < len(devices):
+        host = next(device for device in devices if runs_on_host(device))
+        raise click.UsageError(
+            f"--device must be all of CPUs or all of NVIDIA's GPUs, because torch runs on one, got "
+            f"{host} and {on_gpu[0]}; run the command once for each"
+        )
+    return "cuda" if on_gpu else "cpu"
 
 
 def _settings(
@@ -117,36 +134,36 @@ def _settings(
 def _compared(
     names: Sequence[str],
     manifests: dict[Path, Manifest],
+    sides: Sequence[Side],
     source: "Checkpoint",
     config: Path | None,
     settings: "Settings",
 ) -> "Comparison":
     from .comparison import Comparison
-    from .measuring import bundle_contenders, compare, matrix_products, torch_contenders
+    from .measuring import (
+        bundle_contenders,
+        compare,
+        matrix_products,
+        precisions_of,
+        torch_contenders,
+    )
 
     progress = Terminal()
     with progress.phase("counting"):
         plan = [
             *torch_contenders(names, source, config, settings),
-            *bundle_contenders(manifests, source, settings),
+            *bundle_contenders(manifests, sides, source, settings),
         ]
-    precisions = {contender.precision for contender, _ in plan}
-    rates = matrix_products(settings.device, precisions, progress)
+    contenders = tuple(compare(plan, progress))
+    rates = matrix_products(settings.torch_device, precisions_of(contenders), progress)
     return Comparison(
         size=settings.size,
         steps=settings.steps,
         warmup=settings.warmup,
         repetitions=settings.repetitions,
-        contenders=tuple(compare(plan, progress)),
+        contenders=contenders,
         matmul_tmac_s=rates,
     )
-
-
-def _write(found: "Comparison", file: Path) -> None:
-    from ..measure.provenance import provenance
-
-    document = {"provenance": provenance(), **found.as_dict()}
-    write_whole(file, f"{json.dumps(document, indent=1)}\n".encode())
 
 
 def _check_torch(names: Sequence[str], device: str) -> None:

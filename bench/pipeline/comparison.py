@@ -1,10 +1,12 @@
 """Results of ``dossr-bench pipeline``: contenders, and figures derived from them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from ..sides import taken_text
 
 NETWORKS = ("restorer", "text", "encoder", "denoiser", "decoder")
 """The stages that are networks."""
@@ -18,18 +20,35 @@ class Contender:
     """One way to run the model; None or empty where nothing was measured."""
 
     name: str
-    """The variant of torch, or the path of the bundle."""
+    """The variant of torch; of a bundle its path, device and precision."""
 
     kind: str
     """``torch`` (the released procedure) or ``bundle``."""
 
+    source: str
+    """The variant of torch, or the path of the bundle."""
+
     device: str
     precision: str
-    gmac: float
-    """1e9 multiply-accumulates per image."""
+    """What was asked for; ``auto``: what the engine takes."""
+
+    stage_gmac: Mapping[str, float]
+    """1e9 multiply-accumulates per image, by stage."""
+
+    weights: str = ""
+    """The precision of a bundle's weights."""
+
+    stage_precisions: Mapping[str, str] = field(default_factory=dict)
+    """The precision that each stage computed in."""
 
     load_s: float | None = None
     """Time to read and hash the weights and to build or open the networks."""
+
+    cold_start: Mapping[str, float] | None = None
+    """StartTime of a process that finds empty caches."""
+
+    warm_start: Mapping[str, float] | None = None
+    """StartTime of the second process, which finds the caches of the first."""
 
     first_s: float | None = None
     """Time of the first image, compilation included."""
@@ -43,6 +62,9 @@ class Contender:
     memory_bytes: int | None = None
     """Peak of the process on the CPU, of the device on a GPU."""
 
+    mapped_bytes: int | None = None
+    """Pages of mapped files in the peak of a process."""
+
     golden: float | None = None
     """Largest relative error against the bundle's golden vectors."""
 
@@ -54,6 +76,11 @@ class Contender:
 
     failed: str = ""
     """Why it did not run; empty where it ran."""
+
+    @property
+    def gmac(self) -> float:
+        """1e9 multiply-accumulates per image."""
+        return sum(self.stage_gmac.values())
 
     def percentile(self, percent: float) -> float | None:
         """Return a percentile of ``seconds``."""
@@ -102,16 +129,29 @@ class Comparison:
         )
 
     def utilization(self, contender: Contender) -> float | None:
-        """Return the contender's arithmetic rate as a share of the matrix product in its precision.
+        """Return the contender's arithmetic rate as a share of the matrix product in its precision."""
+        ideal = [self._ideal(contender, stage) for stage in contender.stage_gmac]
+        median = contender.percentile(50)
+        return sum(filter(None, ideal)) / median if median and None not in ideal else None
 
-        The float32 rate is used where it is higher: few CPUs multiply float16, and ONNX Runtime
-        converts it to float32 there.
+    def stage_utilization(self, contender: Contender) -> dict[str, float]:
+        """Return the utilization of each stage that is a network."""
+        medians = contender.stage_medians()
+        shares = {name: self._ideal(contender, name) for name in contender.stage_gmac}
+        return {
+            name: ideal / medians[name]
+            for name, ideal in shares.items()
+            if ideal and medians.get(name)
+        }
+
+    def _ideal(self, contender: Contender, stage: str) -> float | None:
+        """Return the seconds of a stage at the rate of the matrix product.
+
+        The float32 rate is used where it is higher: few CPUs multiply float16, for example.
         """
-        rates = [
-            self.matmul_tmac_s.get(precision, 0.0) for precision in (contender.precision, "fp32")
-        ]
-        median, peak = contender.percentile(50), max(rates)
-        return contender.gmac / 1e3 / median / peak if median and peak else None
+        precision = contender.stage_precisions.get(stage, contender.precision)
+        rate = max(self.matmul_tmac_s.get(name, 0.0) for name in (precision, "fp32"))
+        return contender.stage_gmac[stage] / 1e3 / rate if rate else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields and all derived figures."""
@@ -127,7 +167,10 @@ class Comparison:
             "p90_s": contender.percentile(90),
             "stage_p50_s": contender.stage_medians(),
             "outside_share": contender.outside_share(),
+            "gmac": contender.gmac,
+            "computed": taken_text(contender.stage_precisions),
             "utilization": self.utilization(contender),
+            "stage_utilization": self.stage_utilization(contender),
             "speed_up_over": {rival.name: speed_up(rival, contender) for rival in self.rivals},
         }
 

@@ -1,23 +1,33 @@
-"""Measure contenders one after the other, each in its own process."""
+"""Measure contenders one after the other, each in its own processes."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace as changed
 
 from ...export.checkpoint.reader import Checkpoint
 from ...runtime.bundle import CONDITION, Manifest
 from ...runtime.terminal import Progress
 from ..measure.backends import missing
-from ..measure.calls import VARIANTS, MeasureMachine, TimeBundle, TimePipeline, TimeReference
+from ..measure.calls import (
+    VARIANTS,
+    MeasureMachine,
+    PipelineTime,
+    TimeBundle,
+    TimePipeline,
+    TimeReference,
+)
 from ..measure.count import count_image
-from ..measure.process import CallError, run
+from ..measure.process import CallError, cache_in, run
 from ..metrics import psnr
-from ..systems.dossr import bundled_networks, networks
+from ..sides import Side
+from ..systems.dossr import STAGE_OF, bundled_networks, networks
+from ..systems.system import Network
 from .comparison import Contender
 
 
@@ -25,11 +35,16 @@ from .comparison import Contender
 class Settings:
     """What all contenders share."""
 
-    device: str
+    torch_device: str
     size: int
     steps: int
     warmup: int
     repetitions: int
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields of a TimePipeline."""
+        names = ("size", "steps", "warmup", "repetitions")
+        return {name: getattr(self, name) for name in names}
 
 
 Plan = Sequence[tuple[Contender, TimePipeline]]
@@ -40,41 +55,56 @@ def torch_contenders(
     names: Sequence[str], source: Checkpoint, config: Path | None, settings: Settings
 ) -> Plan:
     """Plan the released procedure in each of these variants of torch."""
-    device = "cpu" if settings.device == "cpu" else "cuda"
-    gmac = count_image(networks(source.config, settings.steps, settings.size))
+    device = settings.torch_device
+    gmac = _gmac(networks(source.config, settings.steps, settings.size))
     call = TimeReference(
         checkpoint=str(source.path),
         config=str(config or ""),
         need=source.path.stat().st_size,
-        **_options(settings),
+        device=device,
+        **settings.options(),
     )
     return [
         (
-            Contender(name, "torch", device, VARIANTS[name].precision, gmac),
-            msgspec.structs.replace(call, variant=name, device=device),
+            Contender(name, "torch", name, device, VARIANTS[name].precision, gmac),
+            changed(call, variant=name),
         )
         for name in names
     ]
 
 
 def bundle_contenders(
-    manifests: Mapping[Path, Manifest], source: Checkpoint, settings: Settings
+    manifests: Mapping[Path, Manifest],
+    sides: Sequence[Side],
+    source: Checkpoint,
+    settings: Settings,
 ) -> Plan:
-    """Plan the bundles."""
+    """Plan each bundle on each side."""
     has_condition = any(CONDITION in manifest.stages for manifest in manifests.values())
     stages = bundled_networks(source.config, settings.steps, settings.size, has_condition)
-    gmac = count_image(stages)
+    gmac = _gmac(stages)
     return [
         (
-            Contender(str(path), "bundle", settings.device, manifest.precision, gmac),
+            Contender(
+                name=f"{path}, {side.name}",
+                kind="bundle",
+                source=str(path),
+                device=side.device,
+                precision=side.precision or manifest.precision,
+                stage_gmac=gmac,
+                weights=manifest.precision,
+            ),
             TimeBundle(
                 bundle=str(path),
                 variant="onnx",
                 need=sum(file.size for file in manifest.files.values()),
-                **_options(settings),
+                device=side.device,
+                precision=side.precision or "auto",
+                **settings.options(),
             ),
         )
         for path, manifest in manifests.items()
+        for side in sides
     ]
 
 
@@ -86,9 +116,10 @@ def compare(plan: Plan, progress: Progress) -> Iterator[Contender]:
     base = None
     with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
         image = Path(folder) / "image.npy"
-        for contender, call in plan:
+        for number, (contender, call) in enumerate(plan, 1):
+            label = f"[{number}/{len(plan)}] {contender.name}"
             try:
-                found = _measured(contender, call, image, progress)
+                found = _measured(contender, changed(call, image=str(image)), label, progress)
             except CallError as error:
                 yield replace(contender, failed=str(error))
                 continue
@@ -112,22 +143,48 @@ def matrix_products(device: str, precisions: set[str], progress: Progress) -> di
         return {}
 
 
+def precisions_of(contenders: Iterable[Contender]) -> set[str]:
+    """Return the precisions whose matrix product is the reference of a contender."""
+    found = {precision for each in contenders for precision in each.stage_precisions.values()}
+    return found | {"fp32"}
+
+
 def _measured(
-    contender: Contender, call: TimePipeline, image: Path, progress: Progress
+    contender: Contender, call: TimePipeline, label: str, progress: Progress
 ) -> Contender:
+    """Measure in a process that finds empty caches, then start a second one that finds them full."""
     if reason := missing(VARIANTS[call.variant], call.device):
         raise CallError(reason)
-    ticks = 2 + call.warmup + 2 * call.repetitions
-    with progress.phase(contender.name, ticks) as advance:
-        found = run(msgspec.structs.replace(call, image=str(image)), advance)
-    return replace(contender, **msgspec.structs.asdict(found))
+    again = changed(call, image="", warmup=0, repetitions=0)
+    ticks = _ticks(call) + _ticks(again)
+    with (
+        tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder,
+        progress.phase(label, ticks) as advance,
+    ):
+        found = run(call, advance, cache_in(Path(folder)))
+        warm = run(again, advance, cache_in(Path(folder)))
+    return _with_figures(contender, found, warm)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    return {
-        "device": settings.device,
-        "size": settings.size,
-        "steps": settings.steps,
-        "warmup": settings.warmup,
-        "repetitions": settings.repetitions,
-    }
+def _with_figures(contender: Contender, found: PipelineTime, warm: PipelineTime) -> Contender:
+    figures = msgspec.to_builtins(found)
+    return replace(
+        contender,
+        cold_start=figures.pop("start"),
+        warm_start=msgspec.to_builtins(warm.start),
+        stage_precisions=figures.pop("precisions"),
+        **figures,
+    )
+
+
+def _ticks(call: TimePipeline) -> int:
+    return 2 + call.warmup + 2 * call.repetitions
+
+
+def _gmac(found: Iterable[Network]) -> dict[str, float]:
+    """Return 1e9 multiply-accumulates per image, by stage."""
+    stages: dict[str, float] = {}
+    for network in found:
+        stage = STAGE_OF[network.name]
+        stages[stage] = stages.get(stage, 0.0) + count_image([network])
+    return stages

@@ -1,13 +1,21 @@
 """The report of ``dossr-bench pipeline``: tables in Markdown."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from ..rounding import NOTHING, gibibytes, percent, significant
+from ..sides import precision_text
 from ..tables import markdown_table
-from .comparison import STAGES, Comparison, Contender, speed_up
+from .comparison import NETWORKS, STAGES, Comparison, Contender, speed_up
 
 Cell = Callable[[Contender], str]
+
+_MOMENTS = {
+    "called_s": "the first network",
+    "network_s": "its result",
+    "image_s": "the first image",
+}
+"""Fields of StartTime, and how rows name them."""
 
 
 def comparison_text(found: Comparison) -> str:
@@ -15,7 +23,7 @@ def comparison_text(found: Comparison) -> str:
     blocks = [_table(found.contenders, _figures(found))]
     ran = tuple(contender for contender in found.contenders if not contender.failed)
     if ran:
-        blocks.append(_table(ran, _stages(ran)))
+        blocks.append(_table(ran, _stages(found, ran)))
     return "\n\n".join([*blocks, "\n".join(_notes(found))])
 
 
@@ -36,7 +44,10 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
     yield f"image, p90 ({unit})", lambda contender: _scaled(contender.percentile(90), factor)
     yield "first image (s)", lambda contender: significant(contender.first_s)
     yield "loading (s)", lambda contender: significant(contender.load_s)
+    yield from _starts()
     yield "memory (GiB)", lambda contender: gibibytes(contender.memory_bytes)
+    yield "of it mapped files (GiB)", lambda contender: gibibytes(contender.mapped_bytes)
+    yield "weights", lambda contender: contender.weights or contender.precision
     yield "GMAC", lambda contender: significant(contender.gmac, 4)
     yield "matrix product utilization (%)", lambda contender: percent(found.utilization(contender))
     for rival in found.rivals:
@@ -46,7 +57,19 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
     yield "largest difference, of 255", lambda contender: _whole(contender.largest)
 
 
-def _stages(ran: tuple[Contender, ...]) -> Iterator[tuple[str, Cell]]:
+def _starts() -> Iterator[tuple[str, Cell]]:
+    """Return the rows of the process starts."""
+
+    def cell(kind: str, moment: str, contender: Contender) -> str:
+        start: Mapping[str, float] | None = getattr(contender, f"{kind}_start")
+        return NOTHING if start is None else significant(start[moment])
+
+    for kind in ("cold", "warm"):
+        for moment, label in _MOMENTS.items():
+            yield f"{kind} start to {label} (s)", partial(cell, kind, moment)
+
+
+def _stages(found: Comparison, ran: tuple[Contender, ...]) -> Iterator[tuple[str, Cell]]:
     medians = [contender.stage_medians() for contender in ran]
     unit, factor = _unit(seconds for stages in medians for seconds in stages.values())
 
@@ -57,6 +80,13 @@ def _stages(ran: tuple[Contender, ...]) -> Iterator[tuple[str, Cell]]:
         if any(name in stages for stages in medians):
             yield f"{name} ({unit})", partial(median, name)
     yield "outside the networks (%)", lambda contender: percent(contender.outside_share())
+
+    def utilization(name: str, contender: Contender) -> str:
+        return percent(found.stage_utilization(contender).get(name))
+
+    for name in NETWORKS:
+        if any(name in contender.stage_gmac for contender in ran):
+            yield f"{name}: matrix product utilization (%)", partial(utilization, name)
 
 
 def _notes(found: Comparison) -> Iterator[str]:
@@ -72,9 +102,15 @@ def _notes(found: Comparison) -> Iterator[str]:
 
 
 def _table(contenders: tuple[Contender, ...], rows: Iterable[tuple[str, Cell]]) -> str:
-    names = (f"{each.name}, {each.precision}, {each.device}" for each in contenders)
+    names = map(_head, contenders)
     lines = ([name, *map(cell, contenders)] for name, cell in rows)
     return markdown_table(["", *names], lines)
+
+
+def _head(contender: Contender) -> str:
+    """Return source, precision and device; behind ``auto`` what was taken."""
+    precision = precision_text(contender.precision, contender.stage_precisions)
+    return f"{contender.source}, {precision}, {contender.device}"
 
 
 def _unit(seconds: Iterable[float | None]) -> tuple[str, float]:

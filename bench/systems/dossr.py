@@ -21,6 +21,19 @@ _GMAC = {1: 3808.0, 3: 4881.0, 5: 5955.0, 7: 7028.0}
 _PUBLISHED = {5: Published(parameters=1716.6, latency=1.03, maniqa=0.5794)}
 
 
+STAGE_OF = {
+    "restorer": "restorer",
+    "text": "text",
+    "condition": "encoder",
+    "encoder": "encoder",
+    "control": "denoiser",
+    "unet": "denoiser",
+    "denoiser": "denoiser",
+    "decoder": "decoder",
+}
+"""The stage of each network: of the released procedure, and of a bundle where it is one of these."""
+
+
 def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
     """Return DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides are multiples of 16."""
     config = sd.widths(reduced)

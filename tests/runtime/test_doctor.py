@@ -32,7 +32,7 @@ def here():
 
 def test_the_report_of_this_machine_is_complete(here):
     assert here["dossr"] == __version__
-    assert here["devices"].keys() == set(DEVICES)
+    assert {name for name in DEVICES if ":" not in name} <= here["devices"].keys() <= set(DEVICES)
     assert (here["gpu"] is None) == bool(here["gpu_problem"])
     for device in here["devices"].values():
         assert device["works"] != bool(device["reason"])
@@ -47,6 +47,27 @@ def test_the_cpu_works_where_onnx_runtime_is(here):
     assert max(error for stage in cpu["errors"].values() for error in stage.values()) < 1e-3
     assert "CPUExecutionProvider" in here["providers"]
     assert "onnxruntime" in " ".join(here["packages"])
+
+
+def test_openvino_works_where_it_is_and_says_what_the_processor_computes(here):
+    found = here["openvino"]
+    assert here["devices"]["openvino"]["works"]
+    assert (
+        max(max(stage.values()) for stage in here["devices"]["openvino"]["errors"].values()) < 1e-4
+    )
+    assert "FP32" in found["capabilities"]
+    assert found["precision"] in ("bf16", "fp32")
+    assert found["version"].startswith(here["packages"]["openvino"])
+    for kind in ("GPU", "NPU"):
+        assert (f"openvino:{kind}" in here["devices"]) == (kind in found["devices"])
+
+
+def test_a_gpu_that_openvino_finds_is_tried():
+    assert doctor._other_plugins({"openvino": {"devices": "CPU, GPU.0, GPU.1, NPU"}}) == [
+        "openvino:GPU",
+        "openvino:NPU",
+    ]
+    assert doctor._other_plugins({"missing": "openvino"}) == []
 
 
 def test_without_a_gpu_it_says_so_and_what_to_do(here):
@@ -82,7 +103,7 @@ def test_wrong_use_is_one_line():
 def test_it_imports_no_engine_library():
     program = (
         "import sys, dossr.runtime.doctor\n"
-        "print([n for n in ('onnxruntime', 'cupy', 'tensorrt', 'torch', 'PIL') if n in sys.modules])"
+        "print([n for n in ('onnxruntime', 'openvino', 'cupy', 'tensorrt', 'torch', 'PIL') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n"
@@ -132,7 +153,7 @@ def test_what_does_not_fit_together_is_named(packages, gpu, jetson, expected):
 def test_a_jetson_reads_well():
     report = doctor.Report(
         dossr="1", python="3.10", system="Linux aarch64", gpu=ORIN, gpu_problem="", jetson=JETSON,
-        packages={"tensorrt": "10.3.0"}, providers=["CPUExecutionProvider"],
+        packages={"tensorrt": "10.3.0"}, providers=["CPUExecutionProvider"], openvino={},
         devices={"tensorrt": doctor.DeviceReport(True, errors={"decoder": {"image": 0.0012}})}, notes=["a note"],
     )  # fmt: skip
     assert doctor.lines(report) == [

@@ -54,6 +54,8 @@ def test_package_versions_are_found_by_pattern():
         ("tensorrt", "12.6", "6.2.1", "jetpack6"),
         ("tensorrt", "13.0", "7.2.2", "jetpack7"),
         ("cpu", "12.6", "6.2.1", "cpu"),
+        ("openvino:GPU", None, None, "openvino"),
+        ("openvino", "12.6", "6.2.1", "openvino"),
     ],
 )
 def test_the_extra_is_that_of_the_machine(device, cuda, jetpack, extra):

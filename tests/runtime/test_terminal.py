@@ -1,5 +1,8 @@
 """Ctrl-C during long work, and durations as text."""
 
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -7,7 +10,8 @@ import threading
 
 import pytest
 
-from dossr.runtime.terminal import interruptible, time_left
+from dossr.runtime.progress import PhaseProgress, time_left
+from dossr.runtime.terminal import interruptible
 
 
 def test_ctrl_c_ends_work_that_lets_no_signal_through(heeding):
@@ -45,3 +49,71 @@ def test_the_work_gives_its_result_or_its_error():
 )
 def test_time_left_is_no_more_exact_than_it_is_known(seconds, text):
     assert time_left(seconds) == text.replace("60 min", "1 h 0 min")
+
+
+PHASE = (
+    "import sys, time\n"
+    "from dossr.runtime.terminal import Terminal\n"
+    "progress = Terminal(every=0.15)\n"
+    "with progress.phase('loading'):\n"
+    "    time.sleep(0.01)\n"
+    "with progress.phase('images', 4) as advance:\n"
+    "    for _ in range(3):\n"
+    "        time.sleep(0.3)\n"
+    "        advance(1)\n"
+    "    progress.note('a note')\n"
+    "    time.sleep(0.7)\n"
+)
+
+
+def test_elsewhere_progress_is_a_line_now_and_then(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PHASE], capture_output=True, text=True, check=True)
+    loading, *lines, last = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert re.fullmatch(r"loading: 0\.\d s", loading)
+    assert re.fullmatch(r"images: 1\.\d s", last)
+    assert lines.count("note: a note") == 1
+    told = [line for line in lines if line != "note: a note"]
+    assert told[0] == "images: 0% after 5 s"  # nothing is known before the first image
+    assert "images: 50% after 5 s, about 5 s left" in told
+    assert all(re.fullmatch(r"images: \d+% after 5 s(, about 5 s left)?", line) for line in told)
+
+
+def test_on_a_terminal_progress_is_one_line_that_becomes_the_duration():
+    reader, writer = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", PHASE], stderr=writer) as process:
+        assert process.wait(timeout=60) == 0
+    os.close(writer)
+    seen = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    shown = [line.split("\r")[-1] if line.strip("\r") else "" for line in seen.split("\r\n")]
+    assert [re.sub(r"[\d.]+ s", "? s", line) for line in shown] == ["loading: ? s", "note: a note", "images: ? s", ""]  # fmt: skip
+    assert "\rimages   25%  about 5 s left" in seen
+
+
+def test_a_task_that_fails_ends_its_line():
+    program = f"{PHASE}\nwith progress.phase('more', 2):\n    sys.exit('no more')\n"
+    reader, writer = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stderr=writer) as process:
+        assert process.wait(timeout=60) == 1
+    os.close(writer)
+    seen = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    assert seen.endswith("\rmore    0%\r\nno more\r\n")
+
+
+def test_the_latest_units_tell_the_time_left(monkeypatch):
+    """A first image may compile for minutes; later ones do not take as long."""
+    now = [0.0]
+    monkeypatch.setattr("dossr.runtime.progress.time.monotonic", lambda: now[0])
+    phase = PhaseProgress(10)
+    assert phase.left is None
+    for seconds in (100.0, 4.0, 4.0, 4.0):
+        now[0] += seconds
+        phase.advance(1)
+    assert (phase.share, phase.left) == (0.4, 24.0)
+    now[0] += 3.0
+    assert phase.left == 21.0
+    now[0] += 60.0
+    assert phase.left is None
+    assert (PhaseProgress(None).share, PhaseProgress(None).left) == (None, None)

@@ -33,7 +33,12 @@ class BlobKey:
     files: Mapping[str, str]
     """SHA-256 of the graph and of its weights, by name."""
 
+    toolkit: str
+    """dossr's version, which decides how a graph is read."""
+
     version: str
+    """OpenVINO's version."""
+
     processor: str
     capabilities: tuple[str, ...]
     cores: int

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from .... import __version__
 from ...hardware import usable_cores
 from ...tensors import Array
 from .blobs import BlobCache, BlobKey
 from .core import capabilities, core, processor, running, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
+from .mapped_weights import dropping_pages
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -62,7 +64,8 @@ class OvEngine:
         if request is None:
             while len(self._requests) >= SHAPES:
                 del self._requests[next(iter(self._requests))]
-            request = self._compiled(shapes).create_infer_request()
+            with dropping_pages(self._graph.weights):
+                request = self._compiled(shapes).create_infer_request()
         self._requests[key] = request
         return request
 
@@ -99,6 +102,7 @@ class OvEngine:
             return None
         return BlobKey(
             files=self._graph.files,
+            toolkit=__version__,
             version=version(),
             processor=processor(),
             capabilities=capabilities(),

@@ -72,10 +72,37 @@ def test_every_side_has_times_and_memory(measured):
             <= max(contender["seconds"])
         )
         assert min(contender["first_s"], contender["load_s"]) > 0
-        assert contender["memory_bytes"] > 2**20
+        assert contender["memory_bytes"] > contender["mapped_bytes"] > 2**20
         assert contender["utilization"] > 0
         assert contender["speed_up_over"].keys() == {"torch", "torch-bf16"}
         assert contender["failed"] == ""
+
+
+def test_a_start_is_told_cold_and_warm_in_three_moments(measured):
+    for contender in _contenders(measured[1]):
+        for start in (contender["cold_start"], contender["warm_start"]):
+            assert 0 < start["called_s"] < start["network_s"] < start["image_s"]
+        assert contender["cold_start"]["image_s"] > contender["load_s"] + contender["first_s"]
+
+
+def test_a_bundle_is_measured_without_torch(measured):
+    """Its memory and its start are those of dossr-run."""
+    reference, _, fp32, _ = _contenders(measured[1])
+    assert fp32["memory_bytes"] < reference["memory_bytes"] / 2
+    assert fp32["warm_start"]["called_s"] < reference["warm_start"]["called_s"]
+
+
+def test_a_stage_is_compared_with_the_matrix_product_of_its_precision(measured):
+    """What a stage would take at that rate, over what it took; the image is the sum of its stages."""
+    document = measured[1]
+    for contender in _contenders(document):
+        assert set(contender["stage_precisions"].values()) == {contender["computed"]}
+        rate = max(document["matmul_tmac_s"][name] for name in {contender["computed"], "fp32"})
+        assert contender["stage_utilization"].keys() == contender["stage_gmac"].keys()
+        for stage, share in contender["stage_utilization"].items():
+            seconds = contender["stage_gmac"][stage] / 1e3 / rate
+            assert share == pytest.approx(seconds / contender["stage_p50_s"][stage])
+        assert contender["gmac"] == pytest.approx(sum(contender["stage_gmac"].values()))
 
 
 def test_stages_are_complete(measured):
@@ -99,7 +126,7 @@ def test_the_document_says_where_it_comes_from(measured):
     document = measured[1]
     assert document["provenance"]["commit"]
     assert (document["size"], document["steps"], document["warmup"]) == (16, 2, 0)
-    assert document["matmul_tmac_s"].keys() == {"fp32", "bf16", "fp16"}
+    assert document["matmul_tmac_s"].keys() == {"fp32", "bf16"}  # the fp16 bundle computes in fp32
     assert min(document["matmul_tmac_s"].values()) > 0
 
 
@@ -109,9 +136,13 @@ def test_the_tables_have_a_column_for_every_contender(measured, bundles):
     for table in (figures, stages):
         assert {line.count(" | ") for line in table.splitlines() if "--" not in line} == {4}
         assert f"| torch-bf16, bf16, cpu | {bundles('separate')}, fp32, cpu |" in table
-    for name in ("image, p50 (", "image, p90 (", "memory (GiB)", "speed-up over torch-bf16"):
+    for name in ("image, p50 (", "image, p90 (", "memory (GiB)", "of it mapped files (GiB)",
+                 "cold start to the first image (s)", "warm start to the first network (s)",
+                 "speed-up over torch-bf16"):  # fmt: skip
         assert f"| {name}" in figures
+    assert "| weights | fp32 | bf16 | fp32 | fp16 |" in figures
     assert "| outside the networks (%) |" in stages
+    assert "| denoiser: matrix product utilization (%) |" in stages
     assert notes.startswith("16 x 16 pixels, 2 steps; 2 images after the first and a warm-up of 0")
 
 
@@ -133,6 +164,27 @@ def test_a_side_that_fails_is_shown_and_the_others_go_on(invoke, bundles, tmp_pa
     assert f"failed: {failed['failed']}" in done.stdout.splitlines()[2]
 
 
+def test_devices_and_precisions_are_sides_of_one_run(invoke, bundles, tmp_path):
+    pytest.importorskip("openvino")
+    bundle, file = bundles("separate"), tmp_path / "pipeline.json"
+    done = invoke(
+        "-b", bundle, "--device", "cpu", "--device", "openvino", "--precision", "auto",
+        "--precision", "fp32", "--size", 16, "--steps", 1, "--warmup", 0, "--repetitions", 1,
+        "--json", file,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    _, cpu, auto, fp32 = _contenders(json.loads(file.read_text()))
+    assert [side["name"] for side in (cpu, auto, fp32)] == [
+        f"{bundle}, cpu, fp32", f"{bundle}, openvino, auto", f"{bundle}, openvino, fp32",
+    ]  # fmt: skip
+    assert cpu["computed"] == fp32["computed"] == "fp32"
+    assert set(auto["stage_precisions"].values()) <= {"fp32", "bf16"}
+    head = done.stdout.splitlines()[0]
+    assert f"| {bundle}, auto ({auto['computed']}), openvino | {bundle}, fp32, openvino |" in head
+    assert min(cpu["psnr"] or 99, fp32["psnr"] or 99) > 60
+    assert (auto["psnr"] or 99) > 35
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU")
 def test_without_a_gpu_every_side_of_one_says_why(invoke, bundles):
     done = invoke("-b", bundles("separate"), "--device", "cuda", "--torch", "torch-tf32")
@@ -144,7 +196,9 @@ def test_without_a_gpu_every_side_of_one_says_why(invoke, bundles):
 
 
 def _contender(name, seconds=(), **others):
-    return Contender(name, "torch", "cuda", "fp16", 1000.0, seconds=tuple(seconds), **others)
+    return Contender(
+        name, "torch", name, "cuda", "fp16", {"denoiser": 1000.0}, seconds=tuple(seconds), **others
+    )
 
 
 def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
@@ -160,6 +214,7 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
     assert rows["| speed-up over bundle"] == ["-", "1.00", "0.250 |"]
     assert rows["| speed-up over torch-fp16"] == ["-", "4.00", "1.00 |"]
     assert rows["| matrix product utilization (%)"] == ["-", "10", "2.5 |"]
+    assert rows["| denoiser: matrix product utilization (%)"] == ["12", "2.8 |"]
     assert rows["| solver (ms)"] == ["5.00", "- |"]
     assert rows["| outside the networks (%)"] == ["20", "10 |"]
     assert text.endswith("torch failed: ratios and images are compared with bundle")
@@ -174,6 +229,18 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
         (("--device", "cuda", "--warmup", 2), "separate", "--warmup must be 3 or more on a GPU"),
         (("--json", "/dev/null/pipeline.json"), "separate", "cannot write to /dev/null"),
         (("--torch", "onnx"), "separate", "'onnx' is not one of 'torch', "),
+        (
+            ("--device", "cpu", "--device", "cuda"),
+            "separate",
+            "--device must be all of CPUs or all of NVIDIA's",
+        ),
+        (
+            ("--device", "cuda", "--precision", "fp32"),
+            "separate",
+            "--precision fp32 is not for the device cuda",
+        ),
+        (("--precision", "bf16"), "separate", "--precision bf16 is not for the device cpu"),
+        (("--precision", "int4"), "separate", "--precision must be auto, fp32, bf16"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_runs(invoke, bundles, options, checkpoint, message):

@@ -23,7 +23,8 @@ class Wrong(Host):
 
 @pytest.fixture
 def gpu_packages(monkeypatch):
-    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name)
+    """The packages of GPUs are installed, and OpenVINO is not."""
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name != "openvino")
 
 
 def _loads(monkeypatch, devices):
@@ -94,6 +95,34 @@ def test_engines_that_exist_and_cannot_be_used_are_named_and_nothing_is_built(
     assert len(list((fresh_bundle / "engines").iterdir())) == 1
 
 
+@pytest.fixture
+def only_openvino(monkeypatch):
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name == "openvino")
+
+
+def test_openvino_is_taken_where_the_processor_computes_in_bf16(monkeypatch, only_openvino):
+    from dossr.runtime.engines.openvino import core
+
+    bundle = open_bundle(DEMO)
+    monkeypatch.setattr(core, "capabilities", lambda: ("BF16", "FP32", "WINOGRAD"))
+    device, reason = auto.choose_device(bundle)
+    assert (device.name, reason) == ("openvino", "this processor computes in bfloat16")
+    monkeypatch.setattr(core, "capabilities", lambda: ("FP32", "WINOGRAD"))
+    device, reason = auto.choose_device(bundle)
+    assert device.name == "cpu"
+    assert reason == f"openvino: {core.processor()} has neither AMX nor AVX512-BF16"
+    for record in bundle.manifest.stages.values():
+        del record.graphs["openvino"]
+    assert auto.choose_device(bundle)[1] == "no GPU packages are installed"
+
+
+def test_openvino_comes_after_cuda(monkeypatch):
+    right = Host()
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name)
+    _loads(monkeypatch, {"cuda": right, "openvino": Host()})
+    assert auto.choose_device(open_bundle(DEMO))[0] is right
+
+
 def test_a_check_runs_the_largest_single_image_of_every_stage():
     bundle, shapes = open_bundle(DEMO), []
 
@@ -119,7 +148,6 @@ def test_a_check_runs_the_largest_single_image_of_every_stage():
 def test_a_pipeline_says_what_it_took_and_gives_the_same_image(toy_bundle):
     said = []
     pipeline = load_pipeline(toy_bundle, "auto", log=said.append)
-    assert len(said) == 1
     assert said[0].startswith(f"device {pipeline.device.name}: ")
     photo = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     if pipeline.device.name == "cpu":

@@ -11,7 +11,9 @@ from dossr.runtime.bundle import DEMO, open_bundle
 from dossr.runtime.engines.openvino import blobs, compiled_model
 from dossr.runtime.engines.openvino.blobs import BlobCache, BlobKey
 
-KEY = BlobKey({"a.onnx": "0" * 64}, "2026.4", "a CPU", ("BF16",), 2, "fp32", {"x": (1, 4, 8, 8)})
+KEY = BlobKey(
+    {"a.onnx": "0" * 64}, "1.0", "2026.4", "a CPU", ("BF16",), 2, "fp32", {"x": (1, 4, 8, 8)}
+)
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ def test_a_damaged_blob_is_compiled_again_and_replaced(cache, reads, decode, dam
     "change",
     [
         {"files": {"a.onnx": "1" * 64}},
+        {"toolkit": "1.1"},
         {"version": "2026.5"},
         {"processor": "another CPU"},
         {"capabilities": ()},
