@@ -20,13 +20,14 @@ import click
 
 from .. import __version__
 from .bundle import DEMO, open_bundle
-from .engines.device import DEVICES
+from .engines.device import DEVICES, OPENVINO
+from .engines.precision import AUTO, FP32
 from .engines.tensorrt.support import refusal
 from .hardware import Gpu, GpuError, Jetson, extra_for, find_gpu, find_jetson, package_versions
 from .terminal import Command, log
 
 _TIMEOUT = 600  # seconds per device: TensorRT builds the demo's engines
-_PACKAGES = r"(numpy|onnxruntime|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
+_PACKAGES = r"(numpy|onnxruntime|openvino$|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class Report:
     providers: Sequence[str]
     """ONNX Runtime's execution providers."""
 
+    openvino: Mapping[str, Any]
+    """OpenVINO's devices, the processor and what it computes; empty if it does not start."""
+
     devices: Mapping[str, DeviceReport]
     notes: Sequence[str]
     """Conflicts, one a line."""
@@ -91,10 +95,13 @@ def examine() -> Report:
         problem = str(error)
     jetson = find_jetson()
     packages = package_versions(_PACKAGES)
-    found = {}
-    for device in DEVICES:  # one after the other: builders measure kernels
+    found: dict[str, dict[str, Any]] = {}
+    devices = [name for name in DEVICES if ":" not in name]
+    while devices:  # one after the other: builders measure kernels
+        device = devices.pop(0)
         log(f"trying --device {device}")
         found[device] = _try(device)
+        devices[:0] = _other_plugins(found[device]) if device == "openvino" else []
     return Report(
         dossr=__version__,
         python=platform.python_version(),
@@ -104,9 +111,10 @@ def examine() -> Report:
         jetson=jetson,
         packages=packages,
         providers=found["cpu"].get("providers", []),
+        openvino=found["openvino"].get("openvino", {}),
         devices={
             name: _report(name, found[name], problem, extra_for(name, gpu, jetson))
-            for name in DEVICES
+            for name in found
         },
         notes=mismatches(packages, gpu, jetson),
     )
@@ -129,6 +137,8 @@ def lines(report: Report) -> list[str]:
     text.append("Packages: " + (", ".join(" ".join(p) for p in report.packages.items()) or "none"))
     if report.providers:
         text.append(f"ONNX Runtime providers: {', '.join(report.providers)}")
+    if report.openvino:
+        text.append("OpenVINO: " + "; ".join(f"{k} {v}" for k, v in report.openvino.items()))
     text.append("")
     for name, device in report.devices.items():
         worst = max((e for stage in device.errors.values() for e in stage.values()), default=0.0)
@@ -210,11 +220,16 @@ def probe(name: str) -> None:
 
     result: dict[str, Any] = {}
     try:
-        device = load_device(name)
+        is_openvino = name in OPENVINO
+        device = load_device(name, precision=FP32 if is_openvino else AUTO)
         if name == "cpu":
             from .engines.onnxruntime.session import providers
 
             result["providers"] = providers()
+        if is_openvino:
+            from .engines.openvino.core import facts
+
+            result["openvino"] = facts()
         with tempfile.TemporaryDirectory(prefix="dossr-doctor-") as folder:
             demo = Path(shutil.copytree(DEMO, Path(folder) / "demo"))
             result["errors"] = check_device(device, open_bundle(demo))
@@ -223,6 +238,12 @@ def probe(name: str) -> None:
     except Exception as error:  # any exception means that the device does not work
         result["error"] = " ".join(str(error).split()) or type(error).__name__
     print(json.dumps(result))  # noqa: T201  # read by the parent process
+
+
+def _other_plugins(found: Mapping[str, Any]) -> list[str]:
+    """Return the devices of OpenVINO's GPUs and NPUs that it finds."""
+    kinds = re.findall(r"GPU|NPU", str(found.get("openvino", {}).get("devices", "")))
+    return [f"openvino:{kind}" for kind in dict.fromkeys(kinds)]
 
 
 def _try(name: str) -> dict[str, Any]:
@@ -248,7 +269,7 @@ def _report(name: str, found: Mapping[str, Any], gpu_problem: str, extra: str) -
     missing = found.get("missing", "")
     reason = f"{missing} is not installed" if missing else str(found.get("error", ""))
     advice = f"pip install 'dossr[{extra}]'" if missing else ""
-    if name != "cpu" and gpu_problem:
+    if name != "cpu" and name not in OPENVINO and gpu_problem:
         reason = f"{gpu_problem}; {reason}" if missing else gpu_problem
         advice = "; ".join(filter(None, ["install NVIDIA's driver if there is a GPU", advice]))
     return DeviceReport(not reason, reason, advice, found.get("errors", {}))

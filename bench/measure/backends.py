@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.utils.dlpack import from_dlpack
 
 from ...export.graph.lower import lower
 from ...export.graph.trace import trace
-from ...runtime.bundle import Target
+from ...runtime.bundle import Precision, Target
 from ...runtime.engines.device import OnnxDevice, load_onnx_device
 from ..systems.system import Network
 from .calls import Variant
@@ -29,12 +31,7 @@ class Backend(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Device of the loop's tensors."""
-        ...
-
-    @property
-    def runs_on_host(self) -> bool:
-        """Whether the networks are in the memory of this process."""
+        """Device of the networks and of the loop's tensors."""
         ...
 
     def open(self, network: Network) -> AbstractContextManager[Runner]:
@@ -67,10 +64,6 @@ class TorchBackend:
     precision: str = "fp32"
     compiled: bool = False
 
-    @property
-    def runs_on_host(self) -> bool:
-        return self.device.type == "cpu"
-
     @contextmanager
     def open(self, network: Network) -> Iterator[Runner]:
         run = self.load(built(network))
@@ -92,8 +85,7 @@ class TorchBackend:
         return call
 
     def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        _synchronize(self.device)
 
     def _inside(self, tensor: Tensor) -> Tensor:
         """Cast activations to the precision; token ids and times stay as they are.
@@ -108,54 +100,77 @@ class TorchBackend:
 class OnnxBackend:
     """Networks exported by this project, in an engine of the runtime.
 
-    The loop runs on the host; on a GPU each call copies its inputs and outputs.
+    Tensors pass between torch and the runtime by DLPack, without copies. On a GPU torch and CuPy have a
+    stream each, and every ``from_dlpack`` makes the consumer's stream wait for the producer's. This also
+    orders the reuse of freed memory: torch's stream has waited for the outputs of a call before it
+    writes to memory of the inputs, CuPy's for torch before the next call writes to memory of the outputs.
     """
 
     engine: str = "cpu"
-    """A device of the runtime."""
+    """A device of the runtime that opens ``.onnx`` files: ``cpu`` or ``cuda``."""
+
+    precision: Precision = "fp32"
+    """Of the graphs; ``cpu`` computes in float32 whatever its weights are stored in."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
     """Exported networks, by name; others are exported to a temporary folder when opened."""
 
     @property
     def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    @property
-    def runs_on_host(self) -> bool:
-        return self.engine == "cpu"
+        return torch.device(self.engine)
 
     @contextmanager
     def open(self, network: Network) -> Iterator[Runner]:
         place = self._place
-        with _exported(network, place.target, self.files) as path:
+        with self._exported(network, place.target) as path:
             engine = place.open_file(path)
 
             def call(**inputs: Tensor) -> tuple[Tensor, ...]:
                 with place.active():
                     arrays = {
-                        name: place.upload(inputs[name].contiguous().numpy())
+                        name: place.from_dlpack(inputs[name].detach().contiguous())
                         for name in engine.inputs
                     }
                     found = engine.run(**arrays)
-                    outputs = [place.download(found[name]) for name in engine.outputs]
-                return tuple(torch.from_numpy(array) for array in outputs)
+                    return tuple(from_dlpack(found[name]) for name in engine.outputs)
 
             yield call
 
     def synchronize(self) -> None:
-        return
+        _synchronize(self.device)
+
+    @contextmanager
+    def _exported(self, network: Network, target: Target) -> Iterator[Path]:
+        if network.name in self.files:
+            yield self.files[network.name]
+            return
+        with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
+            path = Path(folder) / f"{network.name}.onnx"
+            write_onnx(network, target, self.precision, path)
+            yield path
 
     @cached_property
     def _place(self) -> OnnxDevice:
         return load_onnx_device(self.engine)
 
 
+def _synchronize(device: torch.device) -> None:
+    """Wait for the work of every library on the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Backend:
     """Return the backend of a variant on a device; ``files`` are for onnx."""
     if variant.backend == "onnx":
-        return OnnxBackend(device, files)
+        return OnnxBackend(device, onnx_precision(variant), files)
     return torch_backend(variant, device)
+
+
+def onnx_precision(variant: Variant) -> Precision:
+    """Return the precision of an ``onnx`` variant's graphs. Raises ValidationError for any other."""
+    precision: Precision = msgspec.convert(variant.precision, Precision)
+    return precision
 
 
 def torch_backend(variant: Variant, device: str) -> TorchBackend:
@@ -164,10 +179,18 @@ def torch_backend(variant: Variant, device: str) -> TorchBackend:
     return TorchBackend(torch.device(device), variant.precision, compiled)
 
 
+_IN_FLOAT32 = (
+    "onnx-fp16 must run on a GPU, got the CPU, where its graphs compute in float32; use onnx"
+)
+
+
 def missing(variant: Variant, device: str) -> str:
-    """Return why torch cannot run a variant on a device; empty if no reason is known."""
+    """Return why a variant cannot run on a device; empty if no reason is known.
+
+    For ``onnx`` on a GPU none is: the runtime has to be asked there, and torch for the loop.
+    """
     if variant.backend == "onnx":
-        return ""
+        return _IN_FLOAT32 if device == "cpu" and variant.precision == "fp16" else ""
     if device == "cpu" and variant.precision == "tf32":
         return "TF32 must run on a GPU, got the CPU; omit torch-tf32"
     if device == "cuda" and not torch.cuda.is_available():
@@ -182,17 +205,6 @@ def built(network: Network) -> nn.Module:
     return module
 
 
-@contextmanager
-def _exported(network: Network, target: Target, files: Mapping[str, Path]) -> Iterator[Path]:
-    if network.name in files:
-        yield files[network.name]
-        return
-    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
-        path = Path(folder) / f"{network.name}.onnx"
-        write_onnx(network, target, path)
-        yield path
-
-
 @dataclass(frozen=True)
 class _Signature:
     name: str
@@ -200,10 +212,10 @@ class _Signature:
     outputs: tuple[str, ...]
 
 
-def write_onnx(network: Network, target: Target, path: Path) -> None:
+def write_onnx(network: Network, target: Target, precision: Precision, path: Path) -> None:
     """Export a network with fixed shapes; the weights are stored next to the graph."""
     names = tuple(spec.name for spec in network.inputs)
     signature = _Signature(network.name, names, network.outputs)
     example = [torch.zeros(spec.shape, dtype=spec.dtype) for spec in network.inputs]
-    model = lower(trace(signature, built(network), example, dynamic=False), target, "fp32")
+    model = lower(trace(signature, built(network), example, dynamic=False), target, precision)
     ir.save(model, path, external_data=f"{path.name}.data")

@@ -27,6 +27,7 @@ VARIANTS = {
     "torch-compile-fp16": Variant("torch-compile", "fp16"),
     "torch-compile-bf16": Variant("torch-compile", "bf16"),
     "onnx": Variant("onnx", "fp32"),
+    "onnx-fp16": Variant("onnx", "fp16"),
 }
 """Values of ``--backend``."""
 
@@ -140,6 +141,8 @@ class ExportNetwork(SystemCall[float], frozen=True, kw_only=True, tag=True):
     RESULT = float
     network: str
     file: str
+    variant: str = "onnx"
+    """A name in VARIANTS whose backend is ``onnx``."""
 
 
 class TimeNetwork(SystemCall[NetworkTime], frozen=True, kw_only=True, tag=True):

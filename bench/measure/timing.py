@@ -20,7 +20,7 @@ from torch import Tensor
 from ...runtime.images.files import read_image, write_image
 from ...runtime.tensors import SCALE
 from ..systems.system import Input, Network, Noise, System
-from .backends import Backend, Runner
+from .backends import Backend, Runner, TorchBackend
 from .calls import ImageTime, NetworkTime, Tick
 from .contenders import lr_image
 from .events import TimedCalls
@@ -161,10 +161,15 @@ def time_files(size: int, repetitions: int = 5) -> float:
 
 
 def peak_memory(backend: Backend) -> int | None:
-    """Return the peak memory in bytes: of this process on a CPU, of torch on a GPU, else None."""
-    if backend.device.type == "cuda":
+    """Return the peak memory in bytes: of this process on a CPU, of torch on a GPU.
+
+    None where networks are on a GPU in memory that torch does not allocate.
+    """
+    if backend.device.type == "cpu":
+        return process_peak()
+    if isinstance(backend, TorchBackend):
         return torch.cuda.max_memory_allocated(backend.device)
-    return process_peak() if backend.runs_on_host else None
+    return None
 
 
 def _random(spec: Input) -> Tensor:

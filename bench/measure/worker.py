@@ -54,11 +54,12 @@ def main() -> None:
 
 def _export_network(call: ExportNetwork) -> float:
     from ...runtime.bundle import Target
-    from .backends import write_onnx
+    from .backends import onnx_precision, write_onnx
 
     began = time.perf_counter()
     target: Target = "cpu" if call.device == "cpu" else "cuda"
-    write_onnx(_system(call).network(call.network), target, Path(call.file))
+    precision = onnx_precision(VARIANTS[call.variant])
+    write_onnx(_system(call).network(call.network), target, precision, Path(call.file))
     return time.perf_counter() - began
 
 

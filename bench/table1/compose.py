@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from ..measure.calls import NetworkTime, TimeLoop, TimeNetwork, Variant
 from ..measure.process import CallError
 from ..systems.system import Network, System
-from .counting import count_system, joined
+from .counting import count_system
 from .exports import drop_exports, export
 from .results import Row, timed_stage
 from .session import Session, variant_name
@@ -27,13 +27,13 @@ class Timed:
 def composed(session: Session, row: Row, system: System, variant: Variant) -> Row:
     """Add times to a counted row: calls times medians, plus the loop. Raises CallError."""
     found = {n.name: _time_network(session, system, n, variant) for n in system.networks}
-    loop = _time_loop(session, system, variant)
+    loop = _time_loop(session, system)
     latency = sum(n.calls * found[n.name].time.seconds for n in system.networks) + loop
     first = sum(timed.time.cold_s - timed.time.seconds for timed in found.values())
     peaks = [timed.time.peak_bytes for timed in found.values()]
     return replace(
         row,
-        note=joined(row.note, _shared(found, system)),
+        note="; ".join(note for note in (row.note, _shared(found, system)) if note),
         stages=tuple(
             timed_stage(s, found[s.name].time, found[s.name].export_s) for s in row.stages
         ),
@@ -51,7 +51,7 @@ def _time_network(session: Session, system: System, network: Network, variant: V
     def time() -> Timed:
         need, files, seconds = counted.weights(network.name), {}, None
         if variant.backend == "onnx":
-            exported = export(session, system, network)
+            exported = export(session, system, network, variant)
             seconds, files = exported.seconds, {network.name: str(exported.path)}
             need = 2 * need
         call = TimeNetwork(
@@ -74,16 +74,15 @@ def _time_network(session: Session, system: System, network: Network, variant: V
         drop_exports(session, ())
 
 
-def _time_loop(session: Session, system: System, variant: Variant) -> float:
-    """Time the loop with no-op networks, once per system and device."""
-    device = "cpu" if variant.backend == "onnx" else session.settings.device
+def _time_loop(session: Session, system: System) -> float:
+    """Time the loop with no-op networks, once per system."""
     call = TimeLoop(
         outputs={name: c.outputs for name, c in count_system(session, system).networks.items()},
         repetitions=max(session.settings.repetitions, _LEAST_LOOPS),
-        **{**session.settings.system_options(system.name, 0), "device": device},
+        **session.settings.system_options(system.name, 0),
     )
     label = f"{system.name}: loop alone"
-    return session.shared.get(("loop", system.name, device), lambda: session.measure(call, label))
+    return session.shared.get(("loop", system.name), lambda: session.measure(call, label))
 
 
 def _shared(found: dict[str, Timed], system: System) -> str:

@@ -50,7 +50,6 @@ def counted_row(session: Session, system: System, variant: Variant) -> Row:
         for n, found in zip(system.networks, counted.networks.values(), strict=True)
     )
     is_timed = variant != COUNTED
-    copies = is_timed and variant.backend == "onnx" and settings.device != "cpu"
     return Row(
         system=system.name,
         title=system.title,
@@ -67,13 +66,8 @@ def counted_row(session: Session, system: System, variant: Variant) -> Row:
         paper_parameters=system.published.parameters,
         paper_latency_s=system.published.latency,
         paper_maniqa=system.published.maniqa,
-        note=joined(system.note, "each call copies its tensors between host and device" if copies else ""),
+        note=system.note,
         stages=stages,
         warmup=settings.warmup if is_timed else 0,
         repetitions=settings.repetitions if is_timed else 0,
-    )  # fmt: skip
-
-
-def joined(*notes: str) -> str:
-    """Return the notes that are not empty as one."""
-    return "; ".join(note for note in notes if note)
+    )

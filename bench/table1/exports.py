@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..measure.calls import ExportNetwork
+from ..measure.calls import ExportNetwork, Variant
 from ..measure.process import CallError
 from ..systems.system import Network, System
 from .counting import count_system
-from .session import Session
+from .session import Session, variant_name
+
+Todo = Sequence[tuple[System, Variant]]
+"""Rows that are not measured yet."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,15 @@ class Export:
     """Time of the export."""
 
 
-def export(session: Session, system: System, network: Network) -> Export:
-    """Export a network, or return the earlier export of the same work. Raises CallError."""
+def export(session: Session, system: System, network: Network, variant: Variant) -> Export:
+    """Export a network, or return the earlier export of the same work in the same precision.
+
+    Raises CallError.
+    """
     counted = count_system(session, system)
-    fingerprint, weights = counted.fingerprints[network.name], counted.weights(network.name)
-    path = session.scratch / f"{fingerprint}.onnx"
+    weights = counted.weights(network.name)  # float32, the most that an export takes
+    stem = _stem(counted.fingerprints[network.name], variant)
+    path = session.scratch / f"{stem}.onnx"
 
     def make() -> Export:
         free = shutil.disk_usage(session.scratch).free
@@ -37,21 +44,31 @@ def export(session: Session, system: System, network: Network) -> Export:
         call = ExportNetwork(
             network=network.name,
             file=str(path),
+            variant=variant_name(variant),
             **session.settings.system_options(system.name, 3 * weights),
         )
-        seconds = session.measure(call, f"{system.name} onnx: exporting {network.name}")
+        label = f"{system.name} {variant_name(variant)}: exporting {network.name}"
+        seconds = session.measure(call, label)
         return Export(path, seconds)
 
-    return session.shared.get(("export", fingerprint), make)
+    return session.shared.get(("export", stem), make)
 
 
-def drop_exports(session: Session, later: Sequence[System]) -> None:
-    """Remove exported networks that no later system uses."""
+def drop_exports(session: Session, later: Todo) -> None:
+    """Remove exported networks that no later row uses."""
     needed = {
-        name for system in later for name in count_system(session, system).fingerprints.values()
+        _stem(fingerprint, variant)
+        for system, variant in later
+        if variant.backend == "onnx"
+        for fingerprint in count_system(session, system).fingerprints.values()
     }
     for path in session.scratch.glob("*.onnx*"):
-        fingerprint = path.name.partition(".")[0]
-        if fingerprint not in needed:
+        stem = path.name.partition(".")[0]
+        if stem not in needed:
             path.unlink()
-            session.shared.forget(("export", fingerprint))
+            session.shared.forget(("export", stem))
+
+
+def _stem(fingerprint: str, variant: Variant) -> str:
+    """Return the name of an export without its suffix."""
+    return f"{fingerprint}-{variant.precision}"

@@ -14,7 +14,9 @@ def replayed(session: Session, row: Row, system: System, variant: Variant) -> Ro
     """Add times to a counted row from runs of the whole procedure. Raises CallError."""
     settings, counted = session.settings, count_system(session, system)
     is_onnx = variant.backend == "onnx"
-    exports = {n.name: export(session, system, n) for n in system.networks} if is_onnx else {}
+    exports = (
+        {n.name: export(session, system, n, variant) for n in system.networks} if is_onnx else {}
+    )
     weights = [counted.weights(n.name) for n in system.networks]
     need = sum(weights) if settings.device == "cpu" else max(weights)
     call = TimeImage(

@@ -1,23 +1,20 @@
 """Measure the rows of a run, one after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from ..measure.backends import missing
-from ..measure.calls import MeasureMachine, ProbeRuntime, Variant
+from ..measure.calls import VARIANTS, MeasureMachine, ProbeRuntime, Variant
 from ..measure.process import CallError
 from ..systems.system import System
 from .compose import composed
 from .counting import counted_row
-from .exports import drop_exports
+from .exports import Todo, drop_exports
 from .replay import replayed
 from .results import Row
 from .session import COUNTED, Session
-
-Todo = Sequence[tuple[System, Variant]]
-"""Rows that are not measured yet."""
 
 _PROTOCOLS = {"compose": composed, "replay": replayed}
 
@@ -58,7 +55,7 @@ def measure_rows(session: Session, todo: Todo, machine: Machine) -> Iterator[Row
     """Yield each row; one that cannot be measured contains the reason."""
     for number, (system, variant) in enumerate(todo, 1):
         yield _row(session, system, variant, machine)
-        drop_exports(session, [later for later, _ in todo[number:]])
+        drop_exports(session, todo[number:])
 
 
 def _row(session: Session, system: System, variant: Variant, machine: Machine) -> Row:
@@ -80,6 +77,8 @@ def _missing(session: Session, variant: Variant) -> str:
     device = session.settings.device
     if variant.backend != "onnx" or device == "cpu":
         return missing(variant, device)
+    if reason := missing(VARIANTS["torch"], device):  # the loop runs in torch
+        return reason
     call, label = ProbeRuntime(device=device), f"the runtime on {device}"
     try:
         session.shared.get("probe", lambda: session.measure(call, label))

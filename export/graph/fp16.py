@@ -32,6 +32,7 @@ FLOAT32 = "float32"
 
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ISLANDS = {"GlobalAveragePool", "InstanceNormalization", "ReduceMean"}
+_SHAPES = {"Shape", "Size"}
 _FLOAT_INPUTS = {"GroupNorm": (1, 2), "Resize": (1, 2)}  # indices; float32 by definition
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -98,7 +99,8 @@ def _reached(nodes: Collection[ir.Node], values: Collection[ir.Value]) -> set[ir
     for node in nodes:
         if any(value in known for value in node.inputs):
             reached.add(node)
-            known.update(value for value in node.outputs if value.dtype in FLOATS)
+            if node.op_type not in _SHAPES:
+                known.update(node.outputs)
     return reached
 
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ...solvers import StepCoefficients, predict_x0, step
 from ..bundle import Bundle, Target
 from ..errors import EngineError
@@ -56,6 +58,15 @@ class Device(Protocol):
 
     def download(self, array: Array) -> Array:
         """Copy an array of this device to NumPy; wait for all earlier operations."""
+        ...
+
+    def from_dlpack(self, array: Any) -> Array:
+        """Return an array over the memory of another library's array on this device, without a copy.
+
+        ``array`` must have ``__dlpack__`` and ``__dlpack_device__``. Operations of this device wait for
+        what the other library has queued so far. Where the result goes back by DLPack, call its
+        ``from_dlpack`` in a block of ``active``, so that it waits for this device.
+        """
         ...
 
     def step(
@@ -121,6 +132,10 @@ class Host:
     def download(self, array: Array) -> Array:
         """Return the array itself."""
         return array
+
+    def from_dlpack(self, array: Any) -> Array:
+        """Return a NumPy array over the memory of another library's array on the CPU."""
+        return np.from_dlpack(array)
 
     def step(
         self,

@@ -39,7 +39,7 @@ class PrecisionOptions:
                 )
 
 
-AUTO = PrecisionOptions()
+AUTO, FP32 = PrecisionOptions(), PrecisionOptions("fp32")
 
 
 def parse_precision(words: str | Sequence[str]) -> PrecisionOptions:
@@ -60,3 +60,15 @@ def parse_precision(words: str | Sequence[str]) -> PrecisionOptions:
     if len(set(default)) > 1:
         raise ValueError(f"precision must be one for all stages, got {' and '.join(default)}")
     return PrecisionOptions(default[0] if default else "auto", stages)
+
+
+def summary(precisions: Mapping[str, str]) -> str:
+    """Return precisions by stage in few words: ``bf16``, or ``bf16, fp32 for the restorer``."""
+    kinds = list(dict.fromkeys(precisions.values()))
+    kinds.sort(key=list(precisions.values()).count, reverse=True)
+    stages = [[stage for stage, p in precisions.items() if p == kind] for kind in kinds[1:]]
+    rest = [
+        f"{kind} for the {' and '.join(names)}"
+        for kind, names in zip(kinds[1:], stages, strict=True)
+    ]
+    return ", ".join([*kinds[:1], *rest])

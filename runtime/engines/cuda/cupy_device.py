@@ -86,6 +86,15 @@ class Cuda:
             downloaded: Array = cupy.asnumpy(array)
         return downloaded
 
+    def from_dlpack(self, array: Any) -> Array:
+        """Return a CuPy array over the memory of another library's array on this GPU.
+
+        CuPy passes its current stream to ``__dlpack__``, which makes it wait for the other library's.
+        """
+        with self.active():
+            shared: Array = cupy.from_dlpack(array)
+        return shared
+
     def step(
         self,
         row: StepCoefficients,

@@ -11,6 +11,7 @@ from ...tensors import Array
 from .blobs import BlobCache, BlobKey
 from .core import capabilities, core, processor, running, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
+from .mapped_weights import dropping_pages
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -62,7 +63,8 @@ class OvEngine:
         if request is None:
             while len(self._requests) >= SHAPES:
                 del self._requests[next(iter(self._requests))]
-            request = self._compiled(shapes).create_infer_request()
+            with dropping_pages(self._graph.weights):
+                request = self._compiled(shapes).create_infer_request()
         self._requests[key] = request
         return request
 

@@ -66,6 +66,22 @@ def check_bf16() -> None:
         raise EngineError(f"{processor()} has neither AMX nor AVX512-BF16")
 
 
+def facts() -> dict[str, str]:
+    """Return version, devices, processor, what it computes, and the precision that auto prefers."""
+    try:
+        check_bf16()
+        preferred = "bf16"
+    except EngineError:
+        preferred = "fp32"
+    return {
+        "version": version(),
+        "devices": ", ".join(core().available_devices),
+        "processor": processor(),
+        "capabilities": ", ".join(capabilities()),
+        "precision": preferred,
+    }
+
+
 def default_precision(plugin: str) -> str:
     """Return the precision that a plugin takes by itself, or auto if it does not tell."""
     kind = "dynamic"

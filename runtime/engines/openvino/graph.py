@@ -27,10 +27,26 @@ class Graph:
     """SHA-256 of both, by name; without them its compiled models are not kept on disk."""
 
 
+_DECOMPRESSION = "decompression_0"
+"""The key by which OpenVINO's intermediate representation marks a Convert of a stored weight."""
+
+
 def read_model(path: Path) -> ov.Model:
-    """Read an ``.onnx`` file; its weights are mapped, not read."""
+    """Read an ``.onnx`` file; its weights are mapped, not read.
+
+    Those stored in float16 are marked, so that OpenVINO orders them for its kernels as they are. Otherwise
+    it would convert all of them to float32 first and keep both copies.
+    """
     frontend = FrontEndManager().load_by_framework("onnx")  # read_model tries all on a damaged file
-    return frontend.convert(frontend.load(str(path)))
+    model = frontend.convert(frontend.load(str(path)))
+    for node in model.get_ops():
+        if node.get_type_name() == "Convert" and _is_constant(node.input_value(0)):
+            node.get_rt_info()[_DECOMPRESSION] = True
+    return model
+
+
+def _is_constant(value: ov.Output) -> bool:
+    return bool(value.get_node().get_type_name() == "Constant")
 
 
 def read_signature(path: Path) -> Signature:

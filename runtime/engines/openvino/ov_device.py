@@ -3,15 +3,15 @@
 GPU and NPU are written against the published API and not run yet.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...bundle import Bundle, Target
 from ...errors import EngineError
 from ..device import Host
 from ..engine import Engine
-from ..precision import PrecisionOptions
-from .bf16 import BOUND, bf16_error
+from ..precision import PrecisionOptions, summary
+from .bf16 import BOUNDS, bf16_errors
 from .blobs import BlobCache
 from .compiled_model import OvEngine
 from .core import check_bf16, check_plugin, default_precision
@@ -67,16 +67,14 @@ class OpenVino(Host):
             check_bf16()
         except EngineError as error:
             return dict.fromkeys(stages, "fp32"), str(error)
-        errors = {stage: self._bf16_error(bundle, stage) for stage in stages}
-        over = [f"{s} {e:.0e}" for s, e in errors.items() if not e <= BOUND]
-        taken = {s: "bf16" if e <= BOUND else "fp32" for s, e in errors.items()}
+        errors = bf16_errors(
+            bundle, self.target, stages, lambda s: self._engine(bundle, s, "bf16").run, self._log
+        )
+        over = [f"{s} {e:.1e} of {BOUNDS[s]:.1e}" for s, e in errors.items() if not e <= BOUNDS[s]]
+        taken = {s: "bf16" if e <= BOUNDS[s] else "fp32" for s, e in errors.items()}
         if over:
-            return taken, f"in bf16, errors against torch are over {BOUND:.0e}: {', '.join(over)}"
-        return taken, f"this processor computes it, within {BOUND:.0e} of torch"
-
-    def _bf16_error(self, bundle: Bundle, stage: str) -> float:
-        hashes = bundle.hashes(stage, self.target)
-        return bf16_error(bundle, stage, hashes, lambda: self._engine(bundle, stage, "bf16").run)
+            return taken, f"bfloat16's error against torch is over its bound: {', '.join(over)}"
+        return taken, "this processor computes in bfloat16, and every stage is near enough to torch"
 
     def _engine(self, bundle: Bundle, stage: str, precision: str) -> OvEngine:
         record = bundle.manifest.stages[stage]
@@ -99,15 +97,3 @@ class OpenVino(Host):
             raise EngineError(
                 f"precision bf16 cannot be had: {error}; give auto or fp32"
             ) from error
-
-
-def summary(precisions: Mapping[str, str]) -> str:
-    """Return precisions by stage in few words: ``bf16``, or ``bf16, fp32 for the restorer``."""
-    kinds = list(dict.fromkeys(precisions.values()))
-    kinds.sort(key=list(precisions.values()).count, reverse=True)
-    stages = [[stage for stage, p in precisions.items() if p == kind] for kind in kinds[1:]]
-    rest = [
-        f"{kind} for the {' and '.join(names)}"
-        for kind, names in zip(kinds[1:], stages, strict=True)
-    ]
-    return ", ".join([*kinds[:1], *rest])

@@ -38,7 +38,7 @@ def test_every_call_is_made_and_the_first_is_apart(bsrgan):
 
 def test_an_exported_file_is_loaded_and_not_made_again(bsrgan, tmp_path):
     (network,) = bsrgan.networks
-    write_onnx(network, "cpu", tmp_path / "it.onnx")
+    write_onnx(network, "cpu", "fp32", tmp_path / "it.onnx")
     before = sorted(path.stat().st_mtime_ns for path in tmp_path.iterdir())
     backend = OnnxBackend(files={network.name: tmp_path / "it.onnx"})
     found = time_network(network, backend, 0, 1, lambda: None)

@@ -134,27 +134,37 @@ def test_a_backend_that_is_not_there_fails_its_rows_with_a_reason(table1, tmp_pa
     file = tmp_path / "results.json"
     code, stdout, _ = table1(
         *SMALL, "bsrgan", "--device", "cuda", "--backend", "torch", "--backend", "torch-fp16",
-        "--backend", "onnx", "--json", file,
+        "--backend", "onnx", "--backend", "onnx-fp16", "--json", file,
     )  # fmt: skip
     assert code == 1
     rows = _rows(file)
-    assert [row["precision"] for row in rows] == ["fp32", "fp16", "fp32"]
-    for row in rows[:2]:
-        assert row["failed"] == f"torch {torch.__version__} sees no CUDA device"
+    assert [row["precision"] for row in rows] == ["fp32", "fp16", "fp32", "fp16"]
     for row in rows:
-        assert row["failed"]
+        assert row["failed"] == f"torch {torch.__version__} sees no CUDA device"
         assert row["latency_s"] is None
         assert row["gmac"] > 0
         assert row["failed"] in stdout
 
 
-def test_tf32_on_a_cpu_fails_its_row_with_a_reason(table1, tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "precision", "reason"),
+    [
+        ("torch-tf32", "tf32", "TF32 must run on a GPU, got the CPU; omit torch-tf32"),
+        (
+            "onnx-fp16",
+            "fp16",
+            "onnx-fp16 must run on a GPU, got the CPU, where its graphs compute in float32; use onnx",
+        ),
+    ],
+)
+def test_a_precision_that_is_float32_on_a_cpu_fails_its_row(
+    table1, tmp_path, backend, precision, reason
+):
     file = tmp_path / "results.json"
-    code, _, _ = table1(*SMALL, "bsrgan", "--backend", "torch-tf32", "--json", file)
+    code, _, _ = table1(*SMALL, "bsrgan", "--backend", backend, "--json", file)
     assert code == 1
     (row,) = _rows(file)
-    assert row["precision"] == "tf32"
-    assert row["failed"].startswith("TF32 must run on a GPU")
+    assert (row["precision"], row["failed"]) == (precision, reason)
 
 
 @pytest.mark.parametrize("name", ["machine", "cpu", "gpu", "sources", "versions"])
@@ -193,6 +203,7 @@ def test_overwrite_starts_a_file_anew(table1, tmp_path):
         (("--systems", "esrgan"), "system must be one of bsrgan, "),
         (("--size", "100"), "--size must be a multiple of 64, got 100"),
         (("--backend", "jax"), "'jax' is not one of 'torch', "),
+        (("--device", "tensorrt"), "'tensorrt' is not one of 'cpu', 'cuda'"),
         (("--json", "/dev/null/results.json"), "cannot write to /dev/null"),
         (("--out", "/dev/null/report"), "cannot write to /dev/null/report"),
     ],

@@ -184,6 +184,32 @@ def test_stored_weights_are_those_of_the_float16_graph_and_the_rest_stays_float3
     assert 0 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 1e-3
 
 
+def test_token_ids_are_numbers_too():
+    """A text tower reshapes ids before it looks them up."""
+    weights = {"table": np.eye(9, 4), "w": np.eye(4)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["tokens", "row"], ["ids"]),
+            helper.make_node("Gather", ["table", "ids"], ["words"], name="look-up"),
+            helper.make_node("MatMul", ["words", "w"], ["h"], name="first"),
+            helper.make_node("MatMul", ["h", "w"], ["y"], name="last"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("tokens", TensorProto.INT64, [5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, 4])],
+        [
+            numpy_helper.from_array(np.array([1, 5]), "row"),
+            *(numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()),
+        ],
+    )
+    opset = [helper.make_opsetid("", 23)]
+    model = ir.from_proto(helper.make_model(graph, opset_imports=opset, ir_version=10))
+    to_fp16(model)
+    types = {node.name: node.outputs[0].dtype for node in model.graph}
+    assert types["look-up"] == ir.DataType.FLOAT  # before the first product
+    assert types["first"] == types["last"] == FLOAT16
+
+
 def test_a_weight_beyond_float16_is_refused():
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     model = _model(
