@@ -65,6 +65,9 @@ class Contender:
     mapped_bytes: int | None = None
     """Pages of mapped files in the peak of a process."""
 
+    warm_memory_bytes: int | None = None
+    """``memory_bytes`` of the second process, after one image."""
+
     golden: float | None = None
     """Largest relative error against the bundle's golden vectors."""
 

@@ -172,6 +172,7 @@ def _with_figures(contender: Contender, found: PipelineTime, warm: PipelineTime)
         contender,
         cold_start=figures.pop("start"),
         warm_start=msgspec.to_builtins(warm.start),
+        warm_memory_bytes=warm.memory_bytes,
         stage_precisions=figures.pop("precisions"),
         **figures,
     )

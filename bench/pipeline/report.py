@@ -47,6 +47,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, Cell]]:
     yield from _starts()
     yield "memory (GiB)", lambda contender: gibibytes(contender.memory_bytes)
     yield "of it mapped files (GiB)", lambda contender: gibibytes(contender.mapped_bytes)
+    yield "memory, warm start (GiB)", lambda contender: gibibytes(contender.warm_memory_bytes)
     yield "weights", lambda contender: contender.weights or contender.precision
     yield "GMAC", lambda contender: significant(contender.gmac, 4)
     yield "matrix product utilization (%)", lambda contender: percent(found.utilization(contender))

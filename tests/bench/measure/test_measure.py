@@ -1,7 +1,10 @@
 """What is measured, and what a process of its own is good for."""
 
+import copy
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +17,14 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from dossr.bench.measure.backends import OnnxBackend, TorchBackend, allow_tf32, write_onnx  # noqa: E402
-from dossr.bench.measure.calls import TimeNetwork  # noqa: E402
+from dossr.bench.measure.backends import (  # noqa: E402
+    OnnxBackend,
+    TorchBackend,
+    allow_tf32,
+    torch_backend,
+    write_onnx,
+)
+from dossr.bench.measure.calls import VARIANTS, TimeNetwork  # noqa: E402
 from dossr.bench.measure.count import count_and_fingerprint  # noqa: E402
 from dossr.bench.measure.process import CallError, run  # noqa: E402
 from dossr.bench.measure.timing import time_files, time_image, time_loop, time_network  # noqa: E402
@@ -59,6 +68,48 @@ def test_half_precision_rounds_activations_and_leaves_the_time():
     x, time = TorchBackend(precision="bf16").load(Echo())(*values)
     assert (x.dtype, time.dtype) == (torch.float32, torch.float32)
     assert (float(x), float(time)) == (500.0, 499.0)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own
+def test_a_compiled_network_in_bfloat16_gives_what_the_eager_one_gives():
+    """What a user of torch would pick on a CPU; compiled in the first call."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())
+    x = torch.rand(1, 3, 8, 8)
+    run = torch_backend(VARIANTS["torch-compile-bf16"], "cpu").load(copy.deepcopy(network))
+    eager = torch_backend(VARIANTS["torch-bf16"], "cpu").load(copy.deepcopy(network))
+    (compiled,), (expected,) = run(x), eager(x)
+    assert compiled.dtype == torch.float32
+    torch.testing.assert_close(compiled, expected, rtol=2e-2, atol=2e-2)
+    assert not torch.equal(expected, network(x))  # rounded
+
+
+def test_what_times_a_bundle_imports_no_torch():
+    program = (
+        "import sys; import dossr.bench.measure.worker, dossr.bench.measure.contenders\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_mapped_files_count_as_such_and_other_memory_does_not(tmp_path):
+    """In a process of its own, because the peak of this one is behind it."""
+    (tmp_path / "weights").write_bytes(bytes(64 << 20))
+    program = (
+        "import sys, numpy as np\n"
+        "from dossr.bench.measure.memory import MappedPeak, process_peak\n"
+        "peak = MappedPeak()\n"
+        "weights = np.memmap(sys.argv[1], np.uint8, 'r')\n"
+        "weights.sum()\n"
+        "others = np.ones(128 << 20, np.uint8)\n"
+        "print(peak.bytes() >> 20, process_peak() >> 20)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "weights")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    mapped, peak = map(int, done.stdout.split())
+    assert 64 <= mapped < 128
+    assert peak >= mapped + 128
 
 
 @pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("fp32", False)])
