@@ -18,6 +18,7 @@ from ...export.graph.lower import lower
 from ...export.graph.trace import trace
 from ...runtime.bundle import Precision, Target
 from ...runtime.engines.device import OnnxDevice, load_onnx_device
+from ...runtime.engines.precision import Choice, PrecisionOptions, parse_precision
 from ..systems.system import Network
 from .calls import Variant
 from .weights import fill
@@ -107,17 +108,20 @@ class OnnxBackend:
     """
 
     engine: str = "cpu"
-    """A device of the runtime that opens ``.onnx`` files: ``cpu`` or ``cuda``."""
+    """A device of the runtime that opens ``.onnx`` files: ``cpu``, ``cuda`` or ``openvino``."""
 
     precision: Precision = "fp32"
     """Of the graphs; ``cpu`` computes in float32 whatever its weights are stored in."""
+
+    computed: Choice = "auto"
+    """What ``openvino`` computes in."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
     """Exported networks, by name; others are exported to a temporary folder when opened."""
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.engine)
+        return torch.device("cuda" if self.engine == "cuda" else "cpu")
 
     @contextmanager
     def open(self, network: Network) -> Iterator[Runner]:
@@ -151,7 +155,7 @@ class OnnxBackend:
 
     @cached_property
     def _place(self) -> OnnxDevice:
-        return load_onnx_device(self.engine)
+        return load_onnx_device(self.engine, precision=PrecisionOptions(self.computed))
 
 
 def _synchronize(device: torch.device) -> None:
@@ -161,15 +165,17 @@ def _synchronize(device: torch.device) -> None:
 
 
 def open_backend(variant: Variant, device: str, files: Mapping[str, Path]) -> Backend:
-    """Return the backend of a variant on a device; ``files`` are for onnx."""
-    if variant.backend == "onnx":
-        return OnnxBackend(device, onnx_precision(variant), files)
+    """Return the backend of a variant on a device; ``files`` are exported networks."""
+    if variant.is_exported:
+        computed = parse_precision(variant.computed)
+        engine, precision = variant.engine(device), graph_precision(variant)
+        return OnnxBackend(engine, precision, computed.default, files)
     return torch_backend(variant, device)
 
 
-def onnx_precision(variant: Variant) -> Precision:
-    """Return the precision of an ``onnx`` variant's graphs. Raises ValidationError for any other."""
-    precision: Precision = msgspec.convert(variant.precision, Precision)
+def graph_precision(variant: Variant) -> Precision:
+    """Return the precision of a variant's graphs. Raises ValidationError if graphs cannot have it."""
+    precision: Precision = msgspec.convert(variant.graph_precision, Precision)
     return precision
 
 
@@ -187,10 +193,12 @@ _IN_FLOAT32 = (
 def missing(variant: Variant, device: str) -> str:
     """Return why a variant cannot run on a device; empty if no reason is known.
 
-    For ``onnx`` on a GPU none is: the runtime has to be asked there, and torch for the loop.
+    For ``openvino``, and for ``onnx`` on a GPU, the runtime has to be asked as well.
     """
     if variant.backend == "onnx":
         return _IN_FLOAT32 if device == "cpu" and variant.precision == "fp16" else ""
+    if variant.backend == "openvino":
+        return "" if device == "cpu" else f"OpenVINO must run on the CPU, got {device}"
     if device == "cpu" and variant.precision == "tf32":
         return "TF32 must run on a GPU, got the CPU; omit torch-tf32"
     if device == "cuda" and not torch.cuda.is_available():

@@ -17,6 +17,25 @@ class Variant(Struct, frozen=True):
     backend: str
     precision: str
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether the networks are exported to ONNX and run in the runtime."""
+        return self.backend in ("onnx", "openvino")
+
+    @property
+    def graph_precision(self) -> str:
+        """Precision of an exported graph; OpenVINO computes a float32 graph in any precision."""
+        return "fp32" if self.backend == "openvino" else self.precision
+
+    @property
+    def computed(self) -> str:
+        """What the runtime is asked to compute in: other engines than OpenVINO follow their graph."""
+        return self.precision if self.backend == "openvino" else "auto"
+
+    def engine(self, device: str) -> str:
+        """Return the device of the runtime for a run on ``device``: OpenVINO's, or the same."""
+        return "openvino" if self.backend == "openvino" else device
+
 
 VARIANTS = {
     "torch": Variant("torch", "fp32"),
@@ -28,6 +47,8 @@ VARIANTS = {
     "torch-compile-bf16": Variant("torch-compile", "bf16"),
     "onnx": Variant("onnx", "fp32"),
     "onnx-fp16": Variant("onnx", "fp16"),
+    "openvino": Variant("openvino", "fp32"),
+    "openvino-bf16": Variant("openvino", "bf16"),
 }
 """Values of ``--backend``."""
 
@@ -194,6 +215,7 @@ class ProbeRuntime(WorkerCall[None], frozen=True, kw_only=True, tag=True):
 
     RESULT = None
     device: str
+    precision: str = "auto"
 
 
 class TimePipeline(WorkerCall[PipelineTime], frozen=True, kw_only=True):

@@ -54,11 +54,12 @@ def main() -> None:
 
 def _export_network(call: ExportNetwork) -> float:
     from ...runtime.bundle import Target
-    from .backends import onnx_precision, write_onnx
+    from .backends import graph_precision, write_onnx
 
     began = time.perf_counter()
-    target: Target = "cpu" if call.device == "cpu" else "cuda"
-    precision = onnx_precision(VARIANTS[call.variant])
+    variant = VARIANTS[call.variant]
+    targets: dict[str, Target] = {"cpu": "cpu", "cuda": "cuda", "openvino": "openvino"}
+    target, precision = targets[variant.engine(call.device)], graph_precision(variant)
     write_onnx(_system(call).network(call.network), target, precision, Path(call.file))
     return time.perf_counter() - began
 
@@ -88,8 +89,9 @@ def _time_loop(call: TimeLoop) -> float:
 
 def _probe_runtime(call: ProbeRuntime) -> None:
     from ...runtime.engines.device import load_device
+    from ...runtime.engines.precision import parse_precision
 
-    load_device(call.device)
+    load_device(call.device, precision=parse_precision(call.precision))
 
 
 def _measure_machine(call: MeasureMachine) -> MachineSpeed:

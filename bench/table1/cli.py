@@ -28,7 +28,7 @@ _SIDE = 64  # every system accepts multiples of it
 @click.option("--backend", "backends", type=click.Choice(tuple(VARIANTS)), multiple=True,
               default=("torch",), show_default=True,
               help="Backend of the networks; may be repeated. Ignored by --protocol count. onnx-fp16 runs "
-              "on a GPU only: on a CPU its graphs compute in float32.")  # fmt: skip
+              "on a GPU only: on a CPU its graphs compute in float32. openvino runs on a CPU only.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="compose", show_default=True,
               help="count: parameters and multiply-accumulates only; compose: each network alone, "
               "multiplied by its calls; replay: the whole procedure, every step.")  # fmt: skip

@@ -50,7 +50,7 @@ def _time_network(session: Session, system: System, network: Network, variant: V
 
     def time() -> Timed:
         need, files, seconds = counted.weights(network.name), {}, None
-        if variant.backend == "onnx":
+        if variant.is_exported:
             exported = export(session, system, network, variant)
             seconds, files = exported.seconds, {network.name: str(exported.path)}
             need = 2 * need

@@ -25,7 +25,7 @@ class Export:
 
 
 def export(session: Session, system: System, network: Network, variant: Variant) -> Export:
-    """Export a network, or return the earlier export of the same work in the same precision.
+    """Export a network, or return the earlier export of the same work for the same engine in the same precision.
 
     Raises CallError.
     """
@@ -59,7 +59,7 @@ def drop_exports(session: Session, later: Todo) -> None:
     needed = {
         _stem(fingerprint, variant)
         for system, variant in later
-        if variant.backend == "onnx"
+        if variant.is_exported
         for fingerprint in count_system(session, system).fingerprints.values()
     }
     for path in session.scratch.glob("*.onnx*"):
@@ -71,4 +71,4 @@ def drop_exports(session: Session, later: Todo) -> None:
 
 def _stem(fingerprint: str, variant: Variant) -> str:
     """Return the name of an export without its suffix."""
-    return f"{fingerprint}-{variant.precision}"
+    return f"{fingerprint}-{variant.backend}-{variant.graph_precision}"

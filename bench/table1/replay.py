@@ -13,9 +13,10 @@ from .session import Session, variant_name
 def replayed(session: Session, row: Row, system: System, variant: Variant) -> Row:
     """Add times to a counted row from runs of the whole procedure. Raises CallError."""
     settings, counted = session.settings, count_system(session, system)
-    is_onnx = variant.backend == "onnx"
     exports = (
-        {n.name: export(session, system, n, variant) for n in system.networks} if is_onnx else {}
+        {n.name: export(session, system, n, variant) for n in system.networks}
+        if variant.is_exported
+        else {}
     )
     weights = [counted.weights(n.name) for n in system.networks]
     need = sum(weights) if settings.device == "cpu" else max(weights)
@@ -24,7 +25,9 @@ def replayed(session: Session, row: Row, system: System, variant: Variant) -> Ro
         files={name: str(exported.path) for name, exported in exports.items()},
         warmup=settings.warmup,
         repetitions=settings.repetitions,
-        **settings.system_options(system.name, need + max(weights) if is_onnx else need),
+        **settings.system_options(
+            system.name, need + max(weights) if variant.is_exported else need
+        ),
     )
     runs = 1 + settings.warmup + settings.repetitions
     ticks = runs * sum(n.calls for n in system.networks)
@@ -35,7 +38,7 @@ def replayed(session: Session, row: Row, system: System, variant: Variant) -> Ro
             timed_stage(
                 stage,
                 image.networks[stage.name],
-                exports[stage.name].seconds if is_onnx else None,
+                exports[stage.name].seconds if variant.is_exported else None,
             )
             for stage in row.stages
         ),

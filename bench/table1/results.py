@@ -30,10 +30,10 @@ class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     """The first call after loading."""
 
     load_s: float | None = None
-    """Building and loading in torch; loading the exported file in onnx."""
+    """Building and loading in torch; loading the exported file in onnx and openvino."""
 
     export_s: float | None = None
-    """Building and exporting for onnx, earlier and in another process."""
+    """Building and exporting for onnx and openvino, earlier and in another process."""
 
 
 class Row(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     """``count``, ``replay`` or ``compose``."""
 
     backend: str
-    """``torch``, ``torch-compile``, ``onnx``; ``-`` for ``count``."""
+    """``torch``, ``torch-compile``, ``onnx``, ``openvino``; ``-`` for ``count``."""
 
     device: str
     """``cpu``, ``cuda``; ``meta`` for ``count``."""

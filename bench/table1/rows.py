@@ -75,13 +75,13 @@ def _row(session: Session, system: System, variant: Variant, machine: Machine) -
 def _missing(session: Session, variant: Variant) -> str:
     """Return why a variant cannot run here; an empty string where it can."""
     device = session.settings.device
-    if variant.backend != "onnx" or device == "cpu":
-        return missing(variant, device)
-    if reason := missing(VARIANTS["torch"], device):  # the loop runs in torch
+    reason = missing(variant, device) or missing(VARIANTS["torch"], device)  # the loop's
+    engine = variant.engine(device)
+    if reason or not variant.is_exported or engine == "cpu":
         return reason
-    call, label = ProbeRuntime(device=device), f"the runtime on {device}"
+    call = ProbeRuntime(device=engine, precision=variant.computed)
     try:
-        session.shared.get("probe", lambda: session.measure(call, label))
+        session.shared.get(call, lambda: session.measure(call, f"the runtime on {engine}"))
     except CallError as error:
         return str(error)
     return ""

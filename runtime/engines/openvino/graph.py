@@ -40,15 +40,17 @@ def read_model(path: Path) -> ov.Model:
     frontend = FrontEndManager().load_by_framework("onnx")  # read_model tries all on a damaged file
     model = frontend.convert(frontend.load(str(path)))
     for node in model.get_ops():
-        if node.get_type_name() == "Convert" and _is_constant(node.input_value(0)):
+        if node.get_type_name() == "Convert" and _is_stored_weight(node.input_value(0)):
             node.get_rt_info()[_DECOMPRESSION] = True
     if not (model.inputs and model.outputs):  # an empty file is a valid model
         raise EngineError(f"{path} has no inputs or no outputs: it is damaged or no network")
     return model
 
 
-def _is_constant(value: ov.Output) -> bool:
-    return bool(value.get_node().get_type_name() == "Constant")
+def _is_stored_weight(value: ov.Output) -> bool:
+    """Return whether a value is a constant in float16; numbers of shapes are converted too."""
+    is_constant = value.get_node().get_type_name() == "Constant"
+    return bool(is_constant and value.get_element_type() == ov.Type.f16)
 
 
 def read_signature(path: Path) -> Signature:

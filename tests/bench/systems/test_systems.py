@@ -118,15 +118,21 @@ def traced_once(monkeypatch):
     monkeypatch.setattr(backends, "trace", once)
 
 
+CRASHES_OPENVINO = {("resshift-15", "unet")}
+"""OpenVINO 2026.4.1 ends the process when it compiles this in float32 with its norms whole; in bfloat16,
+and with the norms written out, it does not."""
+
+
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_torch_and_onnx_give_the_same(name, traced_once, tmp_path):
-    """The same image in float32. In float16, with a GPU's roundings, nearly the same from every network."""
+def test_torch_and_its_exports_give_the_same(name, traced_once, tmp_path):
+    """The same image in float32. From every network: the same in OpenVINO, nearly the same in float16
+    with a GPU's roundings."""
     system = load_system(name, 64, reduced=True)
     lr = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     eager = replay(system, TorchBackend(), lr)
-    onnx = replay(system, OnnxBackend(), lr)
     assert torch.isfinite(eager).all()
     assert eager.std() > 1e-2  # an image, not a constant
+    onnx = replay(system, OnnxBackend(), lr)
     assert (eager - onnx).norm() / eager.norm() < 1e-3
     for network in system.networks:
         path = tmp_path / f"{network.name}.onnx"
@@ -135,22 +141,35 @@ def test_torch_and_onnx_give_the_same(name, traced_once, tmp_path):
             "resshift-15",
             "decoder",
         )  # the nearest may be another
-        assert half_error(network, path) < (5e-2 if takes_codes else 5e-3)
+        assert error(network, rounded(network, path)) < (5e-2 if takes_codes else 5e-3)
+        if (name, network.name) not in CRASHES_OPENVINO:
+            with OnnxBackend("openvino", computed="fp32").open(network) as run:
+                assert error(network, run) < (5e-2 if takes_codes else 1e-4)
         products = [n for n in ir.load(path).graph if n.op_type in ("Conv", "Gemm", "MatMul")]
         half = sum(n.outputs[0].dtype == ir.DataType.FLOAT16 for n in products) / len(products)
         has_time = any(spec.name == "time" for spec in network.inputs)  # its embedding is float32
         assert half > 0.7 if has_time else half == 1
 
 
-def half_error(network, path):
-    """The largest relative error of a network's graph in float16, against torch in float32."""
+def rounded(network, path):
+    """Return a graph in float16 as a runner."""
+    engine = RoundedEngine(path)
+
+    def run(**inputs):
+        found = engine.run(**{name: tensor.numpy() for name, tensor in inputs.items()})
+        return tuple(torch.from_numpy(found[name]) for name in network.outputs)
+
+    return run
+
+
+def error(network, run):
+    """The largest relative error of a network's outputs, against torch in float32."""
     inputs = {spec.name: random_input(spec) for spec in network.inputs}
-    with TorchBackend().open(network) as run:
-        expected = run(**inputs)
-    found = RoundedEngine(path).run(**{name: tensor.numpy() for name, tensor in inputs.items()})
+    with TorchBackend().open(network) as eager:
+        expected = eager(**inputs)
     return max(
-        float((torch.from_numpy(found[name]) - wanted).norm() / wanted.norm())
-        for name, wanted in zip(network.outputs, expected, strict=True)
+        float((found - wanted).norm() / wanted.norm())
+        for found, wanted in zip(run(**inputs), expected, strict=True)
     )
 
 
