@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "devices.md"
 PYTHONS = ("3.10", "3.12", "3.13")
 X86 = {"Linux x86-64": "x86_64-manylinux_2_28", "Windows": "windows"}
-ARM = {"Linux aarch64": "aarch64-manylinux_2_34"}  # JetPack 6 is Ubuntu 22.04, with glibc 2.35
+ARM = {"Linux aarch64": "aarch64-manylinux_2_35"}  # JetPack 6 is Ubuntu 22.04, with glibc 2.35
 
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "cpu": X86 | ARM,

@@ -96,6 +96,26 @@ def test_json_holds_options_and_results(run, photo, tmp_path):
     assert result["output"] == str(tmp_path / "o.png")
 
 
+def test_json_holds_the_precision_of_each_stage(run, photo, tmp_path):
+    for device in ("cpu", "openvino"):
+        settings = ("--device", device, "--precision", "fp32", "--json", "--overwrite")
+        code, stdout, stderr = run(photo, "-o", tmp_path / "o.png", *settings)
+        document = json.loads(stdout)
+        assert (code, document["device"]) == (0, device)
+        assert set(document["precision"].values()) == {"fp32"}
+        assert ("precision fp32: as asked" in stderr) == (device == "openvino")
+
+
+def test_a_precision_that_cannot_be_had_is_one_line(run, photo, tmp_path):
+    for precision, said in (
+        ("bf16", "precision bf16 is not for the device cpu"),
+        ("fp8", "precision must be auto, fp32, bf16 or STAGE=PRECISION, got 'fp8'"),
+    ):
+        code, _, stderr = run(photo, "-o", tmp_path / "o.png", "--precision", precision)
+        assert code == 2
+        assert said in _one_line(stderr)
+
+
 def test_a_large_image_is_run_in_the_requested_tiles(run, tmp_path):
     """The toy networks have a receptive field of one pixel, so tiles change rounding only."""
     photo = tmp_path / "large.png"

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import FileRecord, open_bundle, sha256, verified
 from dossr.runtime.bundle import integrity as integrity_module
 from dossr.runtime.errors import BundleError
@@ -31,6 +32,20 @@ def test_a_file_is_hashed_at_the_first_opening_only(fresh_bundle, hashed):
     assert len(hashed) == 4
     open_bundle(fresh_bundle)
     assert len(hashed) == 4
+
+
+def test_every_file_is_hashed_again_on_demand(fresh_bundle, monkeypatch):
+    """A disk that loses a bit leaves size and times as they were."""
+    monkeypatch.setattr(verified.VerifiedFiles, "has", lambda *arguments: True)
+    path = fresh_bundle / "denoiser.cpu.onnx"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    open_bundle(fresh_bundle)
+    with pytest.raises(BundleError, match="was changed: its SHA-256"):
+        open_bundle(fresh_bundle, again=True)
+    with pytest.raises(BundleError, match="was changed: its SHA-256"):
+        load_pipeline(fresh_bundle, verify=True)
 
 
 def test_a_file_that_was_touched_is_hashed_again_and_damage_is_found(fresh_bundle, hashed):
