@@ -52,7 +52,8 @@ def _contenders(document):
 def test_every_contender_gives_the_same_image(measured):
     """Same weights, same noise: a rounding apart in float32, a few levels in half precision."""
     reference, bf16, fp32, fp16 = _contenders(measured[1])
-    assert [contender["precision"] for contender in (reference, bf16, fp32, fp16)] == ["fp32", "bf16", "fp32", "fp16"]  # fmt: skip
+    assert [side["precision"] for side in (reference, bf16, fp32, fp16)] == ["fp32", "bf16", "fp32", "fp32"]  # fmt: skip
+    assert [side["weights"] for side in (reference, bf16, fp32, fp16)] == ["", "", "fp32", "fp16"]
     assert measured[1]["base"] == "torch"
     assert reference["psnr"] is reference["largest"] is None
     assert fp32["largest"] <= 1
