@@ -93,11 +93,12 @@ def test_all_targets_share_their_weights(bundles):
 
 
 def test_equal_graphs_of_several_targets_are_one_file(bundles):
-    """RRDBNet has neither norms nor attention."""
-    graphs = open_bundle(bundles("separate", fp16=True)).manifest.stages["restorer"].graphs
-    assert graphs["cpu"] == graphs["openvino"] == "restorer.cpu.onnx"
+    stages = open_bundle(bundles("separate", fp16=True)).manifest.stages
+    for stage, record in stages.items():
+        assert list(record.graphs) == list(TARGETS)
+        assert (record.graphs["openvino"] == f"{stage}.cpu.onnx") == (stage != "denoiser")
+    graphs = stages["restorer"].graphs  # has neither norms nor attention
     assert graphs["cuda"] == graphs["tensorrt"] == "restorer.cuda.onnx"
-    assert list(graphs) == list(TARGETS)
 
 
 def test_half_weights_are_half_the_size(bundles):
