@@ -10,6 +10,7 @@ from .... import __version__
 from ...hardware import usable_cores
 from ...tensors import Array
 from .blobs import BlobCache, BlobKey
+from .buffers import Buffers
 from .core import capabilities, core, processor, running, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
 from .mapped_weights import dropping_pages
@@ -35,8 +36,10 @@ class OvEngine:
         plugin: str,
         precision: str,
         blobs: BlobCache,
+        buffers: Buffers,
     ) -> None:
         self._graph, self._plugin, self._precision, self._blobs = graph, plugin, precision, blobs
+        self._buffers = buffers
         self.inputs, self.outputs = signature or read_signature(graph.path)
         self._requests: dict[tuple[tuple[int, ...], ...], ov.InferRequest] = {}
 
@@ -44,6 +47,7 @@ class OvEngine:
         """Run the network on NumPy arrays; inputs are not copied, outputs are new arrays."""
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
+        self._buffers.pass_to(self)
         request = self._request({name: tuple(inputs[name].shape) for name in self.inputs})
         with running(self._graph.path.name):
             for name in self.inputs:
@@ -56,6 +60,11 @@ class OvEngine:
                 request.set_tensor(name, ov.Tensor(found[name], shared_memory=True))
             request.infer(share_outputs=True)
         return found
+
+    def release(self) -> None:
+        """Give back the memory of intermediate results; the next run takes it again."""
+        for request in self._requests.values():
+            request.get_compiled_model().release_memory()
 
     def _request(self, shapes: Shapes) -> ov.InferRequest:
         """Return the request of a shape; the shape that ran longest ago makes room for a new one."""

@@ -13,6 +13,7 @@ from ..engine import Engine
 from ..precision import PrecisionOptions, summary
 from .bf16 import BOUNDS, bf16_errors
 from .blobs import BlobCache
+from .buffers import Buffers
 from .compiled_model import OvEngine
 from .core import check_bf16, check_plugin, default_precision
 from .graph import Graph
@@ -31,6 +32,7 @@ class OpenVino(Host):
         self._plugin = name.partition(":")[2] or "CPU"
         check_plugin(self._plugin)
         self._asked, self._log, self._blobs = precision, log, BlobCache(log)
+        self._buffers = Buffers()
         self._taken: dict[Path, dict[str, str]] = {}
         if "bf16" in (precision.default, *precision.stages.values()):
             self._check_bf16()
@@ -56,7 +58,7 @@ class OpenVino(Host):
         precision = str(self._asked.default)
         if precision == "auto" and self._plugin == "CPU":
             precision = "fp32"
-        return OvEngine(Graph(path), None, self._plugin, precision, self._blobs)
+        return OvEngine(Graph(path), None, self._plugin, precision, self._blobs, self._buffers)
 
     def _choose(self, bundle: Bundle, stages: Sequence[str]) -> tuple[dict[str, str], str]:
         """Return the precision of stages that have a choice, and why, in one line."""
@@ -83,7 +85,9 @@ class OpenVino(Host):
             bundle.folder / record.weights if record.weights else None,
             bundle.hashes(stage, self.target),
         )
-        return OvEngine(graph, record.signature, self._plugin, precision, self._blobs)
+        return OvEngine(
+            graph, record.signature, self._plugin, precision, self._blobs, self._buffers
+        )
 
     def _check_bf16(self) -> None:
         """Raise EngineError if the device does not compute in bfloat16."""

@@ -10,6 +10,7 @@ import pytest
 
 from dossr.export.graph.fp16 import store_fp16
 from dossr.export.graph.weights import write_graphs
+from dossr.runtime.bundle import DEMO, open_bundle
 
 pytest.importorskip("openvino")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts pages in /proc")
@@ -23,6 +24,7 @@ COMPILE = """
 import sys
 from pathlib import Path
 from dossr.runtime.engines.openvino.blobs import BlobCache
+from dossr.runtime.engines.openvino.buffers import Buffers
 from dossr.runtime.engines.openvino.compiled_model import OvEngine
 from dossr.runtime.engines.openvino.graph import Graph
 import numpy as np
@@ -31,7 +33,7 @@ def sizes():
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return [int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile")]
 def run(graph):
-    engine = OvEngine(graph, None, "CPU", "fp32", BlobCache(print))
+    engine = OvEngine(graph, None, "CPU", "fp32", BlobCache(print), Buffers())
     engine.run(x=np.zeros((1, %d, 8, 8), np.float32))
     return engine
 warm = run(Graph(path.with_name("small.onnx"), path.with_name("small.weights")))
@@ -69,3 +71,23 @@ def test_compiling_keeps_one_copy_of_the_weights(tmp_path: Path, is_fp16: bool) 
     anonymous, mapped = map(float, found.split())
     assert 0.9 * FLOAT32 < anonymous < 1.3 * FLOAT32
     assert mapped < 0.2 * FLOAT32
+
+
+def anonymous() -> float:
+    """MiB of this process that no file holds."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) / 1024
+
+
+@linux
+def test_a_network_gives_back_its_memory_when_another_one_runs(openvino) -> None:
+    device, bundle = openvino(), open_bundle(DEMO)
+    decoder, restorer = (device.open(bundle, stage) for stage in ("decoder", "restorer"))
+    small = np.zeros((1, 3, 8, 8), np.float32)
+    restorer.run(lr=small)
+    latent = np.random.default_rng(0).standard_normal((1, 6, 160, 160)).astype(np.float32)
+    image = decoder.run(x=latent)["image"]
+    held = anonymous()
+    restorer.run(lr=small)
+    assert anonymous() < held - 40
+    np.testing.assert_array_equal(decoder.run(x=latent)["image"], image)
