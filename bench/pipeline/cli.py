@@ -78,8 +78,6 @@ def pipeline(
 
     Exit code: 0 done, 1 some contenders failed (each says why), 2 wrong use.
     """
-    from ...export.checkpoint.reader import read_checkpoint
-    from ...export.errors import CheckpointError
     from ..measure.provenance import save
     from .report import comparison_text
 
@@ -88,19 +86,30 @@ def pipeline(
     names = tuple(dict.fromkeys((_REFERENCE, *variants)))
     _check_torch(names, chosen.torch_device)
     make_folders(file and file.parent)
-    try:
-        manifests = {path: open_bundle(path).manifest for path in bundles}
-        source = read_checkpoint(checkpoint, config)
-    except (BundleError, CheckpointError) as error:
-        raise click.UsageError(str(error)) from error
-    for path, manifest in manifests.items():
-        _check_bundle(path, manifest, source, chosen.size)
+    manifests, source = _read(bundles, checkpoint, config, chosen.size)
     found = _compared(names, manifests, sides, source, config, chosen)
     click.echo(comparison_text(found))
     if file is not None:
         save(found.as_dict(), file)
     if any(contender.failed for contender in found.contenders):
         sys.exit(1)
+
+
+def _read(
+    bundles: Sequence[Path], checkpoint: Path, config: Path | None, size: int
+) -> "tuple[dict[Path, Manifest], Checkpoint]":
+    """Read bundles and their checkpoint. Raises UsageError where one is damaged or does not fit."""
+    from ...export.checkpoint.reader import read_checkpoint
+    from ...export.errors import CheckpointError
+
+    try:
+        manifests = {path: open_bundle(path).manifest for path in bundles}
+        source = read_checkpoint(checkpoint, config)
+    except (BundleError, CheckpointError) as error:
+        raise click.UsageError(str(error)) from error
+    for path, manifest in manifests.items():
+        _check_bundle(path, manifest, source, size)
+    return manifests, source
 
 
 def _torch_device(devices: Sequence[str]) -> str:
