@@ -93,7 +93,7 @@ class WatchedHost(Host):
 def watched(monkeypatch):
     """The device of a backend that is watched."""
     device = WatchedHost()
-    monkeypatch.setattr(backends, "load_onnx_device", lambda name: device)
+    monkeypatch.setattr(backends, "load_onnx_device", lambda name, precision: device)
     return device
 
 
