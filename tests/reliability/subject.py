@@ -12,7 +12,8 @@ import dossr
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import DEMO, sha256
 from dossr.runtime.errors import BundleError, EngineError, ImageError
-from dossr.runtime.images.files import check_writable, read_image, write_image
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.writer import check_writable, write_image
 from dossr.runtime.options import TILE
 
 __all__ = [

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from dossr.runtime.errors import ImageError
-from dossr.runtime.images.files import read_image, write_image
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.writer import write_image
 
 RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 
@@ -11,8 +12,10 @@ RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 def _round_trip(tmp_path, name, scale=4.0):
     """Read a file, enlarge it by repetition, write it and open the result."""
     source = read_image(tmp_path / name)
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
-    write_image(tmp_path / "out.png", pixels, source, scale)
+    frame = source.frames[0]
+    large = frame.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    size = tuple(round(side * scale) for side in frame.size)
+    write_image(tmp_path / "out.png", [large], source, [size])
     out = Image.open(tmp_path / "out.png")
     out.load()
     return out
@@ -158,18 +161,19 @@ def test_files_that_are_no_images_are_refused_in_one_line(tmp_path):
 def test_a_format_without_transparency_is_refused_for_a_transparent_image(tmp_path):
     Image.fromarray(np.dstack([RAMP] * 4)).save(tmp_path / "in.png")
     source = read_image(tmp_path / "in.png")
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    pixels = source.frames[0].pixels.repeat(4, axis=0).repeat(4, axis=1)
     with pytest.raises(ImageError, match=r"out\.jpg does not support the transparency"):
-        write_image(tmp_path / "out.jpg", pixels, source, 4)
+        write_image(tmp_path / "out.jpg", [pixels], source, [(36, 24)])
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "in.png")
     source = read_image(tmp_path / "in.png")
+    pixels = [source.frames[0].pixels]
     with pytest.raises(ImageError, match="cannot be written"):
-        write_image(tmp_path / "in.png" / "out.png", source.pixels, source, 4)
+        write_image(tmp_path / "in.png" / "out.png", pixels, source, [(9, 6)])
     (tmp_path / "out.png").mkdir()
     with pytest.raises(ImageError, match="cannot be written"):
-        write_image(tmp_path / "out.png", source.pixels, source, 4)
+        write_image(tmp_path / "out.png", pixels, source, [(9, 6)])
     assert {path.name for path in tmp_path.iterdir()} == {"in.png", "out.png"}
