@@ -17,7 +17,7 @@ _FRAMES = "take its frames first: ffmpeg -i FILE frames/%06d.png"
 _RENDER = "render it to a PNG first"
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_NAMES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     [
         ".png",
         ".apng",
@@ -79,7 +79,7 @@ def classify(path: Path) -> Kind:
         return Kind("special file", "other")
     with path.open("rb") as file:
         kind = classify_content(file, path.suffix.lower())
-    if kind.role == "other" and path.suffix.lower() in _NAMES:
+    if kind.role == "other" and path.suffix.lower() in IMAGE_SUFFIXES:
         return Kind(kind.name, "image")
     return kind
 
