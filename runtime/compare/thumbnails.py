@@ -11,7 +11,6 @@ from PIL import Image, features
 
 from ..images.arrays import quantize, to_pixels, to_unit
 from ..images.files import read_image
-from ..tensors import SCALE
 
 _QUALITY = 90
 _MOST_PIXELS = 1 << 36  # files that were just read or written need no limit
