@@ -9,10 +9,10 @@ import click
 
 from .naming import IN_PLACE, Named, Naming, root_names, stem, targets
 from .output import Output
-from .search import RESULT, STREAM, PassedOver, Search, count_text, same_name
+from .search import RESULT, PassedOver, Search, count_text, same_name
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
-_TOO_LONG = f"the name of its result would be longer than {_LONGEST_NAME} bytes; rename it"
+_TOO_LONG = f"would give a result with a name above {_LONGEST_NAME} bytes; rename it"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Plan:
 
     jobs: tuple[Job, ...]
     passed_over: tuple[PassedOver, ...] = ()
-    failures: tuple[tuple[Path, str], ...] = ()
-    """What cannot be read or named, and why."""
+    failures: tuple[tuple[Job, str], ...] = ()
+    """What cannot be read or named, and why in one line."""
 
     renamed: tuple[Job, ...] = ()
     """Jobs whose target has another name than usual, because names clashed."""
@@ -65,11 +65,12 @@ def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
     paths = targets([each for each, _ in named])
     _check_sources(paths, search)
     jobs = tuple(Job(each.item.path, path) for (each, _), path in zip(named, paths, strict=True))
-    failures = [(job.source or Path(STREAM), _TOO_LONG) for job in jobs if _is_too_long(job)]
+    failures = [(Job(path, None), f"{path} {reason}") for path, reason in search.failures]
+    failures += [(job, f"{job.name} {_TOO_LONG}") for job in jobs if _is_too_long(job)]
     return Plan(
         tuple(job for job in jobs if not _is_too_long(job)),
         tuple(search.passed_over),
-        (*search.failures, *failures),
+        tuple(failures),
         tuple(
             job for job, (each, _) in zip(jobs, named, strict=True) if job.target != each.target()
         ),

@@ -115,7 +115,8 @@ def _numbered(group: Sequence[Named], taken: set[str]) -> Iterator[Path]:
 def root_names(roots: Sequence[Path]) -> dict[Path, Path]:
     """Return a relative path for each input folder: as many of its last parts as make it unique."""
     parts = {
-        root: (root.resolve() if ".." in root.parts else root.absolute()).parts[1:] for root in roots
+        root: (root.resolve() if ".." in root.parts else root.absolute()).parts[1:]
+        for root in roots
     }
     names: dict[Path, Path] = {}
     for root, own in parts.items():

@@ -26,6 +26,11 @@ class Output:
     folder: Path | None = None
     file: Path | None = None
 
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the one result goes to standard output."""
+        return self.folder is None and self.file is None
+
 
 def parse_output(text: str, inputs: Sequence[str], format: str | None, added: str) -> Output:
     """Return what an output means for these inputs; raise click.UsageError if it fits none of them.
@@ -56,7 +61,9 @@ def _check_stdout(is_one_file: bool) -> None:
     if not is_one_file:
         raise click.UsageError("-o - takes the result of one image file; give a folder")
     if sys.stdout.isatty():
-        raise click.UsageError("-o - writes an image, and standard output is a terminal; redirect it")
+        raise click.UsageError(
+            "-o - writes an image, and standard output is a terminal; redirect it"
+        )
 
 
 def _file(path: Path, format: str | None, added: str) -> Output:
@@ -71,7 +78,9 @@ def _file(path: Path, format: str | None, added: str) -> Output:
         suffix = format or DEFAULT
         return Output(suffix, file=path.with_name(f"{path.name}{added}{suffix}"))
     if format is not None and WRITABLE[format].name != kind.name:
-        raise click.UsageError(f"--format {format[1:]} contradicts the name {path}; give one of both")
+        raise click.UsageError(
+            f"--format {format[1:]} contradicts the name {path}; give one of both"
+        )
     if added:
         raise click.UsageError(
             f"--suffix is for folders and for names without a format, got {path}; leave it out"

@@ -43,7 +43,7 @@ def dossr_run() -> list[str]:
     script = Path(sys.executable).with_name("dossr-run")
     if script.exists():
         return [str(script)]
-    return [sys.executable, "-m", "dossr.runtime.cli"]
+    return [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 
 
 def make_toy_bundle(folder: Path) -> None:

