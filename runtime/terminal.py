@@ -44,7 +44,8 @@ class Command(click.Command):
         _open_closed_streams()
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            with _stderr_of_python():
+                code = super().main(*args, **{**kwargs, "standalone_mode": False})
             sys.stdout.flush()
         except click.ClickException as error:
             say(name, error.format_message())
@@ -157,21 +158,6 @@ def _end(ended: threading.Event, reporter: threading.Thread) -> None:
     reporter.join()
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function that draws ``done`` of ``total`` as a bar on stderr; None off a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield move
-
-
 def share_line(label: str) -> ShowShare:
     """Return a function that draws a share and the time left; a no-op off a terminal."""
     if not sys.stderr.isatty():
@@ -250,6 +236,24 @@ def captured_stderr() -> Iterator[Captured]:
                 os.close(saved)
                 os.lseek(file, 0, os.SEEK_SET)  # there is no pread on Windows
                 captured.text = os.read(file, 1 << 16).decode("utf-8", "replace")
+
+
+@contextmanager
+def _stderr_of_python() -> Iterator[None]:
+    """Let Python write to a copy of stderr in the block, which ``captured_stderr`` leaves alone.
+
+    So that one thread may print while another captures.
+    """
+    try:
+        copy = os.dup(_STDERR)
+    except OSError:
+        yield
+        return
+    try:
+        with _python_stderr_at(copy):
+            yield
+    finally:
+        os.close(copy)
 
 
 @contextmanager

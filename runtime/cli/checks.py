@@ -17,6 +17,13 @@ from .output import parse_output
 
 def checked(arguments: Arguments) -> tuple[Plan, Settings]:
     """Return the images to upscale and how; raise click.UsageError if an output cannot be written."""
+    try:
+        return _checked(arguments)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {arguments.output}: {error.strerror}") from error
+
+
+def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
     options, size = _sampling(arguments), _target_size(arguments)
     output = parse_output(arguments.output, arguments.inputs, arguments.format, arguments.suffix)
     settings = Settings(
@@ -32,14 +39,11 @@ def checked(arguments: Arguments) -> tuple[Plan, Settings]:
     if output.is_stdout and arguments.as_json:
         raise click.UsageError("--json and -o - both write to standard output; give one of both")
     _check_compare(arguments, output.is_stdout)
-    try:
-        plan = find_jobs(arguments.inputs, output, Naming(output.suffix, arguments.suffix))
-        if not arguments.dry_run:
-            for folder in {job.target.parent for job in plan.jobs if job.target}:
-                remove_leftovers(folder)
-        check_outputs(plan.jobs, arguments.overwrite or arguments.skip_existing)
-    except OSError as error:
-        raise click.UsageError(f"cannot write {arguments.output}: {error.strerror}") from error
+    plan = find_jobs(arguments.inputs, output, Naming(output.suffix, arguments.suffix))
+    if not arguments.dry_run:
+        for folder in {job.target.parent for job in plan.jobs if job.target}:
+            remove_leftovers(folder)
+    check_outputs(plan.jobs, arguments.overwrite or arguments.skip_existing)
     return plan, settings
 
 
