@@ -3,6 +3,7 @@
 Results go to stdout, progress and messages to stderr. Progress is redrawn on a terminal only.
 """
 
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import click
 
@@ -42,6 +43,7 @@ class Command(click.Command):
         """Run the command and exit: 2 for wrong use, 1 for Ctrl-C, otherwise as the body decides."""
         name = kwargs.get("prog_name") or self.name or ""
         _open_closed_streams()
+        _allow_any_name(sys.stdout)
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             with _stderr_of_python():
@@ -302,6 +304,14 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _allow_any_name(stream: TextIO) -> None:
+    """Let a stream print file names that its encoding does not hold."""
+    with suppress(AttributeError, OSError, ValueError):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "replace")
 
 
 def _abandon_stdout() -> None:

@@ -159,7 +159,9 @@ def _table(data: bytes, channels: int) -> Profile:
     return Profile(data, channels, False, forth, back)
 
 
-def _transform(source: Any, target: Any, source_mode: str, target_mode: str) -> Callable[[Pixels], Pixels]:
+def _transform(
+    source: Any, target: Any, source_mode: str, target_mode: str
+) -> Callable[[Pixels], Pixels]:
     transform = ImageCms.buildTransform(source, target, source_mode, target_mode, _INTENT, _FLAGS)
 
     def apply(pixels: Pixels) -> Pixels:

@@ -18,20 +18,6 @@ def photo(tmp_path):
     return path
 
 
-@pytest.fixture
-def run(toy_bundle):
-    """dossr-run with the toy bundle: exit code, stdout and stderr."""
-
-    def invoke(*arguments, bundle=toy_bundle):
-        result = CliRunner().invoke(main, [*map(str, arguments), "--bundle", str(bundle)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), (
-            result.exception
-        )
-        return result.exit_code, result.stdout, result.stderr
-
-    return invoke
-
-
 def _size(path):
     with Image.open(path) as image:
         return image.size
