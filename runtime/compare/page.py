@@ -92,7 +92,7 @@ def _values(number: int, pair: Pair, side: int) -> dict[str, Any]:
     return {
         "number": number,
         "name": escape(pair.name),
-        "facts": " · ".join(facts),
+        "facts": " · ".join(f"<span>{fact}</span>" for fact in facts),
         "width": result.shown[0],
         "height": result.shown[1],
         "source": source.uri,
