@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, features
 
 from ..images.arrays import quantize, to_pixels, to_unit
-from ..images.files import read_image
+from ..images.reader import read_image
 
 _QUALITY = 90
 _MOST_PIXELS = 1 << 36  # files that were just read or written need no limit
@@ -55,10 +55,10 @@ def _open(image: Path | Any) -> Image.Image:
     """Return an image in 8 bits, RGB or RGBA."""
     if not isinstance(image, Path):
         return Image.fromarray(_8_bits(to_pixels(image)))
-    found = read_image(image, _MOST_PIXELS)
-    pixels = Image.fromarray(_8_bits(found.pixels))
-    if found.alpha is not None:
-        pixels.putalpha(found.alpha)
+    frame = read_image(image, _MOST_PIXELS, first_frame=True).frames[0]
+    pixels = Image.fromarray(_8_bits(frame.pixels))
+    if frame.alpha is not None:
+        pixels.putalpha(Image.fromarray(_8_bits(frame.alpha)))
     return pixels
 
 
