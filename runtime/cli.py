@@ -243,7 +243,7 @@ def _upscale(
 
     began = time.perf_counter()
     try:
-        image = read_image(job.source, arguments.max_pixels)
+        image = read_image(job.source, arguments.max_pixels, first_frame=True)
         frame = image.frames[0]
         size = tuple(max(1, round(side * arguments.scale)) for side in frame.size)
         check_writable(job.target, image, [size])

@@ -36,7 +36,9 @@ def _pull(colour: Array, weight: Array) -> Array:
         return own
     coarse = _pull(_sums(colour), _sums(weight))
     channels = [
-        np.asarray(Image.fromarray(coarse[..., i]).resize((width, height), Image.Resampling.BILINEAR))
+        np.asarray(
+            Image.fromarray(coarse[..., i]).resize((width, height), Image.Resampling.BILINEAR)
+        )
         for i in range(coarse.shape[2])
     ]
     share = np.minimum(weight, 1)
@@ -64,7 +66,10 @@ def enlarge(alpha: Array, size: tuple[int, int]) -> Array:
     """
     width, height = size
     source = alpha.astype(np.float32)
-    images = [Image.fromarray(plane) for plane in (source, _extreme(source, np.minimum), _extreme(source, np.maximum))]
+    images = [
+        Image.fromarray(plane)
+        for plane in (source, _extreme(source, np.minimum), _extreme(source, np.maximum))
+    ]
     gain = 1 + (_GAIN - 1) * min(max((width / alpha.shape[1] - 1) / (SCALE - 1), 0.0), 1.0)
     top, step = np.iinfo(alpha.dtype).max, alpha.shape[0] / height
     result = np.empty((height, width), alpha.dtype)

@@ -210,4 +210,3 @@ def comment_text(comment: bytes) -> str:
         return comment.decode("utf-8")
     except UnicodeDecodeError:
         return comment.decode("latin-1")
-

@@ -61,7 +61,9 @@ def parse_gif(data: bytes) -> Animation:
             kind, blocks, at = data[at + 1], *_blocks(data, at + 2)
             if kind == 0xF9 and blocks and len(blocks[0]) >= 4:
                 control = _control(blocks[0])
-            elif kind == 0xFF and len(blocks) > 1 and blocks[0] == _NETSCAPE and len(blocks[1]) >= 3:
+            elif (
+                kind == 0xFF and len(blocks) > 1 and blocks[0] == _NETSCAPE and len(blocks[1]) >= 3
+            ):
                 plays = _plays(int.from_bytes(blocks[1][1:3], "little"))
         elif data[at] == 0x2C:
             part, at = _part(data, at, shared, control)
@@ -90,7 +92,9 @@ def compose(animation: Animation) -> Iterator[tuple[Array, Part]]:
         indices = indices[: region.shape[0], : region.shape[1]]
         drawn = indices != part.transparent
         colours = part.palette[np.minimum(indices, len(part.palette) - 1)]
-        region[drawn] = np.concatenate([colours, np.full((*indices.shape, 1), 255, np.uint8)], axis=-1)[drawn]
+        region[drawn] = np.concatenate(
+            [colours, np.full((*indices.shape, 1), 255, np.uint8)], axis=-1
+        )[drawn]
         yield canvas.copy(), part
         if part.disposal == _CLEAR:
             region[:] = 0
@@ -109,7 +113,11 @@ def encode_gif(
     height, width = frames[0][0].shape[:2]
     pieces = [b"GIF89a", struct.pack("<HHBBB", width, height, 0x70, 0, 0)]
     if len(frames) > 1 and plays != 1:
-        pieces.append(b"\x21\xff\x0b" + _NETSCAPE + struct.pack("<BBHB", 3, 1, min(max(plays - 1, 0), 65535), 0))
+        pieces.append(
+            b"\x21\xff\x0b"
+            + _NETSCAPE
+            + struct.pack("<BBHB", 3, 1, min(max(plays - 1, 0), 65535), 0)
+        )
     if comment:
         chunks = [comment[at : at + 255] for at in range(0, len(comment), 255)]
         pieces += [b"\x21\xfe", *(bytes([len(chunk)]) + chunk for chunk in chunks), b"\0"]
@@ -138,7 +146,16 @@ def _encoded(pixels: Array, alpha: Array | None, duration: float, disposal: int)
     table, start = _palette(data, 13, data[10])
     start = _skip_to_image(data, start)
     hundredths = min(max(round(duration / 10), 0), _LONGEST)
-    control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, disposal << 2 | clear, hundredths, _COLOURS - 1 if clear else 0, 0)
+    control = struct.pack(
+        "<BBBBHBB",
+        0x21,
+        0xF9,
+        4,
+        disposal << 2 | clear,
+        hundredths,
+        _COLOURS - 1 if clear else 0,
+        0,
+    )
     interlace = data[start + 9] & 0x40
     descriptor = data[start : start + 9] + bytes([0x87 | interlace])
     rest = data[start + 10 : -1]

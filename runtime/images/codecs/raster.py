@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageError
-from ..tensors import Array
-from .codecs.sixteen import Reopen, rawmode, read_sixteen
-from .profiles import lab_to_srgb
+from ...errors import ImageError
+from ...tensors import Array
+from ..profiles import lab_to_srgb
+from .sixteen import Reopen, rawmode, read_sixteen
 
 _TOP = 65535
 _BITS, _PHOTOMETRIC, _LARGEST, _LARGEST_OF_EACH = 258, 262, 281, 341  # TIFF tags
@@ -40,7 +40,9 @@ def decode(image: Image.Image, reopen: Reopen) -> Raster:
         return _of_sixteen(deep, image)
     notes = (_DEEP_NOTE.format("colours"),) if ";16" in stored and image.mode == "CMYK" else ()
     if image.mode == "F":
-        raise ImageError("must have 8 or 16 bits a channel, got 32-bit floats; scale it to 16 bits first")
+        raise ImageError(
+            "must have 8 or 16 bits a channel, got 32-bit floats; scale it to 16 bits first"
+        )
     if image.mode.startswith("I"):
         return _of_integers(image)
     if image.mode in ("1", "L"):
@@ -89,7 +91,9 @@ def _of_integers(image: Image.Image) -> Raster:
     if tags.get(_PHOTOMETRIC) == 0:  # white is zero
         values = _TOP - values
     pixels = values.astype(np.uint16)[..., None]
-    return Raster(pixels, _keyed(pixels, (key,), _TOP) if isinstance(key, int) else None, notes=_dark(pixels))
+    return Raster(
+        pixels, _keyed(pixels, (key,), _TOP) if isinstance(key, int) else None, notes=_dark(pixels)
+    )
 
 
 def _of_sixteen(pixels: Array, image: Image.Image) -> Raster:
