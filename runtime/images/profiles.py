@@ -18,6 +18,7 @@ from ..tensors import Array
 from .source import Pixels
 
 _BLOCK = 1 << 18  # pixels converted at a time
+_ROUNDING = 3  # of 255: what rounding alone loses
 _GRID = 33  # nodes a side of the table that stands for a transform of Little CMS
 _IDENTICAL = 1.0  # of 255: profiles that differ from sRGB by less are taken for sRGB
 _SPACES = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}
@@ -48,6 +49,17 @@ class Profile:
 
     from_srgb: Callable[[Pixels], Pixels] | None
     """The inverse, to RGB or to (height, width, 1) grey; None: the profile has none."""
+
+    def beyond_srgb(self, pixels: Pixels, converted: Pixels) -> Array | None:
+        """Return what is lost by conversion to sRGB and back, in levels; None if that is nothing.
+
+        To be added to a result that was converted back, so that colours outside sRGB stay.
+        """
+        if self.from_srgb is None:
+            return None
+        lost: Array = pixels.astype(np.int32) - self.from_srgb(converted)
+        lost[np.abs(lost) <= _ROUNDING * (np.iinfo(pixels.dtype).max // 255)] = 0
+        return lost if lost.any() else None
 
 
 @lru_cache(maxsize=8)

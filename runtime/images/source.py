@@ -27,6 +27,10 @@ class Frame:
     disposal: int = 0
     """What an animation does afterwards, as in GIF: 2 clears the frame, 3 restores the one before."""
 
+    beyond: Array | None = None
+    """(height, width, channels) in the source's profile: what sRGB cannot hold of its colours, in levels;
+    None: nothing."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""

@@ -15,7 +15,7 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
 def has_many_bits(data: bytes) -> bool:
     """Return whether an AVIF file says that it has 10 or 12 bits a channel."""
     at = data.find(b"av1C")
-    return 0 <= at and at + 6 < len(data) and bool(data[at + 6] & 0x40)
+    return at >= 0 and at + 6 < len(data) and bool(data[at + 6] & 0x40)
 
 
 def _codestream(data: bytes) -> bytes:

@@ -14,7 +14,9 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
 _CHUNK = 1 << 20  # bytes of an IDAT
 _ROWS = 64
 _LEVEL = 6
-_STRUCTURE = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"sBIT"))
+_STRUCTURE = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"sBIT")
+)
 _DISPOSALS = {2: 1, 3: 2}  # of GIF's numbers
 
 Chunk = tuple[bytes, bytes]
@@ -56,7 +58,16 @@ def encode_png(
         pieces += _chunk(b"acTL", struct.pack(">II", len(frames), plays))
     for number, frame in enumerate(frames):
         if animated:
-            control = (sequence, width, height, 0, 0, *_delay(durations[number]), _DISPOSALS.get(disposals[number], 0), 0)
+            control = (
+                sequence,
+                width,
+                height,
+                0,
+                0,
+                *_delay(durations[number]),
+                _DISPOSALS.get(disposals[number], 0),
+                0,
+            )
             pieces += _chunk(b"fcTL", struct.pack(">5I2HBB", *control))
             sequence += 1
         for data in _compressed(frame):

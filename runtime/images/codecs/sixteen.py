@@ -17,9 +17,10 @@ _CHANNELS = {"RGB": 3, "RGBX": 3, "RGBA": 4, "RGBa": 4, "LA": 2}
 
 def rawmode(image: Image.Image) -> str:
     """Return how the first tile of an image that is not loaded stores its pixels, such as RGB;16B."""
-    if not image.tile:
+    tiles = getattr(image, "tile", None)
+    if not tiles:
         return ""
-    arguments = image.tile[0][3]
+    arguments = tiles[0][3]
     return str(arguments if isinstance(arguments, str) else (arguments or ("",))[0])
 
 

@@ -45,6 +45,34 @@ def encode_tiff(pages: Sequence[Page]) -> bytes:
     return bytes(data)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The first page of a file that Pillow does not open."""
+
+    size: tuple[int, int]
+    info: dict[str, bytes]
+    """Profile and XMP, under Pillow's names."""
+
+    orientation: int
+
+
+def open_layout(file: BinaryIO) -> Layout:
+    """Return what a page that Pillow does not open says; decode nothing. Raise as tifffile."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page: Any = tiff.pages[0]
+        info = {}
+        for name, tag in (("icc_profile", 34675), ("xmp", 700)):
+            value = page.tags.get(tag)
+            if value is not None and isinstance(value.value, bytes):
+                info[name] = value.value
+        turned = page.tags.get(274)
+        orientation = int(turned.value) if turned is not None else 1
+        return Layout((int(page.imagewidth), int(page.imagelength)), info, orientation)
+
+
 def read_layout(file: BinaryIO, page: int) -> Array:
     """Return uint8 or uint16 (height, width, channels) of a page that Pillow does not know.
 
@@ -109,4 +137,3 @@ def _describe(ifd: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) ->
         if value:
             ifd.tagtype[tag] = kind
             ifd[tag] = value
-

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageError
-from ..tensors import Array
-from .codecs.sixteen import Reopen, rawmode, read_sixteen
-from .profiles import lab_to_srgb
+from ...errors import ImageError
+from ...tensors import Array
+from ..profiles import lab_to_srgb
+from .sixteen import Reopen, rawmode, read_sixteen
 
 _TOP = 65535
 _BITS, _PHOTOMETRIC, _LARGEST, _LARGEST_OF_EACH = 258, 262, 281, 341  # TIFF tags
