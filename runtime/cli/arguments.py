@@ -83,7 +83,7 @@ class GroupedCommand(Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record:
+            if record and isinstance(param, click.Option):
                 sections.setdefault(getattr(param, "group", "Other"), []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
@@ -186,7 +186,8 @@ _DEVICE: tuple[_Option, ...] = (
             "computes right, else openvino where the processor has bf16, else cpu."),
     _device("--precision", multiple=True, metavar="[STAGE=]PRECISION",
             help=f"Of the networks on a processor: {', '.join(CHOICES)}; may be repeated for single stages. "
-            "auto: bf16 on openvino where the processor has it and the stage's golden vectors allow it.  "
+            "auto: bf16 on openvino where the processor has it and the stage's golden vectors allow it. int8: for "
+            "bundles exported with --int8.  "
             "[default: auto]"),
     _device("--tf32/--no-tf32", default=None,
             help="Let float32 products on a GPU use TensorFloat-32.  [default: in float16 bundles]"),

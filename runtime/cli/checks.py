@@ -39,7 +39,9 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
     if output.is_stdout and arguments.as_json:
         raise click.UsageError("--json and -o - both write to standard output; give one of both")
     _check_compare(arguments, output.is_stdout)
-    plan = find_jobs(arguments.inputs, output, Naming(output.suffix, arguments.suffix))
+    keeps_pages = arguments.format is None and not arguments.first_frame
+    naming = Naming(output.suffix, arguments.suffix, keeps_pages)
+    plan = find_jobs(arguments.inputs, output, naming)
     if not arguments.dry_run:
         for folder in {job.target.parent for job in plan.jobs if job.target}:
             remove_leftovers(folder)

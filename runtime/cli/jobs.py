@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from ..images.reader import count_frames
 from .naming import IN_PLACE, Named, Naming, root_names, stem, targets
 from .output import Output
-from .search import RESULT, PassedOver, Search, count_text, same_name
+from .search import RESULT, Found, PassedOver, Search, count_text, same_name
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 _TOO_LONG = f"would give a result with a name above {_LONGEST_NAME} bytes; rename it"
@@ -112,7 +113,8 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
     named = []
     for item in search.found:
         below = names.get(item.root, Path()) if item.root else Path()
-        plain = Named(item, folder / below / item.relative.parent, naming)
+        own = replace(naming, format=".tif") if naming.keeps_pages and _has_pages(item) else naming
+        plain = Named(item, folder / below / item.relative.parent, own)
         place = _real(plain.folder)
         is_beside = (
             place in search.folders
@@ -120,9 +122,13 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
             or _real(plain.target()) in sources
         )
         if is_beside and not naming.suffix:
-            plain = replace(plain, naming=replace(naming, suffix=IN_PLACE))
+            plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
         named.append((plain, is_beside))
     return named
+
+
+def _has_pages(item: Found) -> bool:
+    return item.kind == "TIFF" and item.path is not None and count_frames(item.path) > 1
 
 
 def _without_results(

@@ -23,6 +23,9 @@ class Naming:
     suffix: str = ""
     """Added to the stem."""
 
+    keeps_pages: bool = False
+    """Whether TIFF files of several pages stay TIFF files."""
+
     def name(self, source: Path, *, full: bool = False, number: int = 0) -> str:
         """Return the name of a source's result; ``full`` keeps the source's own suffix in it."""
         counted = f"_{number}" if number else ""

@@ -112,7 +112,7 @@ def upscale(
     ``progress`` is called with a text such as ``frame 2 of 9``, empty for one frame, and the share of
     the image that is done.
     """
-    frames, depth = loaded.source.frames, _depth(loaded.source, settings)
+    frames, depth = loaded.source.frames, _depth(loaded, settings)
     results = []
     try:
         for number, frame in enumerate(frames):
@@ -200,9 +200,10 @@ def _check_pixels(job: Job, sizes: tuple[Size, ...], max_pixels: int) -> None:
         )
 
 
-def _depth(source: SourceImage, settings: Settings) -> int:
+def _depth(loaded: Loaded, settings: Settings) -> int:
     """Return the bits a channel of the result."""
     asked = settings.writing.depth
     if asked != "auto":
         return int(asked)
-    return source.depth if writable(settings.suffix).deep else 8
+    suffix = loaded.job.target.suffix if loaded.job.target else settings.suffix
+    return loaded.source.depth if writable(suffix).deep else 8

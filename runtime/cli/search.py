@@ -61,6 +61,9 @@ class Found:
     root: Path | None = None
     """Its input folder; None for an input that is a file."""
 
+    kind: str = ""
+    """Its format, as ``Kind.name``."""
+
 
 @dataclass(frozen=True)
 class PassedOver:
@@ -111,7 +114,7 @@ class Search:
         if kind and kind.role in ("sidecar", "unfinished"):
             self._pass_over(path, kind)
         else:
-            self.found.append(Found(path, Path(path.name)))
+            self.found.append(Found(path, Path(path.name), None, kind.name if kind else ""))
 
     def _add_folder(self, root: Path) -> None:
         """Search a folder: its own folders first, then those that links lead to."""
@@ -129,7 +132,8 @@ class Search:
                 elif _is_broken_link(path):
                     self.passed_over.append(PassedOver(path, "broken link"))
                 elif (kind := _kind(path)) is None or kind.role == "image":
-                    found.append(Found(path, path.relative_to(root), root))
+                    name = kind.name if kind else ""
+                    found.append(Found(path, path.relative_to(root), root, name))
                 else:
                     self._pass_over(path, kind)
         self.found += sorted(found, key=lambda item: item.relative)

@@ -3,8 +3,6 @@
 import importlib.util
 from dataclasses import dataclass
 
-from PIL import features
-
 from ..errors import ImageError
 
 _NO_LIMIT = 1 << 31
@@ -81,6 +79,8 @@ def writable(suffix: str) -> Format:
     package = _PACKAGES.get(kind.name)
     if package and not importlib.util.find_spec(package):
         raise ImageError(f"'{suffix}' needs another package: pip install 'dossr[images]'")
+    from PIL import features  # not for the help of the command
+
     if kind.name == "AVIF" and not features.check("avif"):
         raise ImageError("'.avif' needs a newer Pillow: pip install 'pillow>=11.3'")
     return kind

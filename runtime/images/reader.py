@@ -63,6 +63,17 @@ def read_image(
     return image
 
 
+def count_frames(path: Path) -> int:
+    """Return how many frames or pages an image file holds, decoding none; 1 if it cannot be read."""
+    try:
+        with captured_stderr(), _unlimited(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _opened(path) as file:
+                return len(open_frames(file, classify_content(file, path.suffix.lower())).sizes)
+    except Exception:  # as read_image will tell
+        return 1
+
+
 @contextmanager
 def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     if isinstance(source, Path):

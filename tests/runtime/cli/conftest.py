@@ -58,7 +58,7 @@ def files():
 
 
 def _invoke(arguments, bundle, options):
-    words = [*map(str, arguments), "--bundle", str(bundle), "--steps", "1"]
+    words = ["--steps", "1", *map(str, arguments), "--bundle", str(bundle)]
     result = CliRunner().invoke(main, words, **options)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
