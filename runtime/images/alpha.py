@@ -76,11 +76,11 @@ def enlarge(alpha: Array, size: tuple[int, int]) -> Array:
     for start in range(0, height, _ROWS):
         end = min(start + _ROWS, height)
         box = (0.0, start * step, float(alpha.shape[1]), min(end * step, alpha.shape[0]))
-        rows = [
+        values, low, high = (
             np.asarray(image.resize((width, end - start), method, box))
             for image, method in zip(images, _METHODS, strict=True)
-        ]
-        result[start:end] = np.rint(_steepened(*rows, gain, top)).clip(0, top)
+        )
+        result[start:end] = np.rint(_steepened(values, low, high, gain, top)).clip(0, top)
     return result
 
 

@@ -60,11 +60,8 @@ def _printed(inks: Pixels) -> Pixels:
     result = np.empty((*inks.shape[:2], 3), np.uint8)
     for start in range(0, inks.shape[0], 64):
         rows = slice(start, start + 64)
-        c, m, y, k = (
-            inks[rows, :, i, None, None, None, None].astype(np.float32) / 255 for i in range(4)
-        )
-        colour = _SOLID[0] + (_SOLID[1] - _SOLID[0]) * c
-        colour = colour[:, :, 0] + (colour[:, :, 1] - colour[:, :, 0]) * m[..., 0]
-        colour = colour[:, :, 0] + (colour[:, :, 1] - colour[:, :, 0]) * y[..., 0, 0]
-        result[rows] = np.rint(colour * (1 - k[..., 0, 0, 0] * (1 - _BLACK / _PAPER)))
+        c, m, y, k = np.moveaxis(inks[rows].astype(np.float32) / 255, -1, 0)
+        areas = [np.stack([1 - ink, ink], axis=-1) for ink in (c, m, y)]
+        colour = np.einsum("hwi,hwj,hwk,ijkc->hwc", *areas, _SOLID)
+        result[rows] = np.rint(colour * (1 - k[..., None] * (1 - _BLACK / _PAPER)))
     return result

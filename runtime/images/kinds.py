@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from ..files import is_unfinished
 _HEAD = 4096
 _EXTRA = "pip install 'dossr[images]'"
 _DEVELOP = "develop it to a 16-bit TIFF first, such as with darktable-cli or RawTherapee"
-_REDUCE = "convert it to a 16-bit PNG or TIFF first"
+SCALE_FIRST = "scale it to a 16-bit PNG or TIFF first, such as with: magick FILE -depth 16 OUT.png"
+"""What to do with floats and 32-bit integers."""
 _FRAMES = "take its frames first: ffmpeg -i FILE frames/%06d.png"
 _RENDER = "render it to a PNG first"
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -79,6 +81,8 @@ def classify(path: Path) -> Kind:
         return Kind("special file", "other")
     with path.open("rb") as file:
         kind = classify_content(file, path.suffix.lower())
+    if kind.name == "OLE file" and path.suffix.lower() == ".db":
+        return Kind("Thumbs.db", "sidecar")
     if kind.role == "other" and path.suffix.lower() in IMAGE_SUFFIXES:
         return Kind(kind.name, "image")
     return kind
@@ -115,12 +119,12 @@ _SIGNATURES: tuple[tuple[bytes, str, str, str | None], ...] = (
     (b"\x01\xda", "SGI", "image", None),
     (b"\x59\xa6\x6a\x95", "Sun raster", "image", None),
     (b"/* XPM */", "XPM", "image", None),
-    (b"v/1\x01", "OpenEXR", "refused", _REDUCE),
-    (b"#?RADIANCE", "Radiance HDR", "refused", _REDUCE),
-    (b"#?RGBE", "Radiance HDR", "refused", _REDUCE),
-    (b"PF\n", "PFM", "refused", _REDUCE),
-    (b"Pf\n", "PFM", "refused", _REDUCE),
-    (b"SIMPLE  =", "FITS", "refused", _REDUCE),
+    (b"v/1\x01", "OpenEXR", "refused", SCALE_FIRST),
+    (b"#?RADIANCE", "Radiance HDR", "refused", SCALE_FIRST),
+    (b"#?RGBE", "Radiance HDR", "refused", SCALE_FIRST),
+    (b"PF\n", "PFM", "refused", SCALE_FIRST),
+    (b"Pf\n", "PFM", "refused", SCALE_FIRST),
+    (b"SIMPLE  =", "FITS", "refused", SCALE_FIRST),
     (b"P7\n", "PAM", "refused", "convert it to a PNG first"),
     (b"II\xbc\x01", "JPEG XR", "refused", "convert it to a PNG or TIFF first"),
     (b"BPG\xfb", "BPG", "refused", "convert it to a PNG first"),
@@ -144,7 +148,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str, str | None], ...] = (
     (b"\0\x05\x16\0", "AppleSingle", "sidecar", None),
     (b"\0\0\0\x01Bud1", "DS_Store", "sidecar", None),
     (b"CMMM", "thumbnail cache", "sidecar", None),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Thumbs.db", "sidecar", None),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE file", "other", None),
     (b"\x1aE\xdf\xa3", "Matroska video", "other", _FRAMES),
     (b"FLV\x01", "FLV video", "other", _FRAMES),
     (b"\0\0\x01\xba", "MPEG video", "other", _FRAMES),
@@ -164,8 +168,7 @@ _TEXTS = (
     ("[picasa]", "Picasa", "sidecar"),
     ("[desktop entry]", "desktop file", "sidecar"),
     ("[localizedfilenames]", "desktop.ini", "sidecar"),
-    ("#define", "XBM", "image"),
-    ("version https://git-lfs", "Git LFS pointer (run git lfs pull)", "other"),
+    ("version https://git-lfs", "Git LFS pointer", "other"),
     ("<!doctype html", "HTML page", "other"),
     ("<html", "HTML page", "other"),
 )
@@ -213,7 +216,7 @@ def _other(head: bytes) -> Kind | None:
     if not head:
         return Kind("empty file", "other")
     if head[128:132] == b"DICM":
-        return Kind("DICOM", "refused", _REDUCE)
+        return Kind("DICOM", "refused", SCALE_FIRST)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return Kind("AVI video", "other", _FRAMES)
     if head[188:189] == head[:1] == b"G":
@@ -226,7 +229,9 @@ def _text(head: bytes) -> Kind | None:
     text = head.decode(encoding, "replace").lstrip()[:1024].lower()
     for start, name, role in _TEXTS:
         if text.startswith(start):
-            return Kind(name, role)
+            return Kind(name, role, "run git lfs pull" if name.startswith("Git") else None)
+    if re.match(r"#define\s+\w*_width\s+\d", text):
+        return Kind("XBM", "image")
     if text.startswith(("<svg", "<?xml")) and "<svg" in text:
         return Kind("SVG", "other", _RENDER)
     if text.startswith("<?xml") and "<!doctype plist" in text:
@@ -234,11 +239,7 @@ def _text(head: bytes) -> Kind | None:
     if text.startswith("<?xml") and "<x:xmpmeta" in text:
         return Kind("XMP", "sidecar")
     is_text = b"\0" not in head and text and text.count("\ufffd") * 20 < len(text)
-    return (
-        Kind("text", "other")
-        if is_text and text.isprintable() is not None and _printable(text)
-        else None
-    )
+    return Kind("text", "other") if is_text and _printable(text) else None
 
 
 def _printable(text: str) -> bool:
@@ -279,7 +280,8 @@ def _raw_tiff(file: BinaryIO, head: bytes) -> Kind | None:
 
 def _directory(file: BinaryIO, order: str, offset: int) -> tuple[int, list[int], bool]:
     """Return photometric interpretation, offsets of child directories and whether a version of DNG is given."""
-    photometric, children, is_dng = -1, [], False
+    photometric, is_dng = -1, False
+    children: list[int] = []
     file.seek(offset)
     count = int.from_bytes(file.read(2), "little" if order == "<" else "big")
     entries = file.read(12 * min(count, 512))

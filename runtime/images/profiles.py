@@ -245,10 +245,12 @@ def _curve(tag: bytes) -> Array:
     if kind == b"curv" and count == 0:
         return x
     if kind == b"curv" and count == 1:
-        return x ** (struct.unpack_from(">H", tag, 12)[0] / 256)
+        power: Array = x ** (struct.unpack_from(">H", tag, 12)[0] / 256)
+        return power
     if kind == b"curv":
         values = np.frombuffer(tag, ">u2", count, 12) / 65535
-        return np.interp(x, np.linspace(0, 1, count), values)
+        sampled: Array = np.interp(x, np.linspace(0, 1, count), values)
+        return sampled
     if kind != b"para":
         raise ProfileError("is damaged")
     return _parametric(x, tag)

@@ -122,8 +122,8 @@ def _check_kind(kind: Kind) -> None:
     if kind.role == "refused":
         raise ImageError(f"is {kind.name}, which cannot be read{remedy}")
     if kind.role != "image":
-        what = "its format is unknown" if kind.name == "unknown" else f"it is {kind.name}"
-        raise ImageError(f"must be an image, and {what}{remedy}")
+        what = "and its format is unknown" if kind.name == "unknown" else f"got {kind.name}"
+        raise ImageError(f"must be an image, {what}{remedy}")
 
 
 def _check_size(sizes: "list[tuple[int, int]] | tuple[tuple[int, int], ...]", limit: int) -> None:

@@ -99,6 +99,8 @@ def _image(frame: Finished) -> Image.Image:
 
 
 def _durations(contents: Contents, shortest: float) -> list[float]:
+    if len(contents.frames) == 1:
+        return [0]
     times = [_UNTIMED if one.duration is None else one.duration for one in contents.frames]
     return [time if time > 0 else shortest for time in times]
 

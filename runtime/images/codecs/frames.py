@@ -158,7 +158,9 @@ def _of_animation(image: Image.Image) -> Frames:
 
 def _of_pages(file: BinaryIO, image: Image.Image) -> Frames:
     """Return the pages of a TIFF without reduced copies and masks."""
-    pages, sizes, count = [], [], getattr(image, "n_frames", 1)
+    pages: list[int] = []
+    sizes: list[tuple[int, int]] = []
+    count = getattr(image, "n_frames", 1)
     for number in range(count):
         image.seek(number)
         if not _is_copy(image) or (not pages and number == count - 1):

@@ -14,9 +14,10 @@ from PIL import Image
 from ...tensors import Array
 
 _COLOURS = 256
-_LONGEST = 65535  # hundredths of a second, and bytes of nothing else
+_LONGEST = 65535  # hundredths of a second
 _CLEAR, _RESTORE = 2, 3
 _NETSCAPE = b"NETSCAPE2.0"
+_NO_CONTROL: tuple[int, float, int | None] = (0, 0.0, None)  # disposal, duration, transparent index
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def parse_gif(data: bytes) -> Animation:
     at = 13
     shared, at = _palette(data, at, flags)
     parts: list[Part] = []
-    plays, control = 1, (0, 0, None)
+    plays, control = 1, _NO_CONTROL
     while at < len(data) and data[at] != 0x3B:
         if data[at] == 0x21:
             kind, blocks, at = data[at + 1], *_blocks(data, at + 2)
@@ -70,7 +71,7 @@ def parse_gif(data: bytes) -> Animation:
             if part is None:
                 break
             parts.append(part)
-            control = (0, 0, None)
+            control = _NO_CONTROL
         else:
             at += 1
     if not parts:

@@ -17,4 +17,5 @@ def read_heif(file: BinaryIO) -> Array | None:
     if not image.mode.endswith(";16"):
         return None
     levels = np.asarray(image) >> (16 - bits)
-    return np.rint(levels * (65535 / ((1 << bits) - 1))).astype(np.uint16)
+    pixels: Array = np.rint(levels * (65535 / ((1 << bits) - 1))).astype(np.uint16)
+    return pixels

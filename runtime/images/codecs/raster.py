@@ -7,6 +7,7 @@ from PIL import Image
 
 from ...errors import ImageError
 from ...tensors import Array
+from ..kinds import SCALE_FIRST
 from ..profiles import lab_to_srgb
 from .sixteen import Reopen, rawmode, read_sixteen
 
@@ -40,9 +41,7 @@ def decode(image: Image.Image, reopen: Reopen) -> Raster:
         return _of_sixteen(deep, image)
     notes = (_DEEP_NOTE.format("colours"),) if ";16" in stored and image.mode == "CMYK" else ()
     if image.mode == "F":
-        raise ImageError(
-            "must have 8 or 16 bits a channel, got 32-bit floats; scale it to 16 bits first"
-        )
+        raise ImageError(f"must have 8 or 16 bits a channel, got 32-bit floats; {SCALE_FIRST}")
     if image.mode.startswith("I"):
         return _of_integers(image)
     if image.mode in ("1", "L"):
@@ -82,7 +81,7 @@ def _of_integers(image: Image.Image) -> Raster:
     """Return grey levels of more than 8 bits, scaled to 16 where a TIFF says what the largest is."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > _TOP:
-        raise ImageError("must have 8 or 16 bits a channel, got 32; scale it to 16 bits first")
+        raise ImageError(f"must have 8 or 16 bits a channel, got 32; {SCALE_FIRST}")
     key = image.info.get("transparency")
     tags = getattr(image, "tag_v2", {})
     largest = _largest(tags)

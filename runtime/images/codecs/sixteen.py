@@ -44,7 +44,7 @@ def read_sixteen(image: Image.Image, reopen: Reopen) -> Array | None:
     return _divided(pixels) if name == "RGBa" else pixels
 
 
-def _decoded(image: Image.Image, mode: str) -> Image.Image:
+def _decoded(image: Any, mode: str) -> Any:
     """Load an image with the same raw mode for all of its tiles."""
     tiles: list[Any] = []
     for tile in image.tile:

@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from ...errors import ImageError
 from ...tensors import Array
+from ..kinds import SCALE_FIRST
 from ..source import Metadata
 
 _ROWS = 64  # of a strip
@@ -76,7 +78,7 @@ def open_layout(file: BinaryIO) -> Layout:
 def read_layout(file: BinaryIO, page: int) -> Array:
     """Return uint8 or uint16 (height, width, channels) of a page that Pillow does not know.
 
-    Raise ValueError if it is of floats or other depths; else as tifffile.
+    Raise ImageError if it is of floats or other depths; else as tifffile.
     """
     import tifffile
 
@@ -87,7 +89,7 @@ def read_layout(file: BinaryIO, page: int) -> Array:
         if found.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.dtype not in (np.uint8, np.uint16) or found.axes not in ("YX", "YXS", "SYX"):
-            raise ValueError(f"{pixels.dtype} {found.axes} must be 8 or 16 bits a channel")
+            raise ImageError(f"must have 8 or 16 bits a channel, got {pixels.dtype}; {SCALE_FIRST}")
         if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             pixels = np.iinfo(pixels.dtype).max - pixels
         return pixels[..., None] if pixels.ndim == 2 else pixels
