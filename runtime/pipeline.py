@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..solvers import Schedule, dos_sde_coefficients
-from .bundle import CONDITION, DEMO, Bundle, Manifest, open_bundle
-from .engines.auto import choose_device
-from .engines.device import Device, Host, load_device
+from .bundle import CONDITION, Manifest
+from .engines.device import Device, Host
 from .engines.engine import Engine, check_output
-from .engines.lazy import EngineSlot, LazyEngine
-from .engines.precision import parse_precision
+from .engines.networks import Networks, NetworkSource, Settings, open_networks, shared_source
 from .engines.tensorrt.options import BuildOptions
-from .errors import BundleError, EngineError
+from .errors import EngineError
 from .images.arrays import quantize, result_dtype, to_pixels, to_unit
 from .images.color import COLOR_FIXES
 from .images.padding import pad_to_multiple
@@ -57,41 +55,25 @@ def load_pipeline(
     once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
     or precision and EngineError if a network cannot be opened.
     """
-    asked = parse_precision(precision)
-    opened = open_bundle(DEMO if bundle is None else Path(bundle), again=verify)
-    if device == "auto" and build is None:
-        asked.check_fixed(device)
-        place, reason = choose_device(opened, tf32, log)
-        log(f"device {place.name}: {reason}")
-    else:
-        place = load_device(device, build, tf32, log, asked)
-    if place.target not in ("cpu", "openvino") and opened.manifest.precision == "fp32":
-        log("this bundle is float32; a GPU is faster with one exported with --fp16")
-    taken = place.precisions(opened)
-    slot = EngineSlot()
-    stages: dict[str, Engine] = {}
-    for name, record in opened.manifest.stages.items():
-        open_stage = partial(_open_stage, place, opened, name)
-        if low_memory:
-            stages[name] = LazyEngine(slot, open_stage, *record.signature)
-        else:
-            stages[name] = open_stage()
-    return Pipeline(stages, opened.manifest, place, taken)
-
-
-def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
-    engine, record = place.open(bundle, stage), bundle.manifest.stages[stage]
-    signature = (*engine.inputs.values(), *engine.outputs.values())
-    if signature != (*record.inputs, *record.outputs):
-        raise BundleError(
-            f"the inputs/outputs of {bundle.path(stage, place.target)} do not match the manifest; "
-            "export the checkpoint again"
-        )
-    return engine
+    settings = Settings(
+        None if bundle is None else Path(bundle).absolute(),
+        device,
+        low_memory,
+        build,
+        tf32,
+        (precision,) if isinstance(precision, str) else tuple(precision),
+        verify,
+    )
+    return _pipeline(NetworkSource(settings, open_networks(settings, log)))
 
 
 class Pipeline:
-    """The networks of one bundle on one device, by default the CPU. Serves one thread."""
+    """The networks of one bundle on one device, by default the CPU. Serves one thread.
+
+    A pipeline of ``load_pipeline`` can be pickled and forked. Only its settings and its bundle's path
+    are passed on: a worker opens the networks when it first needs them, once for equal pipelines.
+    After a fork that works on processors only, not on GPUs.
+    """
 
     def __init__(
         self,
@@ -100,12 +82,34 @@ class Pipeline:
         device: Device | None = None,
         precision: Mapping[str, str] | None = None,
     ) -> None:
-        self.manifest = manifest
-        self.device = device or Host()
-        self.precision = dict(precision or {})
-        """The precision in which each stage computes."""
+        networks = Networks(stages, manifest, device or Host(), precision or {})
+        self._source = NetworkSource(None, networks)
 
-        self._stages = stages
+    def __reduce__(self) -> tuple[Callable[[Settings], "Pipeline"], tuple[Settings]]:
+        if self._source.settings is None:
+            raise TypeError(
+                "a pipeline made from open networks cannot be pickled; call load_pipeline in the worker"
+            )
+        return _unpickled, (self._source.settings,)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about its model."""
+        return self._source.get().manifest
+
+    @property
+    def device(self) -> Device:
+        """Where the networks run."""
+        return self._source.get().device
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """The precision in which each stage computes."""
+        return dict(self._source.get().precision)
+
+    @property
+    def _stages(self) -> Mapping[str, Engine]:
+        return self._source.get().stages
 
     def upscale(
         self,
@@ -255,6 +259,16 @@ class Pipeline:
             )
             for name, stage in self._stages.items()
         }
+
+
+def _unpickled(settings: Settings) -> Pipeline:
+    return _pipeline(shared_source(settings))
+
+
+def _pipeline(source: NetworkSource) -> Pipeline:
+    pipeline = Pipeline.__new__(Pipeline)
+    pipeline._source = source
+    return pipeline
 
 
 def _encode(
