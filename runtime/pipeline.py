@@ -205,7 +205,11 @@ class Pipeline:
             is_lowered = {"bf16", "int8"} & set(self.precision.values())
             raise EngineError(
                 "the networks returned values that are not finite; "
-                + ("give --precision fp32" if is_lowered else "export the checkpoint without --fp16")
+                + (
+                    "give --precision fp32"
+                    if is_lowered
+                    else "export the checkpoint without --fp16"
+                )
             )
         hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
         observe("image", hr)

@@ -133,7 +133,9 @@ def _golden_error(call: TimeBundle, device: Device, precisions: Mapping[str, str
             stage,
             from_host(device, device.open(bundle, stage).run),
             largest_image(bundle.golden(stage)),
-            math.inf if precisions[stage] in ("bf16", "int8") else BOUNDS[bundle.manifest.precision],
+            math.inf
+            if precisions[stage] in ("bf16", "int8")
+            else BOUNDS[bundle.manifest.precision],
         )
         for stage in bundle.manifest.stages
     ]

@@ -29,7 +29,9 @@ def _product(side: int, device: torch.device, precision: str, repetitions: int) 
     """Return the least seconds of one product over the repetitions, after one untimed run."""
     if precision == "int8":
         multiply, result = torch._int_mm, torch.empty(side, side, dtype=torch.int32, device=device)
-        a, b = (torch.randint(-128, 128, (side, side), dtype=torch.int8, device=device) for _ in "ab")
+        a, b = (
+            torch.randint(-128, 128, (side, side), dtype=torch.int8, device=device) for _ in "ab"
+        )
     else:
         dtype = PRECISIONS[precision]
         multiply, result = torch.mm, torch.empty(side, side, dtype=dtype, device=device)

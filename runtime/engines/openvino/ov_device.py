@@ -87,14 +87,16 @@ class OpenVino(Host):
 
         Raise EngineError if it has none, or not one that was named, or if an error is over its bound.
         """
+        if not stages:
+            return []
         found = [stage for stage in stages if bundle.manifest.stages[stage].int8]
         named = [s for s in stages if s in self._asked.stages and s not in found]
-        if named or (stages and not found):
+        if named or not found:
             raise EngineError(
                 f"bundle {bundle.folder} must have an int8 network for {' and '.join(named) or 'a stage'}, and "
                 f"has none; add what can be had with dossr-export {bundle.folder} --int8, or give auto"
             )
-        if found and self._plugin != "CPU":
+        if self._plugin != "CPU":
             raise EngineError(
                 f"precision int8 is for processors, and {self.name} takes auto and fp32"
             )
