@@ -19,6 +19,7 @@ from ...runtime.engines.openvino.golden_errors import BOUNDS
 from ...runtime.engines.precision import FP32
 from ...runtime.files import whole_folder
 from ...runtime.terminal import Progress, Silent
+from ..errors import VerificationError
 from ..graph.weights import weights_size, write_graphs
 from . import TARGET
 from .calibration import Scratch
@@ -36,9 +37,10 @@ def add_int8(folder: Path, progress: Progress | None = None) -> Manifest:
     """Add 8-bit networks of STAGES to a bundle, for ``--precision int8``; return its new manifest.
 
     Ranges come from procedural images that the bundle upscales and from its golden vectors. Which products
-    stay in float is found by measuring each, until the stage is within the bound of bfloat16. Networks
-    that were there are replaced. Raise BundleError, ModuleNotFoundError (OpenVINO), EngineError, or
-    VerificationError where too much would stay in float; after any error the bundle is unchanged.
+    stay in float is found by measuring each, until the stage is within the bound of bfloat16; a stage of
+    which too much would stay in float is left out, with a note. Networks that were there are replaced.
+    Raise BundleError, EngineError, or VerificationError where every stage is left out; after any error
+    the bundle is unchanged.
     """
     progress = progress or Silent()
     bundle = open_bundle(folder)
@@ -77,8 +79,10 @@ def _quantized(
     run = device.open_file(source).run
     judges = [*largest_image(golden), *(GoldenCase(i, run(**i)) for i in images[-1])]
     scratch = Scratch(source, folder, device)
-    network = find_network(stage, scratch, samples, judges, BOUNDS[stage], progress)
-    scratch.clear()
+    try:
+        network = find_network(stage, scratch, samples, judges, BOUNDS[stage], progress)
+    finally:
+        scratch.clear()
     graphs = {folder / f"{stage}.onnx": network.model}
     with progress.phase(f"{stage}: writing", weights_size(graphs)) as advance:
         write_graphs(graphs, folder / f"{stage}.weights", advance)
@@ -92,9 +96,10 @@ def _size(inputs: Inputs) -> int:
 def _updated(
     manifest: Manifest, networks: Mapping[str, Int8Network], files: Mapping[str, FileRecord]
 ) -> Manifest:
-    stages = dict(manifest.stages)
+    stages = {stage: replace(record, int8=None) for stage, record in manifest.stages.items()}
+    kept = {n: record for n, record in manifest.files.items() if not n.startswith(f"{FOLDER}/")}
     for stage, network in networks.items():
         graph, weights = f"{FOLDER}/{stage}.onnx", f"{FOLDER}/{stage}.weights"
         record = Int8Record(graph, weights, network.products, len(network.held), network.error)
         stages[stage] = replace(stages[stage], int8=record)
-    return replace(manifest, stages=stages, files={**manifest.files, **files})
+    return replace(manifest, stages=stages, files=kept | dict(files))

@@ -52,18 +52,20 @@ def find_network(
     with progress.phase(f"{stage}: cost of each product", count) as advance:
         costs = measure_costs(scratch, ranges, samples[0], advance)
     costliest = sorted(costs, key=lambda node: -costs[node])
-    number, error = _predicted(list(costs.values()), AIM * bound), math.inf
+    number, most = _predicted(list(costs.values()), AIM * bound), int(MOST_HELD * count)
     with progress.phase(f"{stage}: choosing products") as advance:
-        while number <= MOST_HELD * count:
-            held = tuple(costliest[:number])
+        while True:
+            held = tuple(costliest[: min(number, most)])
             error = _error(scratch, ranges, held, judges)
             advance(1)
             if error <= AIM * bound:
                 return Int8Network(_in_8_bits(scratch, ranges, held), count, held, error)
+            if number >= most:
+                break
             number += max(1, number // 2)
     raise VerificationError(
-        f"the {stage} in int8 must be within {AIM * bound:.1e} of float32 with a third of its products in "
-        f"float, got {error:.1e}; use bf16 or fp32 for this checkpoint"
+        f"the {stage} in int8 must be within {AIM * bound:.1e} of float32 with {most} of its {count} "
+        f"products in float, got {error:.1e}"
     )
 
 

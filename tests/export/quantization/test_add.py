@@ -1,6 +1,7 @@
 """dossr-export BUNDLE --int8 on the demo bundle, in OpenVINO."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from dossr.export.quantization.add import add_int8
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import DEMO, open_bundle
 from dossr.runtime.engines.openvino.golden_errors import BOUNDS
+from dossr.runtime.terminal import Silent
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +74,28 @@ def test_a_failed_or_stopped_search_leaves_the_bundle_as_it_was(tmp_path, monkey
 
     monkeypatch.setattr(add, "record_inputs", lambda *_: _few_inputs(folder))
     monkeypatch.setattr(search, "MOST_HELD", 0)
-    with pytest.raises(VerificationError, match=r"the restorer in int8 must be within 7\.0e-03 of"):
-        add_int8(folder)
+    notes = _Notes()
+    with pytest.raises(VerificationError, match="no stage of this checkpoint keeps its accuracy"):
+        add_int8(folder, notes)
+    assert re.fullmatch(
+        r"the restorer in int8 must be within 7\.0e-03 of float32 with 0 of its 51 products in float, "
+        r"got .*; it is left out",
+        notes.told[0],
+    )
+    assert len(notes.told) == 2
     monkeypatch.setattr(search, "measure_costs", stop)
     with pytest.raises(KeyboardInterrupt):
         add_int8(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not (folder / "int8").exists()
+
+
+class _Notes(Silent):
+    def __init__(self):
+        self.told = []
+
+    def note(self, text):
+        self.told.append(text)
 
 
 def _few_inputs(folder):
