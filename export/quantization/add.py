@@ -48,12 +48,15 @@ def add_int8(folder: Path, progress: Progress | None = None) -> Manifest:
     with progress.phase("upscaling images to calibrate on", IMAGES) as advance:
         runs = record_inputs(bundle, device, advance)
     with whole_folder(folder / FOLDER) as new:
-        networks = {
-            stage: _quantized(
-                bundle, stage, [image[stage] for image in runs], new, device, progress
-            )
-            for stage in STAGES
-        }
+        networks: dict[str, Int8Network] = {}
+        for stage in STAGES:
+            inputs = [image[stage] for image in runs]
+            try:
+                networks[stage] = _quantized(bundle, stage, inputs, new, device, progress)
+            except VerificationError as error:
+                progress.note(f"{error}; it is left out")
+        if not networks:
+            raise VerificationError("no stage of this checkpoint keeps its accuracy in int8")
         files = {path.name: path for path in new.iterdir()}
         records = {
             f"{FOLDER}/{name}": FileRecord(path.stat().st_size, sha256(path))
