@@ -19,7 +19,9 @@ ANY = st.one_of(
 
 @given(SOURCE)
 def test_four_times_where_nothing_is_asked(source):
-    assert TargetSize().of(source) == TargetSize(scale=4).of(source) == (4 * source[0], 4 * source[1])
+    assert (
+        TargetSize().of(source) == TargetSize(scale=4).of(source) == (4 * source[0], 4 * source[1])
+    )
 
 
 @given(ANY, SOURCE)
@@ -88,4 +90,6 @@ def test_a_box_is_two_numbers(text):
 
 
 def test_a_box_is_read():
-    assert parse_fit("3840x2160") == parse_fit("3840X2160") == parse_fit("3840 x 2160") == (3840, 2160)
+    assert (
+        parse_fit("3840x2160") == parse_fit("3840X2160") == parse_fit("3840 x 2160") == (3840, 2160)
+    )
