@@ -36,7 +36,6 @@ RESULT = "result of an earlier run"
 _PLURALS = {
     "sidecar": "sidecars",
     "repeat": "repeats",
-    "unfinished file": "unfinished files",
     "special file": "special files",
     "empty file": "empty files",
     "system folder": "system folders",
@@ -166,10 +165,10 @@ class Search:
         yield from (folder / name for name in names)
 
     def _pass_over(self, path: Path, kind: Kind) -> None:
+        if kind.role == "unfinished":  # of a run that was killed, or that goes on
+            return
         suffix = path.suffix.lower()
-        what = {"sidecar": "sidecar", "unfinished": "unfinished file", "refused": kind.name}.get(
-            kind.role, suffix or kind.name
-        )
+        what = {"sidecar": "sidecar", "refused": kind.name}.get(kind.role, suffix or kind.name)
         if kind.role == "missing" and suffix not in _OF_PHONES:
             what = kind.name
         self.passed_over.append(PassedOver(path, what, kind.remedy))

@@ -197,6 +197,7 @@ def test_a_users_file_with_a_similar_name_is_kept_and_read(dossr_run, tmp_path, 
     folder.mkdir()
     shutil.copy(photo, folder / ".dossr-mine.png")
     _age(folder / ".dossr-mine.png")
-    assert dossr_run(folder, "-o", folder, "-b", toy_bundle, "--overwrite").returncode == 0
-    with Image.open(folder / ".dossr-mine.png") as image:
+    assert dossr_run(folder, "-o", folder, "-b", toy_bundle).returncode == 0
+    assert (folder / ".dossr-mine.png").read_bytes() == photo.read_bytes()
+    with Image.open(folder / ".dossr-mine_upscaled.png") as image:
         assert image.size == (128, 128)
