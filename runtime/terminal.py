@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, NoReturn, Protocol, TextIO, TypeVar
 
 import click
 
@@ -41,13 +41,19 @@ class Command(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and exit: 2 for wrong use, 1 for Ctrl-C, otherwise as the body decides."""
-        name = kwargs.get("prog_name") or self.name or ""
         _open_closed_streams()
         _allow_any_name(sys.stdout)
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with _stderr_of_python():
-                code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            with _stderr_of_python():  # also for the last message: a thread may still capture
+                self._run_and_exit(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _run_and_exit(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = kwargs.get("prog_name") or self.name or ""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
             sys.stdout.flush()
         except click.ClickException as error:
             say(name, error.format_message())
@@ -60,8 +66,6 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else "cannot write the output: "
             say(name, f"{where}{error.strerror or error}")
             sys.exit(1)
-        finally:
-            signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 
+_WIDEST = 40  # characters of a name in a line of progress
+
+
 def run_jobs(
     pipeline: "Pipeline",
     jobs: Sequence[Job],
@@ -85,4 +88,7 @@ def _move(line: StatusLine, label: str, frame: str, share: float) -> None:
 
 
 def _short(job: Job) -> str:
-    return job.source.name if job.source else job.name
+    """Return a name that fits into a line of progress."""
+    name = job.source.name if job.source else job.name
+    shown = "".join(character if character.isprintable() else "?" for character in name)
+    return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST // 2]}...{shown[-_WIDEST // 2 :]}"

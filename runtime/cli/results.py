@@ -1,5 +1,7 @@
 """What a run reports: a line for each image, notes once, one JSON document, the compare page."""
 
+import re
+import shutil
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ _SETTINGS = (
 """Options in the JSON document."""
 
 _SHOWN = 3  # renamed files that a note names
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a file name may hold any
 _REDRAW = 0.1  # seconds between two drawings
 
 
@@ -62,13 +65,13 @@ class StatusLine:
         """Print a line on stdout or stderr."""
         with self._lock:
             self._clear()
-            click.echo(text, file=stream)
+            click.echo(_CONTROL.sub("?", text), file=stream)
 
     def error(self, text: str) -> None:
         """Print an error of the command."""
         with self._lock:
             self._clear()
-            say("dossr-run", text)
+            say("dossr-run", _CONTROL.sub("?", text))
 
     def close(self) -> None:
         """Remove the line."""
@@ -76,6 +79,8 @@ class StatusLine:
             self._clear()
 
     def _draw(self, text: str) -> None:
+        """Replace the line; one that is wider than the terminal would stay there."""
+        text = text[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write(f"\r{text:<{len(self._text)}}")
         sys.stderr.flush()
         self._text, self._drawn_at = text, time.monotonic()

@@ -201,3 +201,20 @@ def test_a_users_file_with_a_similar_name_is_kept_and_read(dossr_run, tmp_path, 
     assert (folder / ".dossr-mine.png").read_bytes() == photo.read_bytes()
     with Image.open(folder / ".dossr-mine_upscaled.png") as image:
         assert image.size == (128, 128)
+
+
+def test_a_thread_that_ends_with_its_process_leaves_no_file(tmp_path):
+    program = (
+        "import sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from dossr.runtime.files import whole_file\n"
+        "opened = threading.Event()\n"
+        "def write():\n"
+        "    with whole_file(Path(sys.argv[1]) / 'a.png'):\n"
+        "        opened.set()\n"
+        "        time.sleep(60)\n"
+        "threading.Thread(target=write, daemon=True).start()\n"
+        "opened.wait()\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=30)
+    assert list(tmp_path.iterdir()) == []

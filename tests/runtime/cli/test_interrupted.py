@@ -69,3 +69,28 @@ def test_what_a_killed_run_left_is_done_by_the_next(command, tmp_path):
     assert _check_whole(out) == NAMES
     assert not list(out.glob(".dossr-*"))
     assert {name: (out / name).read_bytes() for name in before} == before
+
+
+SLOW_WRITE = """
+import time
+from dossr.runtime.cli import main, one_image
+from dossr.runtime.terminal import captured_stderr
+
+def slow(*_, **__):
+    with captured_stderr():
+        print("writing", flush=True)
+        time.sleep(30)
+
+one_image.write_image = slow
+main()
+"""
+
+
+def test_a_slow_disk_does_not_hold_up_the_end(command, heeding, tmp_path):
+    """The thread that writes also captures stderr; the message must get through."""
+    command[2] = SLOW_WRITE
+    code, seconds, stderr = _end_after(command, 1, signal.SIGINT)
+    assert code == 1
+    assert seconds < 2
+    assert stderr.strip() == "dossr-run: stopped"
+    assert not list(tmp_path.glob("out/*"))
