@@ -127,7 +127,8 @@ def _of_gif(file: BinaryIO, animation: Animation) -> Frames:
             raster = _of_canvas(canvas, image.mode == "L")
             yield Shown(raster, image, part.duration, part.disposal)
 
-    return Frames((animation.size,) * len(parts), each, animation.plays)
+    notes = () if animation.is_ended else ("its end is missing; there may have been more frames",)
+    return Frames((animation.size,) * len(parts), each, animation.plays, notes)
 
 
 def _of_canvas(canvas: Array, is_grey: bool) -> Raster:

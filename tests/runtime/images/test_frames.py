@@ -219,9 +219,20 @@ def test_a_cut_animation_is_refused(tmp_path):
         ]
         _animate(tmp_path / f"a.{suffix}", noise, duration=100)
         data = (tmp_path / f"a.{suffix}").read_bytes()
-        (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) * 3 // 4])
+        (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) * 5 // 8])
         with pytest.raises(ImageError, match=rf"^[^\n]*a\.{suffix}[^\n]*$"):
             read_image(tmp_path / f"a.{suffix}")
+
+
+def test_a_gif_that_ends_between_two_frames_is_read_with_a_note(tmp_path):
+    _animate(tmp_path / "a.gif", _stills(), duration=100)
+    data = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(data[:-1])
+    source = read_image(tmp_path / "a.gif")
+    assert (len(source.frames), source.notes) == (
+        3,
+        ("its end is missing; there may have been more frames",),
+    )
 
 
 def test_colours_of_a_gif_are_exact_where_they_are_few_and_near_elsewhere():
