@@ -128,6 +128,11 @@ def _check_sizes(
         raise ImageError(
             f"{target} must have sides of at most {kind.longest} pixels, got {longest}; write a .png"
         )
+    largest = max(width * height for width, height in sizes)
+    if largest > kind.most_pixels:
+        raise ImageError(
+            f"{target} must have at most {kind.most_pixels} pixels, got {largest}; write a .png"
+        )
     channels = (1 if _is_grey(source, options) else 3) + _keeps_alpha(source, kind, options)
     total = (
         sum(width * height for width, height in sizes)

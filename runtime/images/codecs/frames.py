@@ -102,6 +102,8 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
     count = getattr(image, "n_frames", 1)
     if image.format in ("MPO", "HEIF") and count > 1:
         notes.append(f"only its main image is used, of {count}")
+    elif image.format == "JPEG" and b"hdr-gain-map" in image.info.get("xmp", b""):
+        notes.append("only its main image is used, without its HDR gain map")
     if kind.name == "AVIF" and _has_many_bits(file):
         notes.append("its 10 or 12 bits a channel are read as 8")
 

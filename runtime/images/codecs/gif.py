@@ -78,6 +78,9 @@ def parse_gif(data: bytes) -> Animation:
             at += 1
     if at > len(data) or not parts:
         raise ValueError("it ends within an image")
+    if not width or not height:  # some files do not say; browsers take the first frame's
+        left, top, columns, rows = parts[0].box
+        width, height = left + columns, top + rows
     return Animation((width, height), tuple(parts), plays, at < len(data))
 
 

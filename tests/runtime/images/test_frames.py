@@ -269,3 +269,11 @@ def test_an_apng_follows_its_standard(enlarged, tmp_path):
         b"IEND",
     ]
     assert numbers == list(range(5))
+
+
+def test_a_gif_that_gives_no_size_has_that_of_its_first_frame(tmp_path):
+    _animate(tmp_path / "a.gif", _stills(), duration=100)
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    data[6:10] = bytes(4)
+    (tmp_path / "a.gif").write_bytes(data)
+    assert read_image(tmp_path / "a.gif").frames[0].size == (32, 32)

@@ -167,3 +167,10 @@ def test_the_main_image_of_several_is_used_with_a_note(tmp_path):
     image = read_image(tmp_path / "a.jpg")
     assert (len(image.frames), image.frames[0].size) == (1, (32, 32))
     assert image.notes == ("only its main image is used, of 2",)
+
+
+def test_a_jpeg_with_a_gain_map_says_that_it_is_left_out(tmp_path):
+    RGB.save(tmp_path / "a.jpg", xmp=b'<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"/>')
+    assert read_image(tmp_path / "a.jpg").notes == (
+        "only its main image is used, without its HDR gain map",
+    )
