@@ -110,8 +110,7 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
     def each(_: int) -> Iterator[Shown]:
         raster = None
         if image.format == "HEIF" and (deep := read_heif(file)) is not None:
-            alpha = deep[..., 3] if deep.shape[2] == 4 else None
-            raster = Raster(deep[..., :3], alpha)
+            raster = _raster(deep)
         yield Shown(raster or decode(image, _reopener(file, image.format or "")), image)
 
     return Frames((image.size,), each, notes=tuple(notes))
@@ -203,7 +202,10 @@ def _of_layout(file: BinaryIO) -> Frames:
 
 
 def _layout(file: BinaryIO, number: int) -> Raster:
-    pixels = read_layout(file, number)
+    return _raster(read_layout(file, number))
+
+
+def _raster(pixels: Array) -> Raster:
     count = pixels.shape[2]
     return Raster(pixels[..., : count - 1], pixels[..., -1]) if count in (2, 4) else Raster(pixels)
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from dossr.runtime.errors import ImageError
+from dossr.runtime.images.codecs.headers import claimed_size
 from dossr.runtime.images.formats import WRITABLE
 from dossr.runtime.images.reader import read_image
 from dossr.runtime.images.source import WriteOptions
@@ -237,3 +238,23 @@ def test_the_format_may_be_asked_for_by_its_suffix(tmp_path):
         ImageError, match=r"'\.xyz' is not a format that can be written; take one of \.png"
     ):
         check_writable(".xyz", source, [(16, 16)])
+
+
+@pytest.mark.parametrize("size", [(33, 40), (64, 64), (1000, 7), (160, 90), (300, 400), (8, 16)])
+@pytest.mark.parametrize(
+    "kind", ["JXL", "JXL in a container", "WEBP", "lossless WEBP", "WEBP with alpha"]
+)
+def test_sizes_are_known_before_a_decoder_allocates(size, kind):
+    import pillow_jxl  # noqa: F401
+
+    image = Image.new("RGBA" if "alpha" in kind else "RGB", size, "red")
+    options = (
+        {"use_container": "container" in kind}
+        if "JXL" in kind
+        else {"lossless": "lossless" in kind}
+    )
+    file = io.BytesIO()
+    image.save(file, "JXL" if "JXL" in kind else "WEBP", **options)
+    assert claimed_size(file) == size
+    with pytest.raises(ImageError, match=r"must have at most 9 pixels, got"):
+        read_image(io.BytesIO(file.getvalue()), 9)

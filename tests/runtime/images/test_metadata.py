@@ -89,6 +89,18 @@ def test_xmp_is_kept_and_mended(enlarged, tmp_path, source, target):
     assert b"hdrgm:Version" not in xmp
 
 
+def test_exif_data_of_jpeg_xl_is_kept_and_does_not_turn(enlarged, tmp_path):
+    """By its standard, the image's own orientation is the only one."""
+    import pillow_jxl  # noqa: F401
+
+    _save(tmp_path / "a.jxl", exif=_exif(6).tobytes())
+    enlarged("a.jxl", "b.jxl")
+    enlarged("b.jxl", "c.jpg")
+    with Image.open(tmp_path / "c.jpg") as out:
+        assert (out.size, out.getexif()[0x010F]) == ((384, 256), "a camera")
+        assert 0x0112 not in out.getexif()
+
+
 def test_exif_data_goes_before_xmp(tmp_path):
     _save(tmp_path / "a.jpg", exif=_exif(1).tobytes(), xmp=XMP)
     assert read_image(tmp_path / "a.jpg").frames[0].size == (24, 16)
