@@ -32,6 +32,9 @@ class Format:
     longest: int = _NO_LIMIT
     """Largest side, in pixels."""
 
+    most_pixels: int = _NO_LIMIT
+    """Largest product of width and height."""
+
     most_bytes: int | None = None
     """Largest size of its pixels."""
 
@@ -40,6 +43,9 @@ _PNG = Format("PNG", alpha=True, deep=True, frames=True, profile=True)
 _JPEG = Format("JPEG", quality=95, profile=True, longest=65500)
 _TIFF = Format(
     "TIFF", alpha=True, deep=True, frames=True, profile=True, most_bytes=(1 << 32) - (1 << 24)
+)
+_AVIF = Format(  # limits of most decoders
+    "AVIF", alpha=True, frames=True, quality=90, profile=True, longest=32768, most_pixels=1 << 28
 )
 _HEIC = Format("HEIF", alpha=True, quality=90, profile=True, longest=16384)
 
@@ -54,7 +60,7 @@ WRITABLE = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".gif": Format("GIF", alpha=True, frames=True, longest=65535),
-    ".avif": Format("AVIF", alpha=True, frames=True, quality=90, profile=True, longest=65535),
+    ".avif": _AVIF,
     ".heic": _HEIC,
     ".heif": _HEIC,
     ".jxl": Format("JXL", alpha=True, quality=95),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from .source import Metadata
 
-_ORIENTATION = 0x0112
+_ORIENTATION, _RESOLUTION = 0x0112, 0x011A
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _SIZES = ((_EXIF_IFD, 0xA002, 0xA003), (None, 0x0100, 0x0101))
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
@@ -50,7 +50,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         iptc=_iptc(image) or _unwrap(raw.get("iptc") or b""),
         text=tuple((k, v) for k, v in text if not k.startswith((_RAW, _XMP_KEY, "Thumb::"))),
         comment=_bytes(image.info.get("comment")),
-        dpi=_dpi(image.info.get("dpi")),
+        dpi=_dpi(image),
     )
 
 
@@ -115,7 +115,6 @@ def _of_tiff(exif: Image.Exif) -> Image.Exif:
     kept.update({tag: exif[tag] for tag in exif if tag in _DESCRIPTIVE})
     for tag in (_EXIF_IFD, _GPS_IFD):
         if inner := dict(exif.get_ifd(tag)) if tag in exif else None:
-            kept[tag] = inner
             kept.get_ifd(tag).update(inner)
     return kept
 
@@ -196,10 +195,13 @@ def _bytes(value: object) -> bytes | None:
     return value if isinstance(value, bytes) and value else None
 
 
-def _dpi(value: object) -> tuple[float, float] | None:
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution; Pillow gives 1 for a TIFF that says none."""
+    if _RESOLUTION not in getattr(image, "tag_v2", {_RESOLUTION: 1}):
+        return None
     try:
-        x, y = (float(side) for side in value)  # type: ignore[attr-defined]
-    except Exception:  # damaged metadata
+        x, y = (float(side) for side in image.info["dpi"])
+    except Exception:  # absent, or damaged metadata
         return None
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
 

@@ -29,7 +29,6 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise it logs 
 _HARMLESS = ("TIFFFetchNormalTag", "TIFFReadDirectory", "_TIFFVSetField")
 """Starts of libtiff's warnings about descriptive tags, which do not concern the pixels."""
 
-_HEAD = 1 << 16
 _NAMES = {1: "grey", 3: "RGB", 4: "CMYK"}
 _Any = TypeVar("_Any", bound=Array | None)
 
@@ -102,7 +101,7 @@ def _read(file: BinaryIO, path: Path, max_pixels: int, first_frame: bool) -> Sou
     """Read an open file; the messages of ImageError follow its name."""
     kind = classify_content(file, path.suffix.lower())
     _check_kind(kind)
-    if size := claimed_size(file.read(_HEAD)):
+    if size := claimed_size(file):
         _check_size([size], max_pixels)
     file.seek(0)
     try:

@@ -11,7 +11,6 @@ from PIL import Image
 from ..errors import ImageError, one_line
 from ..files import write_whole
 from ..tensors import Array
-from ..terminal import captured_stderr
 from .alpha import enlarge, flatten
 from .codecs.encode import Finished, encode, supported
 from .formats import Format, writable
@@ -77,8 +76,7 @@ def write_image(
     name = target if isinstance(target, Path) else options.format or "standard output"
     kind = check_writable(name, source, sizes, options)
     try:
-        with captured_stderr():
-            data = _encoded(kind, results, source, sizes, options)
+        data = _encoded(kind, results, source, sizes, options)
         if isinstance(target, Path):
             target.parent.mkdir(parents=True, exist_ok=True)
             write_whole(target, data, replace=replace)
@@ -127,6 +125,11 @@ def _check_sizes(
     if longest > kind.longest:
         raise ImageError(
             f"{target} must have sides of at most {kind.longest} pixels, got {longest}; write a .png"
+        )
+    largest = max(width * height for width, height in sizes)
+    if largest > kind.most_pixels:
+        raise ImageError(
+            f"{target} must have at most {kind.most_pixels} pixels, got {largest}; write a .png"
         )
     channels = (1 if _is_grey(source, options) else 3) + _keeps_alpha(source, kind, options)
     total = (

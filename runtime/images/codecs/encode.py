@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ...tensors import Array
+from ...terminal import captured_stderr
 from ..metadata import comment_text, photoshop_resource, raw_profile
 from ..source import Metadata
 from .gif import encode_gif
@@ -181,7 +182,8 @@ def _by_pillow(kind: str, contents: Contents) -> bytes:
         options.update(save_all=True, append_images=images[1:], loop=_plays(contents))
         options["duration"] = [round(time) for time in _durations(contents, _AT_ONCE)]
     file = io.BytesIO()
-    images[0].save(file, kind, **options)
+    with captured_stderr():
+        images[0].save(file, kind, **options)
     return file.getvalue()
 
 

@@ -102,14 +102,15 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
     count = getattr(image, "n_frames", 1)
     if image.format in ("MPO", "HEIF") and count > 1:
         notes.append(f"only its main image is used, of {count}")
+    elif image.format == "JPEG" and b"hdr-gain-map" in image.info.get("xmp", b""):
+        notes.append("only its main image is used, without its HDR gain map")
     if kind.name == "AVIF" and _has_many_bits(file):
         notes.append("its 10 or 12 bits a channel are read as 8")
 
     def each(_: int) -> Iterator[Shown]:
         raster = None
         if image.format == "HEIF" and (deep := read_heif(file)) is not None:
-            alpha = deep[..., 3] if deep.shape[2] == 4 else None
-            raster = Raster(deep[..., :3], alpha)
+            raster = _raster(deep)
         yield Shown(raster or decode(image, _reopener(file, image.format or "")), image)
 
     return Frames((image.size,), each, notes=tuple(notes))
@@ -127,7 +128,8 @@ def _of_gif(file: BinaryIO, animation: Animation) -> Frames:
             raster = _of_canvas(canvas, image.mode == "L")
             yield Shown(raster, image, part.duration, part.disposal)
 
-    return Frames((animation.size,) * len(parts), each, animation.plays)
+    notes = () if animation.is_ended else ("its end is missing; there may have been more frames",)
+    return Frames((animation.size,) * len(parts), each, animation.plays, notes)
 
 
 def _of_canvas(canvas: Array, is_grey: bool) -> Raster:
@@ -200,7 +202,10 @@ def _of_layout(file: BinaryIO) -> Frames:
 
 
 def _layout(file: BinaryIO, number: int) -> Raster:
-    pixels = read_layout(file, number)
+    return _raster(read_layout(file, number))
+
+
+def _raster(pixels: Array) -> Raster:
     count = pixels.shape[2]
     return Raster(pixels[..., : count - 1], pixels[..., -1]) if count in (2, 4) else Raster(pixels)
 

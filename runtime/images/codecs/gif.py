@@ -49,9 +49,12 @@ class Animation:
     plays: int
     """How often it is shown, 0 for ever."""
 
+    is_ended: bool
+    """Whether the file says that nothing follows."""
+
 
 def parse_gif(data: bytes) -> Animation:
-    """Take a GIF apart; stop at the end of the data. Raise ValueError if there is no whole image."""
+    """Take a GIF apart. Raise ValueError if it is cut off."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13
     shared, at = _palette(data, at, flags)
@@ -68,15 +71,17 @@ def parse_gif(data: bytes) -> Animation:
                 plays = _plays(int.from_bytes(blocks[1][1:3], "little"))
         elif data[at] == 0x2C:
             part, at = _part(data, at, shared, control)
-            if part is None:
-                break
-            parts.append(part)
+            if part is not None:
+                parts.append(part)
             control = _NO_CONTROL
         else:
             at += 1
-    if not parts:
-        raise ValueError("no image in it is whole")
-    return Animation((width, height), tuple(parts), plays)
+    if at > len(data) or not parts:
+        raise ValueError("it ends within an image")
+    if not width or not height:  # some files do not say; browsers take the first frame's
+        left, top, columns, rows = parts[0].box
+        width, height = left + columns, top + rows
+    return Animation((width, height), tuple(parts), plays, at < len(data))
 
 
 def compose(animation: Animation) -> Iterator[tuple[Array, Part]]:
@@ -172,9 +177,9 @@ def _skip_to_image(data: bytes, at: int) -> int:
 def _part(
     data: bytes, at: int, shared: Array, control: tuple[int, float, int | None]
 ) -> tuple[Part | None, int]:
-    """Return an image and where it ends; None if it is cut off."""
+    """Return an image, None if it has no pixels or colours, and where it ends."""
     if at + 11 > len(data):
-        return None, at
+        return None, len(data) + 1
     left, top, width, height, flags = struct.unpack_from("<4HB", data, at + 1)
     table, start = _palette(data, at + 10, flags)
     palette = table if len(table) else shared

@@ -1,15 +1,21 @@
 """Sizes that a file claims, where Pillow would decode or allocate before it tells."""
 
 import struct
+from typing import BinaryIO
+
+_HEAD = 64
+_BOXES = 1000  # of a container, looked through
 
 
-def claimed_size(data: bytes) -> tuple[int, int] | None:
+def claimed_size(file: BinaryIO) -> tuple[int, int] | None:
     """Return width and height of a WebP or JPEG XL file; None for others, or where they are unclear."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and data[12:16] == b"VP8X" and len(data) >= 30:
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if data[4:8] == b"JXL ":
-        data = _codestream(data)
-    return _jxl_size(data[2:]) if data[:2] == b"\xff\x0a" else None
+    file.seek(0)
+    head = file.read(_HEAD)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _webp_size(head)
+    if head[4:8] == b"JXL ":
+        head = _codestream(file)
+    return _jxl_size(head[2:]) if head[:2] == b"\xff\x0a" else None
 
 
 def has_many_bits(data: bytes) -> bool:
@@ -18,21 +24,30 @@ def has_many_bits(data: bytes) -> bool:
     return at >= 0 and at + 6 < len(data) and bool(data[at + 6] & 0x40)
 
 
-def _codestream(data: bytes) -> bytes:
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", head, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _codestream(file: BinaryIO) -> bytes:
     """Return the start of the image in a JPEG XL container."""
     at = 0
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        start = at + (16 if size == 1 else 8)
-        if kind == b"jxlc":
-            return data[start : start + 32]
-        if kind == b"jxlp":
-            return data[start + 4 : start + 36]
-        if size == 1 and at + 16 <= len(data):
-            size = struct.unpack_from(">Q", data, at + 8)[0]
-        if size < 8:
-            return b""
-        at += size
+    for _ in range(_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        start = at + (16 if size == 1 else 8) + 4 * (kind == b"jxlp")
+        if kind in (b"jxlc", b"jxlp"):
+            file.seek(start)
+            return file.read(_HEAD)
+        at += int.from_bytes(head[8:], "big") if size == 1 else size
+        if size == 0 or len(head) < 16:
+            break
     return b""
 
 

@@ -8,7 +8,7 @@ from ...tensors import Array
 
 
 def read_heif(file: BinaryIO) -> Array | None:
-    """Return uint16 (height, width, 3 or 4), upright, of the main image; None if it has 8 bits."""
+    """Return uint16 (height, width, 1 to 4), upright, of the main image; None if it has 8 bits."""
     import pillow_heif
 
     file.seek(0)
@@ -16,6 +16,6 @@ def read_heif(file: BinaryIO) -> Array | None:
     bits = image.info.get("bit_depth", 8)
     if not image.mode.endswith(";16"):
         return None
-    levels = np.asarray(image) >> (16 - bits)
+    levels = np.atleast_3d(np.asarray(image)) >> (16 - bits)
     pixels: Array = np.rint(levels * (65535 / ((1 << bits) - 1))).astype(np.uint16)
     return pixels

@@ -1,5 +1,6 @@
 """Write TIFF of 8 or 16 bits a channel, with pages; read the layouts that Pillow does not know."""
 
+import logging
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from ...errors import ImageError
 from ...tensors import Array
 from ..kinds import SCALE_FIRST
 from ..source import Metadata
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise it logs to stderr
 
 _ROWS = 64  # of a strip
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
