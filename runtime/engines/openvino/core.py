@@ -7,7 +7,7 @@ from functools import cache
 
 import openvino as ov
 
-from ...errors import BundleError, EngineError
+from ...errors import BundleError, EngineError, OutOfMemoryError
 
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
@@ -99,7 +99,9 @@ def running(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            raise EngineError(f"{what}: out of memory for this size; use smaller tiles") from error
+            raise OutOfMemoryError(
+                f"{what}: out of memory for this size; use smaller tiles"
+            ) from error
         raise EngineError(
             f"{what}: OpenVINO {ov.__version__.split('-')[0]}: {reason(error)}"
         ) from error
