@@ -5,17 +5,20 @@ image. The second part is counted at export (``StageRecord.activations``); the e
 and the third part are measured, see docs/images.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from .bundle import Manifest, StageRecord
+from .errors import OutOfMemoryError
 from .hardware import GpuError, find_gpu, free_memory
-from .options import TILE, Tiling
+from .options import TILE, SamplingOptions, Tiling
 from .tensors import SCALE
 
 TILES = (TILE, 96, 64)
 """Sides of a tile that ``auto`` chooses from, in LR pixels: the training size, then less memory."""
 
+_Result = TypeVar("_Result")
 _PROCESS = 200 << 20  # Python, NumPy and the engine's library
 _IMAGE_BYTES = 100  # for each pixel of the result
 _OVERHEAD: Mapping[str, float] = {"cpu": 1.6, "openvino": 1.1}  # on the counted activations
@@ -110,6 +113,33 @@ def smaller(tiling: Tiling, multiple: int) -> Tiling | None:
         if (not tiling.tile or side < tiling.tile) and _is_valid(less, multiple):
             return less
     return None
+
+
+def run_with_less(
+    run: Callable[[SamplingOptions], _Result],
+    options: SamplingOptions,
+    multiple: int,
+    log: Callable[[str], None],
+) -> tuple[_Result, SamplingOptions]:
+    """Return ``run(options)`` and its options; where memory runs out, try again with less tiling.
+
+    ``log`` is told each time. Raise OutOfMemoryError or MemoryError if the smallest tiles are too large.
+    """
+    while True:
+        try:
+            return run(options), options
+        except (OutOfMemoryError, MemoryError):
+            less = smaller(options.tiling, multiple)
+            if less is None:
+                raise
+            options = replace(options, tiling=less)
+        log(f"memory ran out; going on with {describe(less)}")
+
+
+def describe(tiling: Tiling) -> str:
+    """Return tiles in words, such as ``tiles of 96 in batches of 2``."""
+    tiles = f"tiles of {tiling.tile}" if tiling.tile else "no tiles"
+    return tiles if tiling.batch == 1 else f"{tiles} in batches of {tiling.batch}"
 
 
 def in_gigabytes(size: int) -> str:

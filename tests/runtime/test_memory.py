@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,17 @@ from PIL import Image
 
 from dossr.runtime import memory
 from dossr.runtime.bundle import DEMO, ActivationRecord, open_bundle
+from dossr.runtime.errors import EngineError, OutOfMemoryError
 from dossr.runtime.hardware import free_memory
-from dossr.runtime.memory import TILES, image_bytes, memory_need, plan_memory, smaller
-from dossr.runtime.options import Tiling
+from dossr.runtime.memory import (
+    TILES,
+    image_bytes,
+    memory_need,
+    plan_memory,
+    run_with_less,
+    smaller,
+)
+from dossr.runtime.options import SamplingOptions, Tiling
 
 PEAK = """
 import re
@@ -100,6 +109,38 @@ def test_a_process_takes_about_what_is_planned(manifest, tmp_path, side):
     peak = int(done.stdout.split()[-1]) * 1024
     planned = memory_need(manifest, "cpu", Tiling(side)).with_image(side, side)
     assert 0.5 * planned < peak < planned
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("too large"), MemoryError()])
+def test_a_run_that_runs_out_goes_on_with_less_and_says_so(error):
+    tried, said = [], []
+
+    def run(options):
+        tried.append((options.tiling.tile, options.tiling.batch))
+        if len(tried) < 4:
+            raise error
+        return "image"
+
+    options = SamplingOptions(tiling=Tiling(batch=4))
+    result, taken = run_with_less(run, options, 16, said.append)
+    assert (result, taken.tiling) == ("image", Tiling(96))
+    assert tried == [(128, 4), (128, 2), (128, 1), (96, 1)]
+    assert said == [
+        "memory ran out; going on with tiles of 128 in batches of 2",
+        "memory ran out; going on with tiles of 128",
+        "memory ran out; going on with tiles of 96",
+    ]
+
+
+def test_a_run_that_fits_nowhere_and_other_errors_are_passed_on():
+    def run(_, error):
+        raise error
+
+    for error in (OutOfMemoryError("no"), EngineError("broken"), MemoryError()):
+        said = []
+        with pytest.raises(type(error)):
+            run_with_less(partial(run, error=error), SamplingOptions(), 16, said.append)
+        assert len(said) == (0 if type(error) is EngineError else 2)
 
 
 def test_images_take_memory_by_their_area():
