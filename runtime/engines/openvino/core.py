@@ -48,7 +48,12 @@ def check_plugin(plugin: str) -> None:
 
 def processor() -> str:
     """Return the processor's name as OpenVINO gives it."""
-    return str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    return device_name("CPU")
+
+
+def device_name(plugin: str) -> str:
+    """Return the name of a device as OpenVINO gives it, such as that of a GPU."""
+    return str(core().get_property(plugin, "FULL_DEVICE_NAME")).strip()
 
 
 def capabilities() -> tuple[str, ...]:
