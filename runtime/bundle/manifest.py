@@ -46,6 +46,16 @@ _Text = Annotated[str, Meta(max_length=1 << 16)]
 
 
 @dataclass(frozen=True)
+class ActivationRecord:
+    """The largest sum of the intermediate results that a stage holds at once, for one float32 image."""
+
+    side: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """Of a square image, in LR pixels."""
+
+    bytes: Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
 class Int8Record:
     """A stage in 8-bit integers, for processors; file names are relative to the bundle."""
 
@@ -75,6 +85,9 @@ class StageRecord:
 
     int8: Int8Record | None = None
     """The stage in 8 bits, if it was exported so."""
+
+    activations: tuple[ActivationRecord, ...] = ()
+    """What a run takes at two sizes; none in bundles of earlier versions."""
 
     @property
     def signature(self) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:

@@ -19,7 +19,7 @@ from ...bundle.golden import largest_image
 from ...bundle.verified import cache_folder
 from ...files import write_whole
 from ...tensors import Array
-from .core import capabilities, processor, version
+from .core import capabilities, version
 from .graph import Graph
 
 BOUNDS: Mapping[str, float] = {
@@ -39,23 +39,22 @@ Run = Callable[..., Mapping[str, Array]]
 def golden_errors(
     bundle: Bundle,
     graphs: Mapping[str, Graph],
-    precision: str,
+    how: tuple[str, ...],
     open: Callable[[str], Run],
     log: Callable[[str], None],
 ) -> dict[str, float]:
     """Return the largest error of each stage in a precision against its golden vectors.
 
-    ``graphs`` are the stages to judge; ``open`` returns one in that precision. An error is infinite if a
+    ``graphs`` are the stages to judge, ``how`` the precision and the device; ``open`` returns a stage so. An error is infinite if a
     value is not finite, or if the bundle has no golden vectors. ``log`` is told before the first
     measurement, which takes a run of each stage.
     """
-    records = {stage: _record(graph.files, precision) for stage, graph in graphs.items()}
+    precision = how[0]
+    records = {stage: _record(graph.files, how) for stage, graph in graphs.items()}
     known = {stage: _read(record) for stage, record in records.items()}
     errors = {stage: error for stage, error in known.items() if error is not None}
     if len(errors) < len(records):
-        log(
-            f"comparing {precision} with the golden vectors, once for this bundle on this processor"
-        )
+        log(f"comparing {precision} with the golden vectors, once for this bundle on this device")
     for stage in records.keys() - errors.keys():
         errors[stage] = _measure(partial(open, stage), largest_image(bundle.golden(stage)))
         _write(records[stage], errors[stage])
@@ -95,10 +94,10 @@ def _write(record: Path | None, error: float) -> None:
             write_whole(record, f"{error}\n".encode())
 
 
-def _record(hashes: Mapping[str, str], precision: str) -> Path | None:
-    """Return the file with a stage's error on this processor; None without a home folder."""
-    facts = [*sorted(hashes.items()), version(), processor(), *capabilities()]
+def _record(hashes: Mapping[str, str], how: tuple[str, ...]) -> Path | None:
+    """Return the file with a stage's error on this device; None without a home folder."""
+    facts = [*sorted(hashes.items()), version(), *how, *capabilities()]
     name = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]
     with suppress(RuntimeError):
-        return cache_folder() / "openvino" / f"{name}.{precision}"
+        return cache_folder() / "openvino" / f"{name}.{how[0]}"
     return None

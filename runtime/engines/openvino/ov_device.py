@@ -14,7 +14,7 @@ from ..precision import PrecisionOptions, summary
 from .blobs import BlobCache
 from .buffers import Buffers
 from .compiled_model import OvEngine
-from .core import check_bf16, check_plugin, default_precision, processor
+from .core import check_bf16, check_plugin, default_precision, device_name, processor
 from .golden_errors import BOUNDS, golden_errors, over_bound
 from .graph import Graph
 
@@ -69,18 +69,19 @@ class OpenVino(Host):
 
     def _choose(self, bundle: Bundle, stages: Sequence[str]) -> tuple[dict[str, str], str]:
         """Return the precision of stages that have a choice, and why, in one line."""
-        if self._plugin != "CPU":
-            default = default_precision(self._plugin)
-            return dict.fromkeys(stages, default), f"the {self._plugin}'s own"
-        try:
-            check_bf16()
-        except EngineError as error:
-            return dict.fromkeys(stages, "fp32"), str(error)
-        errors = self._errors(bundle, stages, "bf16")
-        taken = {s: "bf16" if e <= BOUNDS[s] else "fp32" for s, e in errors.items()}
+        if self._plugin == "CPU":
+            try:
+                check_bf16()
+            except EngineError as error:
+                return dict.fromkeys(stages, "fp32"), str(error)
+        lower = "bf16" if self._plugin == "CPU" else default_precision(self._plugin)
+        if lower == "fp32":
+            return dict.fromkeys(stages, lower), f"the {self._plugin}'s own"
+        errors = self._errors(bundle, stages, lower)
+        taken = {s: lower if e <= BOUNDS[s] else "fp32" for s, e in errors.items()}
         if over := over_bound(errors):
-            return taken, f"bfloat16's error against torch is over its bound: {over}"
-        return taken, "this processor computes in bfloat16, and every stage is near enough to torch"
+            return taken, f"{lower}'s error against torch is over its bound: {over}"
+        return taken, f"{self._plugin} computes in {lower}, and every stage is near enough to torch"
 
     def _integers(self, bundle: Bundle, stages: Sequence[str]) -> list[str]:
         """Return those of the stages, of which int8 is asked, that the bundle has in int8.
@@ -108,8 +109,13 @@ class OpenVino(Host):
 
     def _errors(self, bundle: Bundle, stages: Sequence[str], precision: str) -> dict[str, float]:
         graphs = {stage: self._graph(bundle, stage, precision) for stage in stages}
+        place = (self._plugin, device_name(self._plugin))
         return golden_errors(
-            bundle, graphs, precision, lambda s: self._engine(bundle, s, precision).run, self._log
+            bundle,
+            graphs,
+            (precision, *place),
+            lambda s: self._engine(bundle, s, precision).run,
+            self._log,
         )
 
     def _engine(self, bundle: Bundle, stage: str, precision: str) -> OvEngine:

@@ -58,8 +58,8 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_the_stage_allows_it(
     taken = {**dict.fromkeys(STAGES, "bf16"), "restorer": "fp32", "decoder": "fp32"}
     assert openvino("auto").precisions(open_bundle(DEMO)) == taken
     assert said == [
-        "precision bf16: this processor computes in bfloat16, and every stage is near enough to torch",
-        "precision fp32, bf16 for the encoder and denoiser: bfloat16's error against torch is over its "
+        "precision bf16: CPU computes in bf16, and every stage is near enough to torch",
+        "precision fp32, bf16 for the encoder and denoiser: bf16's error against torch is over its "
         "bound: restorer 9.0e-02 of 1.0e-02, decoder inf of 1.5e-02",
     ]
 
@@ -108,7 +108,7 @@ def test_the_golden_vectors_are_run_once_for_a_bundle_and_processor(
     assert openvino("auto").precisions(open_bundle(DEMO)) == first
     assert len(runs) == len(STAGES)
     assert [line for line in said if "once" in line] == [
-        "comparing bf16 with the golden vectors, once for this bundle on this processor"
+        "comparing bf16 with the golden vectors, once for this bundle on this device"
     ]
     (cache / next(cache.glob("*.bf16")).name).write_text("not a number")
     openvino("auto").precisions(open_bundle(DEMO))
@@ -137,16 +137,31 @@ def test_a_device_that_is_not_here_is_named_with_what_is(openvino, plugin):
         openvino(name=f"openvino:{plugin}")
 
 
-def test_a_gpu_takes_its_own_precision_or_fp32_and_never_bf16(openvino, monkeypatch, said):
+@pytest.fixture
+def gpu(monkeypatch):
     """A described GPU; nothing is run on it."""
     monkeypatch.setattr(ov_device, "check_plugin", lambda plugin: None)
     monkeypatch.setattr(ov_device, "default_precision", lambda plugin: "fp16")
+    monkeypatch.setattr(ov_device, "device_name", lambda plugin: "a GPU")
+
+
+def test_a_gpu_takes_its_own_precision_or_fp32_and_never_bf16(openvino, gpu, errors, said):
     bundle = open_bundle(DEMO)
+    errors()
     assert set(openvino("auto", "openvino:GPU").precisions(bundle).values()) == {"fp16"}
     assert set(openvino("fp32", "openvino:GPU").precisions(bundle).values()) == {"fp32"}
-    assert said == ["precision fp16: the GPU's own", "precision fp32: as asked"]
+    assert said == [
+        "precision fp16: GPU computes in fp16, and every stage is near enough to torch",
+        "precision fp32: as asked",
+    ]
     with pytest.raises(EngineError, match="bf16 is for processors, and openvino:NPU takes auto"):
         openvino("bf16", "openvino:NPU")
+
+
+def test_a_gpu_computes_a_stage_in_fp32_whose_numbers_overflow_its_own(openvino, gpu, errors):
+    errors(decoder=math.inf)
+    taken = openvino("auto", "openvino:GPU").precisions(open_bundle(DEMO))
+    assert taken == {**dict.fromkeys(STAGES, "fp16"), "decoder": "fp32"}
 
 
 @pytest.fixture
