@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -248,3 +249,12 @@ def test_a_png_is_no_larger_than_pillows(tmp_path):
     file = io.BytesIO()
     Image.fromarray(photo).save(file, "PNG")
     assert len(_png(photo)) < 1.02 * len(file.getvalue())
+
+
+def test_a_tiff_that_needs_the_extra_names_it_where_it_is_missing(tmp_path, monkeypatch):
+    tifffile.imwrite(
+        tmp_path / "a.tif", DEEP[..., :2], photometric="minisblack", extrasamples=["unassalpha"]
+    )
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ImageError, match=r"a\.tif must be .* pip install 'dossr\[images\]'"):
+        read_image(tmp_path / "a.tif")
