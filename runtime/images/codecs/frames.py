@@ -18,7 +18,8 @@ from .tiff import open_layout, read_layout
 
 _PILLOW = {
     "PNG": ("PNG",), "JPEG": ("JPEG", "MPO"), "GIF": ("GIF",), "WebP": ("WEBP",), "TIFF": ("TIFF",),
-    "BMP": ("BMP",), "PNM": ("PPM",), "TGA": ("TGA",), "JPEG 2000": ("JPEG2000",), "AVIF": ("AVIF",),
+    "BMP": ("BMP",),
+    "DIB": ("DIB",), "PNM": ("PPM",), "TGA": ("TGA",), "JPEG 2000": ("JPEG2000",), "AVIF": ("AVIF",),
     "HEIC": ("HEIF",), "JPEG XL": ("JXL",), "PSD": ("PSD",), "QOI": ("QOI",), "DDS": ("DDS",),
     "ICNS": ("ICNS",), "SGI": ("SGI",), "Sun raster": ("SUN",), "XPM": ("XPM",), "XBM": ("XBM",),
     "ICO": ("ICO", "CUR"), "PCX": ("PCX",),
