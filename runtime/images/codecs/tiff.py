@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 from ...errors import ImageError
 from ...tensors import Array
 from ..kinds import SCALE_FIRST
+from ..metadata import directory
 from ..source import Metadata
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise it logs to stderr
@@ -141,7 +142,7 @@ def _describe(ifd: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) ->
             if tag not in (_EXIF_IFD, _GPS_IFD, 256, 257, 282, 283, 296):
                 ifd[tag] = exif[tag]
         for tag in (_EXIF_IFD, _GPS_IFD):
-            if inner := dict(exif.get_ifd(tag)):
+            if inner := directory(exif, tag):
                 ifd[tag] = inner
     if metadata.dpi:
         ifd[282], ifd[283], ifd[296] = *metadata.dpi, _INCH

@@ -5,9 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from dossr.runtime.images.codecs import named
+from dossr.runtime.images.codecs.png import ancillary, encode_png
 from dossr.runtime.images.profiles import open_profile, srgb
 from dossr.runtime.images.reader import read_image
 from dossr.runtime.images.source import WriteOptions
@@ -54,6 +56,23 @@ def test_the_result_is_converted_back_and_keeps_its_profile(enlarged, profiles, 
         assert out.info["icc_profile"] == data
         middles = np.asarray(out)[48, 48::96].astype(int)
     assert np.abs(middles - flat[12, 12::24]).max() <= (2 if suffix in ("png", "tif") else 8)
+
+
+def test_sixteen_bits_outside_srgb_come_back(enlarged, profiles, tmp_path):
+    data = profiles.matrix_profile()
+    deep = np.zeros((8, 16, 3), np.uint16)
+    deep[:, :8], deep[:, 8:] = (65535, 3, 700), (30001, 20002, 10003)
+    described = ancillary(_png_with(data))
+    (tmp_path / "a.png").write_bytes(encode_png([deep], described, [0], [0], 0))
+    enlarged("a.png", "b.tif")
+    out = tifffile.imread(tmp_path / "b.tif").astype(int)
+    assert np.abs(out[2::4, 2::4][:, [2, 13]] - deep[:, [2, 13]]).max() <= 2
+
+
+def _png_with(profile):
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG", icc_profile=profile)
+    return file.getvalue()
 
 
 def test_the_result_is_srgb_on_request(enlarged, profiles, tmp_path):
