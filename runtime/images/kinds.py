@@ -159,6 +159,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str, str | None], ...] = (
 )
 """Start, name, role and remedy. ``jxl`` and ``heic`` are roles of images that need a package."""
 
+_BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 _PACKAGES = {"jxl": "pillow_jxl", "heic": "pillow_heif"}
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _TEXTS = (
@@ -180,10 +181,14 @@ def _image(head: bytes) -> Kind | None:
             return _with_package(name, role, remedy)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Kind("WebP", "image")
-    if head[:2] == b"BM" and head[14:18] in {
-        struct.pack("<I", n) for n in (12, 16, 40, 52, 56, 64, 108, 124)
-    }:
+    if head[:2] == b"BM" and head[14:18] in _BMP_HEADERS:
         return Kind("BMP", "image")
+    if (
+        head[:4] in _BMP_HEADERS
+        and head[12:14] == b"\1\0"
+        and head[14:15] in b"\1\4\x08\x10\x18\x20"
+    ):
+        return Kind("DIB", "image")
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#" and len(head) > 2:
         return Kind("PNM", "image")
     if head[:4] in (b"\0\0\x01\0", b"\0\0\x02\0") and 0 < int.from_bytes(head[4:6], "little") < 256:

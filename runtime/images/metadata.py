@@ -13,7 +13,7 @@ from PIL import Image
 from .source import Metadata
 
 _ORIENTATION, _RESOLUTION = 0x0112, 0x011A
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_EXIF_IFD, _GPS_IFD, _INTEROP_IFD, _COLOR_SPACE = 0x8769, 0x8825, 0xA005, 0xA001
 _SIZES = ((_EXIF_IFD, 0xA002, 0xA003), (None, 0x0100, 0x0101))
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377
 _IPTC_RESOURCE = 0x0404
@@ -68,11 +68,14 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def fitted(metadata: Metadata, size: tuple[int, int]) -> Metadata:
-    """Return metadata that gives ``size`` wherever it gave a width and height in pixels."""
+def fitted(metadata: Metadata, size: tuple[int, int], *, is_srgb: bool) -> Metadata:
+    """Return metadata that gives ``size`` wherever it gave a width and height in pixels.
+
+    ``is_srgb``: whether pixels were converted to sRGB, so that EXIF data must not name Adobe RGB.
+    """
     exif, xmp = metadata.exif, metadata.xmp
     if exif:
-        exif = _with_size(exif, size)
+        exif = _corrected(exif, size, is_srgb)
     if xmp:
         for pattern, side in zip(_XMP_SIZES, size, strict=True):
             xmp = pattern.sub(rb"\g<1>%d" % side, xmp)
@@ -114,12 +117,20 @@ def _of_tiff(exif: Image.Exif) -> Image.Exif:
     kept.endian = exif.endian
     kept.update({tag: exif[tag] for tag in exif if tag in _DESCRIPTIVE})
     for tag in (_EXIF_IFD, _GPS_IFD):
-        if inner := dict(exif.get_ifd(tag)) if tag in exif else None:
+        if inner := directory(exif, tag):
             kept.get_ifd(tag).update(inner)
     return kept
 
 
-def _with_size(data: bytes, size: tuple[int, int]) -> bytes:
+def directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    """Return the directory that a tag of EXIF data points to, with the one inside it."""
+    inner = dict(exif.get_ifd(tag))
+    if _INTEROP_IFD in inner:
+        inner[_INTEROP_IFD] = dict(exif.get_ifd(_INTEROP_IFD))
+    return inner
+
+
+def _corrected(data: bytes, size: tuple[int, int], is_srgb: bool) -> bytes:
     exif = Image.Exif()
     try:
         exif.load(data)
@@ -128,6 +139,10 @@ def _with_size(data: bytes, size: tuple[int, int]) -> bytes:
             for tag, side in ((width, size[0]), (height, size[1])):
                 if tag in tags:
                     tags[tag] = side
+        if is_srgb and _COLOR_SPACE in exif.get_ifd(_EXIF_IFD):
+            exif.get_ifd(_EXIF_IFD)[_COLOR_SPACE] = 1
+            if 1 in exif.get_ifd(_INTEROP_IFD):
+                exif.get_ifd(_INTEROP_IFD)[1] = "R98"
         return exif.tobytes()
     except Exception:  # damaged metadata, which the format may still hold
         return data

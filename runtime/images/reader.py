@@ -18,6 +18,7 @@ from ..terminal import captured_stderr
 from .alpha import spread
 from .codecs.frames import Frames, Shown, open_frames
 from .codecs.headers import claimed_size
+from .codecs.named import named_profile
 from .inks import cmyk_to_srgb
 from .kinds import Kind, classify_content
 from .metadata import orientation, read_metadata
@@ -191,6 +192,9 @@ def _developed(shown: Shown) -> _Developed:
     channels = raster.channels.shape[2]
     data = None if raster.is_srgb else shown.image.info.get("icc_profile")
     profile, notes = _usable(data, channels)
+    if not data and not raster.is_srgb and channels != 4:
+        named, notes = named_profile(shown.image, channels)
+        profile = open_profile(named, channels) if named else None
     pixels, beyond, more = _to_srgb(raster.channels, profile)
     alpha = raster.alpha
     opaque = alpha is None or bool((alpha == np.iinfo(alpha.dtype).max).all())

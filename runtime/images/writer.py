@@ -169,7 +169,9 @@ def _encoded(
 ) -> bytes:
     is_grey = _is_grey(source, options)
     profile, embedded = _target_profile(kind, source, options)
-    metadata = Metadata() if options.strip else fitted(source.metadata, sizes[0])
+    is_srgb = profile is None and source.profile is not None
+    about = fitted(source.metadata, sizes[0], is_srgb=is_srgb)
+    metadata = Metadata() if options.strip else about
     contents = supported(kind.name, metadata, embedded, is_grey)
     keep_alpha, depth = _keeps_alpha(source, kind, options), _depth(source, kind, options)
     frames = []

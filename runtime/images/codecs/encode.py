@@ -62,10 +62,15 @@ def supported(kind: str, metadata: Metadata, profile: bytes | None, is_grey: boo
     sample = Finished(np.zeros((16, 16, 1 if is_grey else 3), np.uint8), None)
     empty = Contents([sample], Metadata(), None, None, None)
     kept: dict[str, Any] = {}
-    for field in ("exif", "xmp", "iptc", "text", "comment", "dpi"):
+    for field in ("exif", "xmp", "iptc", "comment", "dpi"):
         value = getattr(metadata, field)
         if value and _works(kind, replace(empty, metadata=Metadata(**{field: value}))):
             kept[field] = value
+    kept["text"] = tuple(
+        line
+        for line in metadata.text
+        if _works(kind, replace(empty, metadata=Metadata(text=(line,))))
+    )
     usable = profile if profile and _works(kind, replace(empty, profile=profile)) else None
     return replace(empty, metadata=Metadata(**kept), profile=usable)
 

@@ -1,6 +1,5 @@
 """The frames of a file, one after the other, as a viewer shows them."""
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -12,19 +11,22 @@ from ..kinds import Kind
 from .gif import Animation, compose, parse_gif
 from .headers import has_many_bits
 from .heif import read_heif
+from .named import nclx
 from .raster import Raster, decode
 from .sixteen import rawmode
 from .tiff import open_layout, read_layout
 
 _PILLOW = {
     "PNG": ("PNG",), "JPEG": ("JPEG", "MPO"), "GIF": ("GIF",), "WebP": ("WEBP",), "TIFF": ("TIFF",),
-    "BMP": ("BMP",), "PNM": ("PPM",), "TGA": ("TGA",), "JPEG 2000": ("JPEG2000",), "AVIF": ("AVIF",),
+    "BMP": ("BMP",),
+    "DIB": ("DIB",), "PNM": ("PPM",), "TGA": ("TGA",), "JPEG 2000": ("JPEG2000",), "AVIF": ("AVIF",),
     "HEIC": ("HEIF",), "JPEG XL": ("JXL",), "PSD": ("PSD",), "QOI": ("QOI",), "DDS": ("DDS",),
     "ICNS": ("ICNS",), "SGI": ("SGI",), "Sun raster": ("SUN",), "XPM": ("XPM",), "XBM": ("XBM",),
     "ICO": ("ICO", "CUR"), "PCX": ("PCX",),
 }  # fmt: skip
 """Formats of Pillow by the name of a kind."""
 
+_HEAD = 1 << 16
 _ANIMATED = ("PNG", "WEBP", "AVIF")
 _REDUCED = 254  # TIFF tag of a thumbnail or a mask
 
@@ -104,8 +106,12 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
         notes.append(f"only its main image is used, of {count}")
     elif image.format == "JPEG" and b"hdr-gain-map" in image.info.get("xmp", b""):
         notes.append("only its main image is used, without its HDR gain map")
-    if kind.name == "AVIF" and _has_many_bits(file):
-        notes.append("its 10 or 12 bits a channel are read as 8")
+    if kind.name in ("AVIF", "JPEG 2000"):
+        file.seek(0)
+        head = file.read(_HEAD)
+        image.info["nclx_profile"] = nclx(head)
+        if has_many_bits(head) and not image.mode.startswith("I"):
+            notes.append("its bits beyond 8 a channel are left out")
 
     def each(_: int) -> Iterator[Shown]:
         raster = None
@@ -217,13 +223,3 @@ def _is_copy(image: Image.Image) -> bool:
 
 def _is_deep(image: Image.Image) -> bool:
     return ";16" in rawmode(image)
-
-
-def _has_many_bits(file: BinaryIO) -> bool:
-    file.seek(0)
-    return has_many_bits(file.read(1 << 16))
-
-
-def in_memory(file: BinaryIO) -> BinaryIO:
-    """Return a file that can be read again and again."""
-    return file if file.seekable() else io.BytesIO(file.read())

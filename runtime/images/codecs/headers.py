@@ -19,9 +19,12 @@ def claimed_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def has_many_bits(data: bytes) -> bool:
-    """Return whether an AVIF file says that it has 10 or 12 bits a channel."""
+    """Return whether an AVIF or JPEG 2000 file says that it has more than 8 bits a channel."""
     at = data.find(b"av1C")
-    return at >= 0 and at + 6 < len(data) and bool(data[at + 6] & 0x40)
+    if at >= 0:
+        return at + 6 < len(data) and bool(data[at + 6] & 0x40)
+    at = data.find(b"\xff\x4f\xff\x51")
+    return at >= 0 and at + 42 < len(data) and data[at + 42] & 0x7F > 7
 
 
 def _webp_size(head: bytes) -> tuple[int, int] | None:

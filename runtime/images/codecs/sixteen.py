@@ -25,10 +25,12 @@ def rawmode(image: Image.Image) -> str:
 
 
 def read_sixteen(image: Image.Image, reopen: Reopen) -> Array | None:
-    """Return uint16 (height, width, channels) of a PNG or TIFF with 16-bit colours; None for others.
+    """Return uint16 (height, width, channels) of a PNG, TIFF or PNM of 16-bit colours; None for others.
 
     ``image`` is not loaded yet, and not changed. Premultiplied colours are divided by their alpha.
     """
+    if image.format == "PPM":
+        return _read_pnm(image, reopen)
     name, _, order = rawmode(image).partition(";16")
     if name not in _CHANNELS or order not in ("B", "L", "N"):
         return None
@@ -42,6 +44,24 @@ def read_sixteen(image: Image.Image, reopen: Reopen) -> Array | None:
     high, low = (first, second) if big else (second, first)
     pixels: Array = high.astype(np.uint16) << 8 | low
     return _divided(pixels) if name == "RGBa" else pixels
+
+
+def _read_pnm(image: Any, reopen: Reopen) -> Array | None:
+    """Read binary samples of two bytes, which Pillow reduces to one in colour."""
+    decoder, _, offset, arguments = image.tile[0][:4]
+    largest = 65535 if arguments == "I;16B" else arguments[1] if decoder == "ppm" else 0
+    if largest < 256:
+        return None
+    width, height = image.size
+    channels = 3 if image.mode == "RGB" else 1
+    again: Any = reopen()
+    again.fp.seek(offset)
+    data = again.fp.read(2 * width * height * channels)
+    if len(data) < 2 * width * height * channels:
+        raise OSError("image file is truncated")
+    levels = np.minimum(np.frombuffer(data, ">u2"), largest).reshape(height, width, channels)
+    pixels: Array = np.rint(levels * (65535 / largest)).astype(np.uint16)
+    return pixels
 
 
 def _decoded(image: Any, mode: str) -> Any:

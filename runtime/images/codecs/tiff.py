@@ -13,13 +13,14 @@ from PIL import Image, TiffImagePlugin
 from ...errors import ImageError
 from ...tensors import Array
 from ..kinds import SCALE_FIRST
+from ..metadata import directory
 from ..source import Metadata
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise it logs to stderr
 
 _ROWS = 64  # of a strip
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-_DEFLATE, _PREDICTOR, _INCH, _UNASSOCIATED = 8, 2, 2, 2
+_DEFLATE, _PREDICTOR, _INCH, _UNASSOCIATED, _WHITE_IS_ZERO = 8, 2, 2, 2, 0
 _HEADER = b"II*\0"
 
 
@@ -63,10 +64,7 @@ class Layout:
 
 def open_layout(file: BinaryIO) -> Layout:
     """Return what a page that Pillow does not open says; decode nothing. Raise as tifffile."""
-    import tifffile
-
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
+    with _opened(file) as tiff:
         page: Any = tiff.pages[0]
         info = {}
         for name, tag in (("icc_profile", 34675), ("xmp", 700)):
@@ -83,19 +81,29 @@ def read_layout(file: BinaryIO, page: int) -> Array:
 
     Raise ImageError if it is of floats or other depths; else as tifffile.
     """
-    import tifffile
-
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
+    with _opened(file) as tiff:
         found: Any = tiff.pages[page]
         pixels: Array = found.asarray()
         if found.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.dtype not in (np.uint8, np.uint16) or found.axes not in ("YX", "YXS", "SYX"):
             raise ImageError(f"must have 8 or 16 bits a channel, got {pixels.dtype}; {SCALE_FIRST}")
-        if found.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        if found.photometric == _WHITE_IS_ZERO:
             pixels = np.iinfo(pixels.dtype).max - pixels
         return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _opened(file: BinaryIO) -> Any:
+    """Open a file with tifffile; raise ImageError, to follow its name, if that is not installed."""
+    try:
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise ImageError(
+            "must be an image, and this TIFF cannot be opened; for planes, or grey with alpha, of 16 bits: "
+            "pip install 'dossr[images]'"
+        ) from error
+    file.seek(0)
+    return tifffile.TiffFile(file)
 
 
 def _strips(pixels: Array) -> list[bytes]:
@@ -134,7 +142,7 @@ def _describe(ifd: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) ->
             if tag not in (_EXIF_IFD, _GPS_IFD, 256, 257, 282, 283, 296):
                 ifd[tag] = exif[tag]
         for tag in (_EXIF_IFD, _GPS_IFD):
-            if inner := dict(exif.get_ifd(tag)):
+            if inner := directory(exif, tag):
                 ifd[tag] = inner
     if metadata.dpi:
         ifd[282], ifd[283], ifd[296] = *metadata.dpi, _INCH

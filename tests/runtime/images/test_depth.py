@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from dossr.runtime.errors import ImageError
+from dossr.runtime.images.codecs.headers import has_many_bits
 from dossr.runtime.images.codecs.png import encode_png
 from dossr.runtime.images.reader import read_image
 from dossr.runtime.images.source import WriteOptions
@@ -248,3 +250,39 @@ def test_a_png_is_no_larger_than_pillows(tmp_path):
     file = io.BytesIO()
     Image.fromarray(photo).save(file, "PNG")
     assert len(_png(photo)) < 1.02 * len(file.getvalue())
+
+
+def test_a_tiff_that_needs_the_extra_names_it_where_it_is_missing(tmp_path, monkeypatch):
+    tifffile.imwrite(
+        tmp_path / "a.tif", DEEP[..., :2], photometric="minisblack", extrasamples=["unassalpha"]
+    )
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ImageError, match=r"a\.tif must be .* pip install 'dossr\[images\]'"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_bits_that_a_decoder_leaves_out_are_told(tmp_path):
+    """A JPEG 2000 file of 16-bit colours, and an AVIF file of 10 bits, by the numbers in their heads."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(file, "JPEG2000")
+    data = bytearray(file.getvalue())
+    assert not has_many_bits(bytes(data))
+    for channel in range(3):
+        data[data.index(b"\xff\x4f\xff\x51") + 42 + 3 * channel] = 15
+    assert has_many_bits(bytes(data))
+    (tmp_path / "a.jp2").write_bytes(data)
+    assert read_image(tmp_path / "a.jp2").notes == ("its bits beyond 8 a channel are left out",)
+    assert has_many_bits(b"\0\0\0\x0cav1C\x81\x08\x40\0")
+    assert not has_many_bits(b"\0\0\0\x0cav1C\x81\x08\x0c\0")
+
+
+@pytest.mark.parametrize(("channels", "magic"), [(1, b"P5"), (3, b"P6")])
+@pytest.mark.parametrize("largest", [65535, 4095])
+def test_pnm_of_16_bits_is_read_whole(tmp_path, channels, magic, largest):
+    levels = np.minimum(DEEP[..., :channels], largest)
+    head = magic + b"\n# a comment\n34 21\n%d\n" % largest
+    (tmp_path / "a.ppm").write_bytes(head + levels.astype(">u2").tobytes())
+    expected = np.rint(levels * (65535 / largest))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.ppm").frames[0].pixels, np.broadcast_to(expected, (21, 34, 3))
+    )

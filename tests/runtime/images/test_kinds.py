@@ -40,7 +40,24 @@ def _tiff(*tags):
     "name", ["photo", "photo.xyz", "photo.jfif", "photo.jpe", "photo.png", "photo.txt", "p.HEIC"]
 )
 @pytest.mark.parametrize(
-    "kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JXL", "JPEG2000", "QOI"]
+    "kind",
+    [
+        "PNG",
+        "JPEG",
+        "WEBP",
+        "GIF",
+        "TIFF",
+        "BMP",
+        "AVIF",
+        "HEIF",
+        "JXL",
+        "JPEG2000",
+        "QOI",
+        "DIB",
+        "PPM",
+        "SGI",
+        "PCX",
+    ],
 )
 def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path, kind, name):
     import pillow_heif

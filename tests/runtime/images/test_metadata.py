@@ -220,3 +220,40 @@ def test_the_same_result_has_the_same_bytes(enlarged, tmp_path):
         enlarged("a.jpg", f"b.{suffix}", WriteOptions(profile="srgb"))
         enlarged("a.jpg", f"c.{suffix}", WriteOptions(profile="srgb"))
         assert (tmp_path / f"b.{suffix}").read_bytes() == (tmp_path / f"c.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("target", FULL)
+def test_the_rest_of_exif_data_is_kept(enlarged, tmp_path, target):
+    """A maker's note, and the directory inside EXIF's."""
+    exif = _exif(1)
+    exif.get_ifd(0x8769).update({0x927C: b"a note of the maker", 0xA005: {1: "R98", 2: b"0100"}})
+    _save(tmp_path / "a.jpg", exif=exif.tobytes())
+    enlarged("a.jpg", "between.tif", scale=1)
+    enlarged("between.tif", f"b.{target}")
+    with Image.open(tmp_path / f"b.{target}") as out:
+        inner = out.getexif().get_ifd(0x8769)
+        assert inner[0x927C] == b"a note of the maker"
+        assert out.getexif().get_ifd(0xA005)[1].rstrip("\0") == "R98"
+
+
+def test_a_result_in_srgb_does_not_say_that_it_is_adobe_rgb(enlarged, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0xA001: 65535, 0xA005: {1: "R03"}})
+    Image.new("RGB", (16, 16), (100, 200, 100)).save(tmp_path / "a.jpg", quality=100, exif=exif)
+    enlarged("a.jpg", "b.jpg", WriteOptions(profile="srgb"))
+    with Image.open(tmp_path / "b.jpg") as out:
+        assert out.getexif().get_ifd(0x8769)[0xA001] == 1
+        assert out.getexif().get_ifd(0xA005)[1].rstrip("\0") == "R98"
+    enlarged("b.jpg", "c.png")
+    with Image.open(tmp_path / "b.jpg") as once, Image.open(tmp_path / "c.png") as twice:
+        assert np.abs(np.subtract(once.getpixel((30, 30)), twice.getpixel((120, 120)))).max() <= 2
+
+
+def test_a_text_that_cannot_be_written_does_not_take_the_others_along(enlarged, tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "a castle")
+    text.add_text("k" * 200, "a key of at most 79 characters")
+    Image.fromarray(RED_BLUE).save(tmp_path / "a.png", pnginfo=text)
+    enlarged("a.png", "b.png")
+    with Image.open(tmp_path / "b.png") as out:
+        assert out.text["parameters"] == "a castle"

@@ -1,11 +1,15 @@
 """Colour: the networks see sRGB, the file keeps its profile."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
+from dossr.runtime.images.codecs import named
+from dossr.runtime.images.codecs.png import ancillary, encode_png
 from dossr.runtime.images.profiles import open_profile, srgb
 from dossr.runtime.images.reader import read_image
 from dossr.runtime.images.source import WriteOptions
@@ -52,6 +56,23 @@ def test_the_result_is_converted_back_and_keeps_its_profile(enlarged, profiles, 
         assert out.info["icc_profile"] == data
         middles = np.asarray(out)[48, 48::96].astype(int)
     assert np.abs(middles - flat[12, 12::24]).max() <= (2 if suffix in ("png", "tif") else 8)
+
+
+def test_sixteen_bits_outside_srgb_come_back(enlarged, profiles, tmp_path):
+    data = profiles.matrix_profile()
+    deep = np.zeros((8, 16, 3), np.uint16)
+    deep[:, :8], deep[:, 8:] = (65535, 3, 700), (30001, 20002, 10003)
+    described = ancillary(_png_with(data))
+    (tmp_path / "a.png").write_bytes(encode_png([deep], described, [0], [0], 0))
+    enlarged("a.png", "b.tif")
+    out = tifffile.imread(tmp_path / "b.tif").astype(int)
+    assert np.abs(out[2::4, 2::4][:, [2, 13]] - deep[:, [2, 13]]).max() <= 2
+
+
+def _png_with(profile):
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG", icc_profile=profile)
+    return file.getvalue()
 
 
 def test_the_result_is_srgb_on_request(enlarged, profiles, tmp_path):
@@ -180,3 +201,98 @@ def test_lab_is_converted(tmp_path):
     ImageCms.profileToProfile(rgb, standard, lab, outputMode="LAB").save(tmp_path / "a.tif")
     source = read_image(tmp_path / "a.tif")
     assert np.abs(source.frames[0].pixels.astype(int) - (200, 60, 30)).max() <= 3
+
+
+def _named(name):
+    return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(name))).strip()
+
+
+def _with_gamma(image, gamma):
+    """A PNG with a gAMA chunk."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    data, chunk = file.getvalue(), b"gAMA" + gamma.to_bytes(4, "big")
+    return (
+        data[:33]
+        + (4).to_bytes(4, "big")
+        + chunk
+        + zlib.crc32(chunk).to_bytes(4, "big")
+        + data[33:]
+    )
+
+
+@pytest.mark.parametrize("tags", [{0xA001: 2}, {0xA001: 65535, 0xA005: {1: "R03"}}])
+def test_adobe_rgb_that_exif_data_names_is_converted(enlarged, tmp_path, tags):
+    """As cameras write it. (100, 200, 100) of Adobe RGB is greener than sRGB can be."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(tags)
+    Image.new("RGB", (16, 16), (100, 200, 100)).save(tmp_path / "a.jpg", quality=100, exif=exif)
+    source = enlarged("a.jpg", "b.png")
+    seen = source.frames[0].pixels[5, 5].astype(int)
+    assert (
+        np.abs(seen - _by_lcms(np.full((1, 1, 3), (100, 200, 100), np.uint8), source.profile)).max()
+        <= 3
+    )
+    assert seen[0] == 0
+    with Image.open(tmp_path / "b.png") as out:
+        assert _named(out.info["icc_profile"]) == "Adobe RGB (1998)"
+        assert np.abs(np.subtract(out.getpixel((20, 20)), (100, 200, 100))).max() <= 3
+
+
+@pytest.mark.parametrize("suffix", ["heic", "avif"])
+def test_display_p3_that_a_file_names_by_numbers_is_converted(enlarged, tmp_path, suffix):
+    """As phones write it. Expected: by Display P3's definition."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    path, file = tmp_path / f"a.{suffix}", io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 80, 60)).save(
+        file, "HEIF" if suffix == "heic" else "AVIF", quality=100
+    )
+    data = file.getvalue()
+    at = data.index(b"colrnclx") + 8
+    path.write_bytes(data[:at] + b"\0\x0c\0\x0d" + data[at + 4 :])
+    source = enlarged(path.name, "b.png")
+    assert np.abs(source.frames[0].pixels[9, 9].astype(int) - (215, 72, 51)).max() <= 6
+    with Image.open(tmp_path / "b.png") as out:
+        assert _named(out.info["icc_profile"]) == "Display P3"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_gamma_of_a_png_without_a_profile_counts(enlarged, tmp_path, mode):
+    """As in browsers: half the light, linear, is level 188 of sRGB."""
+    (tmp_path / "a.png").write_bytes(_with_gamma(Image.new("L", (8, 8), 128).convert(mode), 100000))
+    source = enlarged("a.png", "b.png")
+    assert np.abs(source.frames[0].pixels.astype(int) - 188).max() <= 1
+    with Image.open(tmp_path / "b.png") as out:
+        assert _named(out.info["icc_profile"]) == "gamma 1.00"
+        assert np.abs(np.asarray(out).astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize("gamma", [45455, 45000, 0, 1, 1 << 31])
+def test_the_usual_gamma_and_a_senseless_one_change_nothing(tmp_path, gamma):
+    (tmp_path / "a.png").write_bytes(_with_gamma(Image.new("RGB", (8, 8), (9, 99, 200)), gamma))
+    source = read_image(tmp_path / "a.png")
+    assert (source.profile, source.frames[0].pixels[0, 0].tolist()) == (None, [9, 99, 200])
+
+
+def test_profiles_made_here_are_as_little_cms_reads_them():
+    for primaries, curve in (
+        (named._ADOBE, (2.2,)),
+        (named._P3, named._SRGB_CURVE),
+        (named._BT2020, (1.8,)),
+    ):
+        data = named.profile_of("a name", primaries, curve)
+        ours = open_profile(data, 3).to_srgb(RAMPS)
+        assert np.abs(ours - _by_lcms(RAMPS, data)).max() <= 1
+    assert open_profile(named.profile_of("sRGB", named._SRGB, named._SRGB_CURVE), 3).is_srgb
+
+
+def test_levels_of_hdr_are_used_with_a_note():
+    image = Image.new("RGB", (4, 4))
+    image.info["nclx_profile"] = {"color_primaries": 9, "transfer_characteristics": 16}
+    profile, notes = named.named_profile(image, 3)
+    assert (profile, notes) == (
+        None,
+        ("its HDR levels (PQ) are used as they are; it may look pale",),
+    )
