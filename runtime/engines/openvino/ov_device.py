@@ -82,7 +82,7 @@ class OpenVino(Host):
         record = bundle.manifest.stages[stage]
         graph = Graph(
             bundle.path(stage, self.target),
-            bundle.folder / record.weights if record.weights else None,
+            bundle.weights(stage),
             bundle.hashes(stage, self.target),
         )
         return OvEngine(
