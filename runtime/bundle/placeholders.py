@@ -10,6 +10,8 @@ _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head", b"<error")
 
 def placeholder(path: Path) -> str | None:
     """Return what a file is instead of data, and what to do; None if nothing is known about it."""
+    if not path.is_file():  # reading a pipe would block
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(_READ)
