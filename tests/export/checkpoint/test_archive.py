@@ -62,6 +62,7 @@ def lightning(tiny_state):
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_checkpoint_of_lightning_is_read(tmp_path, tiny_state, lightning, protocol):
     torch.save(lightning, tmp_path / "l.ckpt", pickle_protocol=protocol)
@@ -77,35 +78,22 @@ def test_a_checkpoint_of_lightning_is_read(tmp_path, tiny_state, lightning, prot
     assert found["optimizer_states"][0]["state"][0]["exp_avg"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("dtype", [d for d in vars(torch).values() if isinstance(d, torch.dtype)])
-def test_tensors_come_back_as_torch_loads_them(tmp_path, dtype):
-    """Of every dtype: views, transposed, shared, empty, parameters and subclasses."""
-    if dtype.is_complex or (
-        not dtype.is_floating_point and dtype.itemsize * 8 not in (8, 16, 32, 64)
-    ):
-        pytest.skip("not a dtype of weights")
-    try:
-        base = torch.arange(24).to(dtype).reshape(2, 3, 4)
-    except (RuntimeError, NotImplementedError, TypeError):
-        pytest.skip("torch makes no such tensors")
-    state = {
-        "a": base,
-        "b": base[1, :, ::2],
-        "c": base.transpose(0, 2),
-        "d": base[:0],
-        "e": base[0, 0, 0],
-    }
-    if dtype.is_floating_point:
-        state["f"] = torch.nn.Parameter(base)
+@pytest.mark.parametrize(
+    "name",
+    ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "int64", "int32", "int16", "int8",
+     "uint8", "uint16", "bool"],
+)  # fmt: skip
+def test_tensors_come_back_as_torch_loads_them(tmp_path, name):
+    """Views, transposed, shared, empty, scalar, and parameters."""
+    base = torch.arange(24).to(getattr(torch, name)).reshape(2, 3, 4)
+    state = {"whole": base, "part": base[1, :, ::2], "turned": base.transpose(0, 2), "empty": base[:0],
+             "scalar": base[0, 0, 0], "parameter": torch.nn.Parameter(base, requires_grad=False)}  # fmt: skip
     torch.save(state, tmp_path / "x.ckpt")
-    found, wanted = read_archive(tmp_path / "x.ckpt"), torch.load(tmp_path / "x.ckpt")
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        if isinstance(found[name], Inert):  # a bit of a byte, or quantized
-            assert dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-            continue
-        assert (found[name].dtype, found[name].shape) == (dtype, tensor.shape)
-        assert found[name].contiguous().view(torch.uint8).equal(tensor.detach().contiguous().view(torch.uint8)) or not tensor.numel() or tensor.ndim == 0  # fmt: skip
+    found = read_archive(tmp_path / "x.ckpt")
+    assert found.keys() == state.keys()
+    for key, tensor in state.items():
+        assert (found[key].dtype, found[key].shape) == (tensor.dtype, tensor.shape)
+        assert found[key].double().equal(tensor.double())
 
 
 def test_tensors_are_mapped_not_read(tmp_path):
