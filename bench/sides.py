@@ -17,7 +17,7 @@ class Side:
 
     device: str
     precision: str
-    """``auto``, fp32 or bf16, or several choices with commas: ``bf16,decoder=fp32``."""
+    """``auto``, fp32, bf16 or int8, or several choices with commas: ``bf16,decoder=fp32``."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ device_option = click.option(
 
 precision_option = click.option(
     "--precision", "precisions", multiple=True, default=("auto",), metavar="PRECISION",
-    show_default=True, help="auto, fp32 or bf16, as in dossr-run; with commas for single stages: "
+    show_default=True, help="auto, fp32, bf16 or int8, as in dossr-run; with commas for single stages: "
     "bf16,decoder=fp32. May be repeated: every device runs in every precision that it has.",
 )  # fmt: skip
 

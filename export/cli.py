@@ -11,14 +11,15 @@ import click
 
 from .. import __version__
 from ..runtime.bundle import TARGETS, Manifest, Precision, Target, open_bundle
-from ..runtime.engines.tensorrt.library import LIBRARIES, Library
+from ..runtime.engines.tensorrt.library import LIBRARIES
 from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
-from ..runtime.errors import EngineError
+from ..runtime.errors import BundleError, EngineError
 from ..runtime.hardware import find_extra
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
+from .quantization import check_int8
 
 if TYPE_CHECKING:
     from .exporter import Inspect
@@ -35,6 +36,7 @@ class Arguments:
     config: Path | None
     ema: bool
     fp16: bool
+    int8: bool
     targets: tuple[Target, ...]
     engines: tuple[str, ...]
     build: tuple[str, ...]
@@ -58,6 +60,9 @@ class Arguments:
               help="Take the moving average of the weights (model_ema.*, params_ema), where the checkpoint has one.")  # fmt: skip
 @click.option("--fp16", is_flag=True,
               help="Use float16 weights, and on GPUs float16 activations, except where precision requires float32.")  # fmt: skip
+@click.option("--int8", is_flag=True,
+              help="Add restorer and denoiser in 8-bit integers, for --device openvino --precision int8; takes "
+              "minutes more and needs dossr[openvino].")  # fmt: skip
 @click.option("--target", "targets", type=click.Choice(TARGETS), multiple=True, default=TARGETS,
               metavar="TARGET", help=f"What graphs are written for: {', '.join(TARGETS)}; may be repeated.  "
               "[default: all; they share the weights]")  # fmt: skip
@@ -89,14 +94,15 @@ def main(**values: Any) -> None:
     Each graph is compared with torch; an error above the bound fails the export, and no bundle
     is written. Nothing in a checkpoint is ever executed.
 
-    With --engine or --debug, CHECKPOINT may also be a finished bundle: only engines are built then, or
-    its graphs compared, without torch.
+    With --engine, --int8 or --debug, CHECKPOINT may also be a finished bundle: only engines are built
+    then, 8-bit networks added, or its graphs compared.
 
     \b
     Examples:
       dossr-export dossr_default.ckpt -o bundle --fp16
       dossr-export dossr_default.ckpt -o bundle --config cldm_v21.yaml --steps 5
       dossr-export bundle --engine tensorrt-rtx:sm86,sm89,sm120
+      dossr-export bundle --int8
       dossr-export bundle --debug
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
@@ -116,9 +122,14 @@ def main(**values: Any) -> None:
         if requests:
             with _library_errors(requests[0].library):
                 check_requests(requests, settings, targets)
+        if arguments.int8:
+            with _library_errors("openvino"):
+                check_int8(targets)
     if is_bundle and arguments.debug:
         _debug(arguments.checkpoint, requests)
     bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
+    if arguments.int8:
+        _add_int8(bundle)
     _build(bundle, requests, settings, arguments.tile)
 
 
@@ -158,17 +169,17 @@ def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
 def _check_bundle_only(arguments: Arguments) -> None:
     """Raise click.UsageError where the options are not for a finished bundle."""
     context = click.get_current_context()
-    allowed = {"checkpoint", "engines", "build", "tf32", "tile", "output", "debug"}
+    allowed = {"checkpoint", "engines", "build", "tf32", "tile", "output", "debug", "int8"}
     given = [
         name
         for name in context.params
         if name not in allowed
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    has_task = bool(arguments.engines) or arguments.debug
+    has_task = bool(arguments.engines) or arguments.debug or arguments.int8
     if not has_task or arguments.output is not None or given:
         raise click.UsageError(
-            "a finished bundle takes --engine, --build, --tile and --debug only; "
+            "a finished bundle takes --engine, --build, --tile, --int8 and --debug only; "
             "give a checkpoint to export"
         )
 
@@ -217,8 +228,21 @@ def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, t
             click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
 
 
+def _add_int8(folder: Path) -> None:
+    """Add 8-bit networks to a bundle and print what they are."""
+    with _errors_in_one_line(folder), _library_errors("openvino"):
+        from .quantization.add import add_int8
+
+        for stage, record in add_int8(folder, Terminal()).stages.items():
+            if record.int8:
+                click.echo(
+                    f"{stage} in int8: {record.int8.products - record.int8.held} of "
+                    f"{record.int8.products} products, error {record.int8.error:.1e}"
+                )
+
+
 @contextmanager
-def _library_errors(library: Library) -> Iterator[None]:
+def _library_errors(library: str) -> Iterator[None]:
     """Exit with 2 where a package of a library is not installed."""
     try:
         yield
@@ -233,7 +257,7 @@ def _errors_in_one_line(output: Path = Path()) -> Iterator[None]:
     """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
     try:
         yield
-    except (CheckpointError, EngineError, Fp16Error, VerificationError) as error:
+    except (BundleError, CheckpointError, EngineError, Fp16Error, VerificationError) as error:
         say("dossr-export", error)
         sys.exit(1)
     except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -29,6 +29,7 @@ from ..runtime.files import whole_folder
 from ..runtime.options import TILE
 from ..runtime.tensors import TensorSpec
 from ..runtime.terminal import Progress, Silent
+from .activations import count_activations
 from .checkpoint.config import TEXT, ModelConfig, TextConfig
 from .checkpoint.reader import Checkpoint, read_checkpoint
 from .graph.lower import lower
@@ -144,7 +145,8 @@ def _export(
     for stage in stages(source.shares_encoder):
         network, golden[stage.name] = _run_torch(stage, source, embedded, probes, progress)
         record = _write(stage, network, source.config, folder, options, progress)
-        stage_records[stage.name] = record
+        activations = count_activations(stage, network, source.config)
+        stage_records[stage.name] = record = replace(record, activations=activations)
         del network
         gc.collect()
         if options.inspect:

@@ -70,7 +70,8 @@ class Arguments:
               "computes right, else openvino where the processor has bf16, else cpu.")  # fmt: skip
 @click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
               help=f"Of the networks on a processor: {', '.join(CHOICES)}; may be repeated for single stages. auto: "
-              "bf16 on openvino where the processor has it and the stage's golden vectors allow it.  "
+              "bf16 on openvino where the processor has it and the stage's golden vectors allow it. int8: for "
+              "bundles exported with --int8.  "
               "[default: auto]")  # fmt: skip
 @click.option("--low-memory", is_flag=True,
               help="Hold one network in memory at a time and reload each for every image.")  # fmt: skip

@@ -18,6 +18,10 @@ class EngineError(RuntimeError):
         super().__init__(one_line(message))
 
 
+class OutOfMemoryError(EngineError):
+    """A network needs more memory for this size than there is; smaller tiles or batches need less."""
+
+
 class BundleError(ValueError):
     """The folder is not a bundle of this version, or it was changed."""
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -52,6 +53,14 @@ class Jetson:
     """As nvpmodel prints it, or 'unknown'."""
 
 
+_CGROUP_VERSIONS = (
+    (r"^0::(.*)$", Path("/sys/fs/cgroup"), "memory.max", "memory.current", r"^inactive_file (\d+)"),
+    (r"^\d+:memory:(.*)$", Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes",
+     "memory.usage_in_bytes", r"^total_inactive_file (\d+)"),
+)  # fmt: skip
+"""Of each version: the membership, the root folder, two files, and the cache in memory.stat."""
+
+
 def cpu_model() -> str:
     """Return the processor's name."""
     lines = _text(Path("/proc/cpuinfo")).splitlines()
@@ -73,12 +82,16 @@ def usable_cores() -> int:
 
 def total_memory() -> int | None:
     """Return the bytes of memory that processes may use here; None if unknown."""
-    return _smallest(_meminfo("MemTotal"), _cgroup_limit())
+    return _smallest(_meminfo("MemTotal"), *(limit for limit, _, _ in _memory_groups()))
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that are available now; None if unknown."""
-    return _smallest(_meminfo("MemAvailable"), _cgroup_limit())
+    """Return the bytes of memory that this process may still take; None if unknown.
+
+    The least of what the system has available, what is left in its control groups (containers) and
+    below its limit of address space (``ulimit -v``).
+    """
+    return _smallest(_meminfo("MemAvailable"), _cgroup_free(), _address_space_left())
 
 
 def package_versions(pattern: str) -> dict[str, str]:
@@ -200,8 +213,39 @@ def _meminfo(name: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _cgroup_limit() -> int | None:
-    text = _text(Path("/sys/fs/cgroup/memory.max")).strip()
+def _memory_groups() -> Iterator[tuple[int, int, int]]:
+    """Yield limit, use and droppable cache of this process's control group and of those above it."""
+    membership = _text(Path("/proc/self/cgroup"))
+    for pattern, root, *names in _CGROUP_VERSIONS:
+        if found := re.search(pattern, membership, re.MULTILINE):
+            own = root / found[1].strip("/")
+            for folder in (own, *own.parents):
+                limit, used = (_number(folder / name) for name in names[:2])
+                if folder.is_relative_to(root) and limit is not None and used is not None:
+                    cached = re.search(names[2], _text(folder / "memory.stat"), re.MULTILINE)
+                    yield limit, used, int(cached[1]) if cached else 0
+
+
+def _cgroup_free() -> int | None:
+    """Return the bytes left in the fullest control group."""
+    left = (max(limit - used + cached, 1) for limit, used, cached in _memory_groups())
+    return min(left, default=None)
+
+
+def _address_space_left() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    used = re.search(r"^VmSize:\s*(\d+)", _text(Path("/proc/self/status")), re.MULTILINE)
+    return max(limit - (int(used[1]) * 1024 if used else 0), 1)
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
     return int(text) if text.isdecimal() else None  # it may be "max"
 
 

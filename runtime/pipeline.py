@@ -48,8 +48,9 @@ def load_pipeline(
     the CPU; ``log`` is told which and why.
     ``low_memory`` holds one network at a time and reloads each for every image. ``build`` sets how
     TensorRT builds engines and is for its devices only. ``tf32``: whether float32 products on a GPU
-    may use TensorFloat-32; None: in float16 bundles only. ``precision`` is "auto", "fp32" or "bf16", or
-    several words for single stages, such as ("bf16", "decoder=fp32"); bfloat16 is for OpenVINO.
+    may use TensorFloat-32; None: in float16 bundles only. ``precision`` is "auto", "fp32", "bf16" or
+    "int8", or several words for single stages, such as ("bf16", "decoder=fp32"); bf16 and int8 are for
+    OpenVINO, int8 for the stages that the bundle has in it (the others take auto).
 
     Check the manifest and the SHA-256 of every file first; large files that did not change are hashed
     once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
@@ -228,10 +229,14 @@ class Pipeline:
         observe("decoded", decoded)
         fixed = COLOR_FIXES[options.color_fix](decoded, restored, options.detail)
         if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
-            is_bf16 = "bf16" in self.precision.values()
+            is_lowered = {"bf16", "int8"} & set(self.precision.values())
             raise EngineError(
                 "the networks returned values that are not finite; "
-                + ("give --precision fp32" if is_bf16 else "export the checkpoint without --fp16")
+                + (
+                    "give --precision fp32"
+                    if is_lowered
+                    else "export the checkpoint without --fp16"
+                )
             )
         hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
         observe("image", hr)

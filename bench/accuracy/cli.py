@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from ...runtime.engines.device import DEVICES
+from ...runtime.errors import BundleError, EngineError
 from ...runtime.pipeline import load_pipeline
 from ...runtime.terminal import Command, Terminal
 from .originals import SMALLEST, photographs, read_originals
@@ -14,6 +16,10 @@ from .originals import SMALLEST, photographs, read_originals
                 type=click.Path(exists=True, file_okay=False, path_type=Path))  # fmt: skip
 @click.option("-b", "--bundle", type=click.Path(exists=True, path_type=Path),
               help="Bundle folder made by dossr-export.  [default: the built-in demo model]")  # fmt: skip
+@click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
+              help="Device that runs the bundle, as in dossr-run.")  # fmt: skip
+@click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
+              help="Of the networks on a processor, as in dossr-run.  [default: auto]")  # fmt: skip
 @click.option("--orders", type=click.IntRange(1, 3), multiple=True, default=(1, 2, 3),
               show_default=True, help="Solver orders; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 2, 3, 5, 7, 10),
@@ -29,6 +35,8 @@ from .originals import SMALLEST, photographs, read_originals
 def accuracy(
     originals: Path | None,
     bundle: Path | None,
+    device: str,
+    precision: tuple[str, ...],
     orders: tuple[int, ...],
     steps: tuple[int, ...],
     t1: tuple[int, ...],
@@ -53,8 +61,8 @@ def accuracy(
     settings += [Setting(3, 5, start) for start in t1]
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
-        pipeline = load_pipeline(bundle)
-    except (ValueError, OSError) as error:
+        pipeline = load_pipeline(bundle, device, precision=precision or "auto")
+    except (BundleError, EngineError, ValueError, OSError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:

@@ -33,6 +33,8 @@ def write_report(
     document = {
         "provenance": provenance(),
         "checkpoint_sha256": pipeline.manifest.checkpoint_sha256,
+        "device": pipeline.device.name,
+        "precision": pipeline.precision,
         "seed": seed,
         "entries": [asdict(entry) for entry in entries],
     }

@@ -122,7 +122,7 @@ def _golden_error(call: TimeBundle, device: Device, precisions: Mapping[str, str
     """Return the largest error against the golden vectors; None where there are none.
 
     A device that computes something else raises EngineError: its times are worth nothing. A stage
-    in bfloat16 may have any error, which the report shows. TensorRT checks each engine itself, for
+    in bfloat16 or int8 may have any error, which the report shows. TensorRT checks each engine itself, for
     the sizes it was built for.
     """
     if call.device in LIBRARIES:
@@ -133,7 +133,9 @@ def _golden_error(call: TimeBundle, device: Device, precisions: Mapping[str, str
             stage,
             from_host(device, device.open(bundle, stage).run),
             largest_image(bundle.golden(stage)),
-            math.inf if precisions[stage] == "bf16" else BOUNDS[bundle.manifest.precision],
+            math.inf
+            if precisions[stage] in ("bf16", "int8")
+            else BOUNDS[bundle.manifest.precision],
         )
         for stage in bundle.manifest.stages
     ]

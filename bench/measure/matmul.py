@@ -18,22 +18,29 @@ def time_matmul(device: torch.device, precision: str, repetitions: int = 3) -> f
         if seconds * (side / done) ** 3 > _LONGEST:
             break
         try:
-            seconds = _product(side, device, PRECISIONS[precision], repetitions)
+            seconds = _product(side, device, precision, repetitions)
         except torch.OutOfMemoryError:  # a small GPU; smaller products suffice
             break
         best, done = max(best, side**3 / seconds / 1e12), side
     return best
 
 
-def _product(side: int, device: torch.device, dtype: torch.dtype, repetitions: int) -> float:
+def _product(side: int, device: torch.device, precision: str, repetitions: int) -> float:
     """Return the least seconds of one product over the repetitions, after one untimed run."""
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    result = torch.empty_like(a)
+    if precision == "int8":
+        multiply, result = torch._int_mm, torch.empty(side, side, dtype=torch.int32, device=device)
+        a, b = (
+            torch.randint(-128, 128, (side, side), dtype=torch.int8, device=device) for _ in "ab"
+        )
+    else:
+        dtype = PRECISIONS[precision]
+        multiply, result = torch.mm, torch.empty(side, side, dtype=dtype, device=device)
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in "ab")
     launches, seconds = _LAUNCHES[device.type], []
     for _ in range(1 + repetitions):
         before = record_event(device)
         for _ in range(launches):
-            torch.mm(a, b, out=result)
+            multiply(a, b, out=result)
         after = record_event(device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

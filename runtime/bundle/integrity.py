@@ -29,6 +29,11 @@ class Bundle:
     unlinkable: str | None = None
     """Why there is no such folder although they are links."""
 
+    @property
+    def readable(self) -> Path:
+        """The folder from which engines read graphs and weights."""
+        return self.linked or self.folder
+
     def path(self, stage: str, target: Target) -> Path:
         """Return the graph of a stage for a target, beside its weights.
 
@@ -45,12 +50,7 @@ class Bundle:
                 f"OpenVINO reads no files that are links out of {self.folder}, and they cannot be linked "
                 f"anew ({self.unlinkable}); copy the bundle with cp -rL, or use --device cpu"
             )
-        return (self.linked or self.folder) / graphs[target]
-
-    def weights(self, stage: str) -> Path | None:
-        """Return the external weights of a stage, or None if its graphs hold them."""
-        name = self.manifest.stages[stage].weights
-        return (self.linked or self.folder) / name if name else None
+        return self.readable / graphs[target]
 
     def hashes(self, stage: str, target: Target) -> dict[str, str]:
         """Return the SHA-256 of a stage's graph and weights, by file name."""

@@ -47,6 +47,32 @@ _Text = Annotated[str, Meta(max_length=1 << 16)]
 
 
 @dataclass(frozen=True)
+class ActivationRecord:
+    """The largest sum of the intermediate results that a stage holds at once, for one float32 image."""
+
+    side: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """Of a square image, in LR pixels."""
+
+    bytes: Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
+class Int8Record:
+    """A stage in 8-bit integers, for processors; file names are relative to the bundle."""
+
+    graph: _File
+    weights: _File
+    products: Annotated[int, Meta(ge=1)]
+    """Convolutions and matrix products that could be in 8 bits."""
+
+    held: Annotated[int, Meta(ge=0)]
+    """How many of them stay in float."""
+
+    error: float
+    """The largest relative error of the outputs that was measured when the graph was made."""
+
+
+@dataclass(frozen=True)
 class StageRecord:
     """One network of a bundle; file names are relative to the bundle."""
 
@@ -58,6 +84,12 @@ class StageRecord:
     weights: _File | None = None
     """The external data of all graphs; None: the graphs hold their weights."""
 
+    int8: Int8Record | None = None
+    """The stage in 8 bits, if it was exported so."""
+
+    activations: tuple[ActivationRecord, ...] = ()
+    """What a run takes at two sizes; none in bundles of earlier versions."""
+
     @property
     def signature(self) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
         """The inputs and the outputs by name."""
@@ -66,7 +98,8 @@ class StageRecord:
     @property
     def files(self) -> list[str]:
         """Every file of the stage."""
-        return [*self.graphs.values(), *([self.weights] if self.weights else [])]
+        integers = [self.int8.graph, self.int8.weights] if self.int8 else []
+        return [*self.graphs.values(), *([self.weights] if self.weights else []), *integers]
 
 
 @dataclass(frozen=True)

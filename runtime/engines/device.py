@@ -41,7 +41,7 @@ class Device(Protocol):
         ...
 
     def precisions(self, bundle: Bundle) -> dict[str, str]:
-        """Return the precision in which each stage of a bundle computes, such as fp32 or bf16."""
+        """Return the precision in which each stage of a bundle computes, such as fp32, bf16 or int8."""
         ...
 
     def open(self, bundle: Bundle, stage: str) -> Engine:
@@ -170,7 +170,7 @@ def load_device(
 
     ``tf32``: whether float32 products on a GPU may use TensorFloat-32; None: in float16 bundles only.
     ``log`` is called with one message per build or refusal of an engine, and with the precision taken.
-    ``precision``: auto, or fp32 or bf16 for all or single stages; GPUs of NVIDIA take the bundle's.
+    ``precision``: auto, or fp32, bf16 or int8 for all or single stages; GPUs of NVIDIA take the bundle's.
 
     Raise ModuleNotFoundError if its packages are not installed, ValueError if an option is not for it,
     and EngineError if packages or machine do not support it.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Choice = Literal["auto", "fp32", "bf16"]
+Choice = Literal["auto", "fp32", "bf16", "int8"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
@@ -35,7 +35,7 @@ class PrecisionOptions:
             if choice not in allowed:
                 raise ValueError(
                     f"precision {choice} is not for the device {device}, which takes "
-                    f"{' and '.join(allowed)}; bf16 needs --device openvino"
+                    f"{' and '.join(allowed)}; bf16 and int8 need --device openvino"
                 )
 
 

@@ -27,7 +27,7 @@ def test_every_device_runs_once_in_every_precision_that_it_has(devices, precisio
         (["cpu"], ["bf16"], "--precision bf16 is not for the device cpu"),
         (["cpu", "openvino"], ["bf16"], "--precision bf16 is not for the device cpu"),
         (["tensorrt"], ["auto", "fp32"], "--precision fp32 is not for the device tensorrt"),
-        (["openvino"], ["auto", "half"], "--precision must be auto, fp32, bf16"),
+        (["openvino"], ["auto", "half"], "--precision must be auto, fp32, bf16, int8"),
     ],
 )
 def test_what_would_have_no_side_is_refused(devices, precisions, message):

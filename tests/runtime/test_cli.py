@@ -109,7 +109,7 @@ def test_json_holds_the_precision_of_each_stage(run, photo, tmp_path):
 def test_a_precision_that_cannot_be_had_is_one_line(run, photo, tmp_path):
     for precision, said in (
         ("bf16", "precision bf16 is not for the device cpu"),
-        ("fp8", "precision must be auto, fp32, bf16 or STAGE=PRECISION, got 'fp8'"),
+        ("fp8", "precision must be auto, fp32, bf16, int8 or STAGE=PRECISION, got 'fp8'"),
     ):
         code, _, stderr = run(photo, "-o", tmp_path / "o.png", "--precision", precision)
         assert code == 2

@@ -12,7 +12,7 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; "0" enables it
 import onnxruntime as ort
 
-from ...errors import EngineError
+from ...errors import EngineError, OutOfMemoryError
 from ...tensors import Array, TensorSpec
 from ...terminal import captured_stderr
 
@@ -199,7 +199,7 @@ def running(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            raise EngineError(
+            raise OutOfMemoryError(
                 f"{name} ran out of memory for this size; use smaller tiles"
             ) from error
         raise EngineError(f"{name} failed: {error}") from error

@@ -7,7 +7,7 @@ from functools import cache
 
 import openvino as ov
 
-from ...errors import BundleError, EngineError
+from ...errors import BundleError, EngineError, OutOfMemoryError
 
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
@@ -48,7 +48,12 @@ def check_plugin(plugin: str) -> None:
 
 def processor() -> str:
     """Return the processor's name as OpenVINO gives it."""
-    return str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    return device_name("CPU")
+
+
+def device_name(plugin: str) -> str:
+    """Return the name of a device as OpenVINO gives it, such as that of a GPU."""
+    return str(core().get_property(plugin, "FULL_DEVICE_NAME")).strip()
 
 
 def capabilities() -> tuple[str, ...]:
@@ -99,7 +104,9 @@ def running(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            raise EngineError(f"{what}: out of memory for this size; use smaller tiles") from error
+            raise OutOfMemoryError(
+                f"{what}: out of memory for this size; use smaller tiles"
+            ) from error
         raise EngineError(
             f"{what}: OpenVINO {ov.__version__.split('-')[0]}: {reason(error)}"
         ) from error

@@ -11,11 +11,11 @@ from ...errors import EngineError
 from ..device import Host
 from ..engine import Engine
 from ..precision import PrecisionOptions, summary
-from .bf16 import BOUNDS, bf16_errors
 from .blobs import BlobCache
 from .buffers import Buffers
 from .compiled_model import OvEngine
-from .core import check_bf16, check_plugin, default_precision
+from .core import check_bf16, check_plugin, default_precision, device_name, processor
+from .golden_errors import BOUNDS, golden_errors, over_bound
 from .graph import Graph
 
 
@@ -43,7 +43,14 @@ class OpenVino(Host):
             stages = bundle.manifest.stages
             self._asked.check(stages)
             asked = {stage: str(self._asked.of(stage)) for stage in stages}
-            free = [stage for stage, choice in asked.items() if choice == "auto"]
+            integers = self._integers(
+                bundle, [s for s, choice in asked.items() if choice == "int8"]
+            )
+            free = [
+                s
+                for s in stages
+                if asked[s] == "auto" or (asked[s] == "int8" and s not in integers)
+            ]
             chosen, why = self._choose(bundle, free) if free else ({}, "as asked")
             self._taken[bundle.folder] = taken = asked | chosen
             self._log(f"precision {summary(taken)}: {why}")
@@ -62,32 +69,77 @@ class OpenVino(Host):
 
     def _choose(self, bundle: Bundle, stages: Sequence[str]) -> tuple[dict[str, str], str]:
         """Return the precision of stages that have a choice, and why, in one line."""
+        if self._plugin == "CPU":
+            try:
+                check_bf16()
+            except EngineError as error:
+                return dict.fromkeys(stages, "fp32"), str(error)
+        lower = "bf16" if self._plugin == "CPU" else default_precision(self._plugin)
+        if lower == "fp32":
+            return dict.fromkeys(stages, lower), f"the {self._plugin}'s own"
+        errors = self._errors(bundle, stages, lower)
+        taken = {s: lower if e <= BOUNDS[s] else "fp32" for s, e in errors.items()}
+        if over := over_bound(errors):
+            return taken, f"{lower}'s error against torch is over its bound: {over}"
+        return taken, f"{self._plugin} computes in {lower}, and every stage is near enough to torch"
+
+    def _integers(self, bundle: Bundle, stages: Sequence[str]) -> list[str]:
+        """Return those of the stages, of which int8 is asked, that the bundle has in int8.
+
+        Raise EngineError if it has none, or not one that was named, or if an error is over its bound.
+        """
+        if not stages:
+            return []
+        found = [stage for stage in stages if bundle.manifest.stages[stage].int8]
+        named = [s for s in stages if s in self._asked.stages and s not in found]
+        if named or not found:
+            raise EngineError(
+                f"bundle {bundle.folder} must have an int8 network for {' and '.join(named) or 'a stage'}, and "
+                f"has none; add what can be had with dossr-export {bundle.folder} --int8, or give auto"
+            )
         if self._plugin != "CPU":
-            default = default_precision(self._plugin)
-            return dict.fromkeys(stages, default), f"the {self._plugin}'s own"
-        try:
-            check_bf16()
-        except EngineError as error:
-            return dict.fromkeys(stages, "fp32"), str(error)
-        errors = bf16_errors(
-            bundle, self.target, stages, lambda s: self._engine(bundle, s, "bf16").run, self._log
+            raise EngineError(
+                f"precision int8 is for processors, and {self.name} takes auto and fp32"
+            )
+        if over := over_bound(self._errors(bundle, found, "int8")):
+            raise EngineError(
+                f"int8's error against torch is over its bound on {processor()}: {over}; give auto"
+            )
+        return found
+
+    def _errors(self, bundle: Bundle, stages: Sequence[str], precision: str) -> dict[str, float]:
+        graphs = {stage: self._graph(bundle, stage, precision) for stage in stages}
+        place = (self._plugin, device_name(self._plugin))
+        return golden_errors(
+            bundle,
+            graphs,
+            (precision, *place),
+            lambda s: self._engine(bundle, s, precision).run,
+            self._log,
         )
-        over = [f"{s} {e:.1e} of {BOUNDS[s]:.1e}" for s, e in errors.items() if not e <= BOUNDS[s]]
-        taken = {s: "bf16" if e <= BOUNDS[s] else "fp32" for s, e in errors.items()}
-        if over:
-            return taken, f"bfloat16's error against torch is over its bound: {', '.join(over)}"
-        return taken, "this processor computes in bfloat16, and every stage is near enough to torch"
 
     def _engine(self, bundle: Bundle, stage: str, precision: str) -> OvEngine:
+        signature = bundle.manifest.stages[stage].signature
+        graph = self._graph(bundle, stage, precision)
+        if precision == "int8":  # of the products; this is of everything between them
+            precision = self._between_products()
+        return OvEngine(graph, signature, self._plugin, precision, self._blobs, self._buffers)
+
+    def _graph(self, bundle: Bundle, stage: str, precision: str) -> Graph:
         record = bundle.manifest.stages[stage]
-        graph = Graph(
-            bundle.path(stage, self.target),
-            bundle.weights(stage),
-            bundle.hashes(stage, self.target),
-        )
-        return OvEngine(
-            graph, record.signature, self._plugin, precision, self._blobs, self._buffers
-        )
+        path, weights = bundle.path(stage, self.target), record.weights
+        if precision == "int8" and record.int8:
+            path, weights = bundle.readable / record.int8.graph, record.int8.weights
+        files = [path.relative_to(bundle.readable).as_posix(), *([weights] if weights else [])]
+        hashes = {name: bundle.manifest.files[name].sha256 for name in files}
+        return Graph(path, bundle.readable / weights if weights else None, hashes)
+
+    def _between_products(self) -> str:
+        try:
+            check_bf16()
+        except EngineError:
+            return "fp32"
+        return "bf16"
 
     def _check_bf16(self) -> None:
         """Raise EngineError if the device does not compute in bfloat16."""

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import EngineError
+from ...errors import EngineError, OutOfMemoryError
 from ...files import write_whole
 from ...tensors import Array, TensorSpec
-from .diagnostics import meaning
+from .diagnostics import is_out_of_memory, meaning
 from .plan import LOG, trt
 from .profiles import Profile, Shape, is_fixed
 
@@ -177,7 +177,7 @@ class ExecutionContext:
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._memory.stream):
-            raise EngineError(f"TensorRT failed: {meaning(LOG.errors)}")
+            raise _failure("TensorRT failed")
 
 
 def _create_context(engine: Any, plan: Path) -> tuple[Any, RuntimeCache | None]:
@@ -192,8 +192,13 @@ def _create_context(engine: Any, plan: Path) -> tuple[Any, RuntimeCache | None]:
     else:
         context = engine.create_execution_context(user_managed)
     if context is None:
-        raise EngineError(f"TensorRT cannot create a context: {meaning(LOG.errors)}")
+        raise _failure("TensorRT cannot create a context")
     return context, kernels
+
+
+def _failure(what: str) -> EngineError:
+    kind = OutOfMemoryError if is_out_of_memory(LOG.errors) else EngineError
+    return kind(f"{what}: {meaning(LOG.errors)}")
 
 
 def _check_signature(engine: Any, specs: Mapping[str, TensorSpec]) -> None:

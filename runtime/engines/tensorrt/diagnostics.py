@@ -12,8 +12,11 @@ or be fused into few layers with float32 ends, which is no fault."""
 # Patterns of messages and their meaning. The first match counts. Memory comes first, because running
 # out of it causes the other messages too; a missing driver last, because a build ahead of time
 # reports it and goes on.
+_NO_MEMORY = (
+    r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|insufficient memory|FAILED_ALLOCATION"
+)
 _MEANINGS: tuple[tuple[str, str], ...] = (
-    (r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|insufficient memory|FAILED_ALLOCATION",
+    (_NO_MEMORY,
      "out of memory; close other programs, give the builder less workspace, or use smaller tiles"),
     (r"FP32 GEMM is not supported",
      "GPUs of compute capability 7.5 (Turing) are not served: TensorRT-RTX computes no float32 products "
@@ -54,6 +57,11 @@ def meaning(messages: Iterable[str]) -> str:
     if found:
         return f"{found[0]} (TensorRT: {_shortened(found[1])})"
     return _shortened(lines[0]) if lines else "TensorRT gave no reason"
+
+
+def is_out_of_memory(messages: Iterable[str]) -> bool:
+    """Return whether messages say that memory ran out."""
+    return any(re.search(_NO_MEMORY, message) for message in messages)
 
 
 def is_outdated(messages: Iterable[str]) -> bool:

@@ -241,7 +241,7 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
             "--precision fp32 is not for the device cuda",
         ),
         (("--precision", "bf16"), "separate", "--precision bf16 is not for the device cpu"),
-        (("--precision", "int4"), "separate", "--precision must be auto, fp32, bf16"),
+        (("--precision", "int4"), "separate", "--precision must be auto, fp32, bf16, int8"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_runs(invoke, bundles, options, checkpoint, message):

@@ -16,7 +16,9 @@ def test_words_are_a_precision_or_one_of_a_stage():
 
 @pytest.mark.parametrize("word", ["", "fp16", "=fp32", "decoder=", "decoder=x", "fp32=decoder"])
 def test_another_word_is_named(word):
-    with pytest.raises(ValueError, match=r"must be auto, fp32, bf16 or STAGE=PRECISION, got "):
+    with pytest.raises(
+        ValueError, match=r"must be auto, fp32, bf16, int8 or STAGE=PRECISION, got "
+    ):
         parse_precision(word)
 
 

@@ -3,15 +3,16 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dossr.runtime import EngineError, load_pipeline
-from dossr.runtime.bundle import DEMO, open_bundle, relative_error
+from dossr.runtime.bundle import DEMO, Int8Record, open_bundle, relative_error
 from dossr.runtime.engines.device import load_onnx_device
-from dossr.runtime.engines.openvino import bf16, core, ov_device
+from dossr.runtime.engines.openvino import core, golden_errors, ov_device
 
 AMX = ("BF16", "FP16", "FP32", "INT8", "WINOGRAD")
 AVX512_BF16 = ("BF16", "FP32", "INT8", "WINOGRAD")
@@ -27,7 +28,7 @@ def computes(monkeypatch):
 
     def pretend(found):
         monkeypatch.setattr(core, "capabilities", lambda: found)
-        monkeypatch.setattr(bf16, "capabilities", lambda: found)
+        monkeypatch.setattr(golden_errors, "capabilities", lambda: found)
 
     return pretend
 
@@ -39,8 +40,8 @@ def errors(monkeypatch):
     def pretend(**errors):
         monkeypatch.setattr(
             ov_device,
-            "bf16_errors",
-            lambda bundle, target, stages, *_: dict.fromkeys(stages, 0.0) | errors,
+            "golden_errors",
+            lambda bundle, graphs, *_: dict.fromkeys(graphs, 0.0) | errors,
         )
 
     return pretend
@@ -51,14 +52,14 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_the_stage_allows_it(
     openvino, computes, errors, said, capabilities
 ):
     computes(capabilities)
-    errors(restorer=bf16.BOUNDS["restorer"])
+    errors(restorer=golden_errors.BOUNDS["restorer"])
     assert openvino("auto").precisions(open_bundle(DEMO)) == dict.fromkeys(STAGES, "bf16")
     errors(restorer=0.09, decoder=math.inf)
     taken = {**dict.fromkeys(STAGES, "bf16"), "restorer": "fp32", "decoder": "fp32"}
     assert openvino("auto").precisions(open_bundle(DEMO)) == taken
     assert said == [
-        "precision bf16: this processor computes in bfloat16, and every stage is near enough to torch",
-        "precision fp32, bf16 for the encoder and denoiser: bfloat16's error against torch is over its "
+        "precision bf16: CPU computes in bf16, and every stage is near enough to torch",
+        "precision fp32, bf16 for the encoder and denoiser: bf16's error against torch is over its "
         "bound: restorer 9.0e-02 of 1.0e-02, decoder inf of 1.5e-02",
     ]
 
@@ -77,7 +78,7 @@ def test_a_processor_that_would_emulate_bf16_computes_in_fp32_and_refuses_bf16(
 
 def test_what_is_asked_for_is_taken_unseen(openvino, computes, monkeypatch, said):
     computes(AMX)
-    monkeypatch.setattr(ov_device, "bf16_errors", None)
+    monkeypatch.setattr(ov_device, "golden_errors", None)
     device = openvino(("bf16", "decoder=fp32"))
     for _ in range(2):
         assert device.precisions(open_bundle(DEMO))["decoder"] == "fp32"
@@ -101,13 +102,13 @@ def test_the_golden_vectors_are_run_once_for_a_bundle_and_processor(
 ):
     computes(AMX)
     runs = []
-    original = bf16._measure
-    monkeypatch.setattr(bf16, "_measure", lambda *a: runs.append(1) or original(*a))
+    original = golden_errors._measure
+    monkeypatch.setattr(golden_errors, "_measure", lambda *a: runs.append(1) or original(*a))
     first = openvino("auto").precisions(open_bundle(DEMO))
     assert openvino("auto").precisions(open_bundle(DEMO)) == first
     assert len(runs) == len(STAGES)
     assert [line for line in said if "once" in line] == [
-        "comparing bfloat16 with the golden vectors, once for this bundle on this processor"
+        "comparing bf16 with the golden vectors, once for this bundle on this device"
     ]
     (cache / next(cache.glob("*.bf16")).name).write_text("not a number")
     openvino("auto").precisions(open_bundle(DEMO))
@@ -122,8 +123,8 @@ def test_numbers_that_are_not_finite_or_not_known_are_never_good_enough():
         return {"image": np.full((1, 3, 96, 96), np.nan, np.float32)}
 
     cases = open_bundle(DEMO).golden("decoder")
-    assert bf16._measure(lambda: broken, cases) == math.inf
-    assert bf16._measure(lambda: broken, []) == math.inf
+    assert golden_errors._measure(lambda: broken, cases) == math.inf
+    assert golden_errors._measure(lambda: broken, []) == math.inf
 
 
 @pytest.mark.parametrize("plugin", ["GPU", "NPU"])
@@ -136,16 +137,74 @@ def test_a_device_that_is_not_here_is_named_with_what_is(openvino, plugin):
         openvino(name=f"openvino:{plugin}")
 
 
-def test_a_gpu_takes_its_own_precision_or_fp32_and_never_bf16(openvino, monkeypatch, said):
+@pytest.fixture
+def gpu(monkeypatch):
     """A described GPU; nothing is run on it."""
     monkeypatch.setattr(ov_device, "check_plugin", lambda plugin: None)
     monkeypatch.setattr(ov_device, "default_precision", lambda plugin: "fp16")
+    monkeypatch.setattr(ov_device, "device_name", lambda plugin: "a GPU")
+
+
+def test_a_gpu_takes_its_own_precision_or_fp32_and_never_bf16(openvino, gpu, errors, said):
     bundle = open_bundle(DEMO)
+    errors()
     assert set(openvino("auto", "openvino:GPU").precisions(bundle).values()) == {"fp16"}
     assert set(openvino("fp32", "openvino:GPU").precisions(bundle).values()) == {"fp32"}
-    assert said == ["precision fp16: the GPU's own", "precision fp32: as asked"]
+    assert said == [
+        "precision fp16: GPU computes in fp16, and every stage is near enough to torch",
+        "precision fp32: as asked",
+    ]
     with pytest.raises(EngineError, match="bf16 is for processors, and openvino:NPU takes auto"):
         openvino("bf16", "openvino:NPU")
+
+
+def test_a_gpu_computes_a_stage_in_fp32_whose_numbers_overflow_its_own(openvino, gpu, errors):
+    errors(decoder=math.inf)
+    taken = openvino("auto", "openvino:GPU").precisions(open_bundle(DEMO))
+    assert taken == {**dict.fromkeys(STAGES, "fp16"), "decoder": "fp32"}
+
+
+@pytest.fixture
+def with_integers():
+    """The demo bundle as if its restorer had an int8 network."""
+    bundle = open_bundle(DEMO)
+    record = bundle.manifest.stages["restorer"]
+    name = record.graphs["openvino"]
+    integers = Int8Record(name, record.weights, products=51, held=3, error=0.004)
+    bundle.manifest.stages["restorer"] = replace(record, int8=integers)
+    return bundle
+
+
+def test_int8_is_taken_where_the_bundle_has_it_and_the_rest_is_auto(
+    openvino, computes, errors, with_integers
+):
+    computes(AVX512)
+    errors()
+    taken = {**dict.fromkeys(STAGES, "fp32"), "restorer": "int8"}
+    assert openvino("int8").precisions(with_integers) == taken
+    computes(AMX)
+    taken = openvino(("bf16", "restorer=int8")).precisions(with_integers)
+    assert taken == {**dict.fromkeys(STAGES, "bf16"), "restorer": "int8"}
+
+
+def test_int8_that_cannot_be_had_is_one_line_and_never_another_precision(
+    openvino, computes, errors, with_integers, monkeypatch
+):
+    computes(AMX)
+    with pytest.raises(
+        EngineError, match=r"must have an int8 network for a stage, and has none; add"
+    ):
+        openvino("int8").precisions(open_bundle(DEMO))
+    with pytest.raises(EngineError, match=r"int8 network for denoiser, and has none; .* --int8"):
+        openvino(("denoiser=int8", "restorer=int8")).precisions(with_integers)
+    errors(restorer=0.02)
+    with pytest.raises(
+        EngineError, match=r"int8's error .*: restorer 2\.0e-02 of 1\.0e-02; give auto"
+    ):
+        openvino("int8").precisions(with_integers)
+    monkeypatch.setattr(ov_device, "check_plugin", lambda plugin: None)
+    with pytest.raises(EngineError, match="int8 is for processors, and openvino:GPU takes auto"):
+        openvino("int8", "openvino:GPU").precisions(with_integers)
 
 
 def test_the_processor_has_two_names(openvino):
@@ -210,7 +269,7 @@ def test_noise_of_every_bound_at_once_leaves_38_db(photo):
             outputs = run(**inputs)
             for array in outputs.values():
                 noise = random.standard_normal(array.shape, np.float32)
-                share = bf16.BOUNDS[stage] * np.linalg.norm(array) / np.linalg.norm(noise)
+                share = golden_errors.BOUNDS[stage] * np.linalg.norm(array) / np.linalg.norm(noise)
                 array += noise * np.float32(share)
             return outputs
 
