@@ -100,6 +100,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _discard(scratch)
 
 
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder below ``parent``, which is made if missing; remove it after the block.
+
+    Other processes leave it alone; if this one is killed, the next one removes it.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent)
+    scratch = _unused(parent, "")
+    scratch.mkdir()
+    try:
+        with _locked_folder(scratch):
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove unfinished files of killed runs from ``folder``; keep those of live runs."""
     for path in folder.glob(f"{PREFIX}*"):
