@@ -6,24 +6,30 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..tensors import Array
+from .inks import cmyk_to_srgb
+from .profiles import ProfileError, open_profile
 
 _DEPTHS = {8: np.uint8, 16: np.uint16}
 _SHAPES = "(height, width, 3), grey (height, width) or (height, width, 1)"
 _DTYPES = "uint8, uint16, or floats in [0, 1]"
-_OPAQUE = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "HSV")  # PIL modes that mean one RGB colour
-_WITH_ALPHA = ("LA", "PA", "RGBA")
-_AS_ARRAY = ("I;16", "I;16L", "I;16B", "F")
+_DECODED = {
+    **dict.fromkeys(("1", "L"), "L"),
+    **dict.fromkeys(("P", "RGB", "RGBX", "YCbCr", "HSV"), "RGB"),
+    **dict.fromkeys(("LA", "PA", "RGBA"), "RGBA"),
+    **{mode: mode for mode in ("CMYK", "I;16", "I;16L", "I;16B", "F")},
+}
+"""PIL's modes that are taken, and the mode in which their pixels are."""
 
 
 def to_pixels(image: Any) -> Array:
     """Return an image as a contiguous array (h, w, 3): uint8, uint16 or float32 in [0, 1].
 
-    ``image`` is a PIL image, an array or nested lists. Colours are taken as sRGB. Grey becomes three
-    equal channels. An alpha channel is dropped where it is opaque everywhere. PIL images are turned
-    upright by their EXIF orientation. Integers of lists are 8-bit values. Raise ValueError of one
-    line for anything else, with what to do.
+    ``image`` is a PIL image, an array or nested lists. Colours of arrays and lists are sRGB. Grey
+    becomes three equal channels. An alpha channel is dropped where it is opaque everywhere. PIL images
+    are turned upright by their EXIF orientation and converted to sRGB by their profile. Integers of
+    lists are 8-bit values. Raise ValueError of one line for anything else, with what to do.
     """
-    array = _array(_from_pil(image) if isinstance(image, Image.Image) else image)
+    array = _from_pil(image) if isinstance(image, Image.Image) else _array(image)
     if array.ndim == 2:
         array = array[:, :, None]
     _check_shape(array)
@@ -59,22 +65,40 @@ def quantize(values: Array, dtype: np.dtype[Any]) -> Array:
     return values.astype(dtype)
 
 
-def _from_pil(image: Image.Image) -> Image.Image:
-    """Return a PIL image upright, in a mode that is an array of known form."""
+def _from_pil(image: Image.Image) -> Array:
+    """Return the pixels of a PIL image, upright, opaque and in sRGB as dossr-run reads them."""
+    decoded = _decoded(image)
+    pixels = np.asarray(decoded)
+    if decoded.mode == "RGBA":
+        _check_opaque(pixels)
+        pixels = pixels[:, :, :3]
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode in _WITH_ALPHA or (image.mode in _OPAQUE and image.has_transparency_data):
-            return image.convert("RGBA")
-        if image.mode in _OPAQUE:
-            return image.convert("RGB")
+        profile = open_profile(image.info["icc_profile"], pixels.shape[2])
+    except (KeyError, ProfileError):  # none, or one that does not fit
+        profile = None
+    if decoded.mode == "CMYK":
+        return cmyk_to_srgb(pixels, profile)[0]
+    if profile is None or profile.is_srgb or pixels.dtype.kind == "f":
+        return pixels
+    return profile.to_srgb(_known_dtype(pixels, False))
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    """Return a PIL image upright, in one of the modes of _DECODED."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        mode = _DECODED.get(upright.mode)
+        if mode in ("L", "RGB") and upright.has_transparency_data:
+            mode = "RGBA"
+        if mode is not None:
+            return upright if upright.mode == mode else upright.convert(mode)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes only now
         raise ValueError(f"lr cannot be decoded: {error}") from error
-    if image.mode not in _AS_ARRAY:
-        raise ValueError(
-            f"lr must be a PIL image of RGB, grey or palette colours, got mode {image.mode}; "
-            "convert it first, for example with lr.convert('RGB')"
-        )
-    return image
+    raise ValueError(
+        f"lr must be a PIL image of RGB, grey, palette or CMYK colours, got mode {image.mode}; "
+        "convert it first, for example with lr.convert('RGB')"
+    )
 
 
 def _array(image: Any) -> Array:

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from dossr.runtime.images.arrays import to_pixels
+from dossr.runtime.images.reader import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0]
@@ -16,6 +17,8 @@ OPAQUE = np.dstack([RGB, np.full((5, 7), 255, np.uint8)])
 
 
 def _pil(mode, image=RGB):
+    if mode == "LAB":
+        return Image.new("LAB", (4, 4))
     return Image.fromarray(image).convert(mode)
 
 
@@ -93,7 +96,7 @@ def _transparent(mode):
         (_transparent("RGBA"), "of a PIL image: lr.convert('RGB')"),
         (_transparent("LA"), "lr must be opaque"),
         (_transparent("P"), "lr must be opaque"),
-        (_pil("CMYK"), "got mode CMYK; convert it first"),
+        (_pil("LAB"), "got mode LAB; convert it first"),
         (_pil("I", GREY), "got mode I; convert it first"),
         (torch.zeros(4, 4, 3, requires_grad=True), "got Tensor: "),
     ],
@@ -113,3 +116,30 @@ def test_a_file_that_is_cut_off_is_refused_when_pillow_decodes_it():
     )
     with pytest.raises(ValueError, match=r"^lr cannot be decoded: "):
         to_pixels(Image.open(io.BytesIO(file.getvalue()[:5000])))
+
+
+def _profiled(tmp_path, pixels, mode, data, suffix):
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(pixels).convert(mode).save(path, icc_profile=data)
+    return path
+
+
+def _wide():
+    """An sRGB profile whose red and green primaries are swapped."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    data[:] = data.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "profile"),
+    [("RGB", ".png", "wide"), ("RGB", ".png", None), ("CMYK", ".tif", None), ("L", ".png", None),
+     ("RGB", ".png", b"no profile"), ("P", ".png", "wide")],
+)  # fmt: skip
+def test_a_pil_image_has_the_colours_that_dossr_run_reads(tmp_path, mode, suffix, profile):
+    data = _wide() if profile == "wide" else profile
+    path = _profiled(tmp_path, RGB, mode, data, suffix)
+    with Image.open(path) as image:
+        found = to_pixels(image)
+    np.testing.assert_array_equal(found, read_image(path).frames[0].pixels)
+    assert np.array_equal(found, RGB) == (mode == "RGB" and profile != "wide")
