@@ -154,6 +154,22 @@ def test_the_page_follows_light_and_dark_and_fits_a_phone(page, one):
     assert page.value("document.documentElement.scrollWidth") <= 320
 
 
+@pytest.mark.parametrize(("width", "height"), [(3000, 4), (4, 3000), (1, 1), (40, 30)])
+def test_an_image_of_any_shape_lies_inside_the_window(page, tmp_path, width, height):
+    write_compare_page(
+        tmp_path / "p.html", [Pair("a", _flat(RED, 1, 1), _flat(BLUE, width, height))]
+    )
+    page.open(tmp_path / "p.html")
+    left, top, shown_width, shown_height = page.box(".view img")
+    outer = page.box(".view")
+    assert shown_width / shown_height == pytest.approx(width / height, rel=0.01)
+    assert outer[3] <= 900 - 2 * 16
+    assert left >= outer[0] - 0.5
+    assert top >= outer[1] - 0.5
+    assert left + shown_width <= outer[0] + outer[2] + 0.5
+    assert top + shown_height <= outer[1] + outer[3] + 0.5
+
+
 def test_facts_of_an_image_are_said_and_names_are_escaped(tmp_path):
     path = tmp_path / "p.html"
     name = 'a <b>&"$x" \'.png'
