@@ -239,18 +239,21 @@ def _upscale(
     pipeline: "Pipeline", job: "Job", options: SamplingOptions, arguments: Arguments, label: str
 ) -> dict[str, Any]:
     """Upscale one file; return its result for --json."""
-    from .images.files import check_writable, read_image, write_image
+    from .images.reader import read_image
+    from .images.writer import check_writable, write_image
 
     began = time.perf_counter()
     try:
-        image = read_image(job.source, arguments.max_pixels)
-        check_writable(job.target, image, arguments.scale)
+        image = read_image(job.source, arguments.max_pixels, first_frame=True)
+        frame = image.frames[0]
+        size = tuple(max(1, round(side * arguments.scale)) for side in frame.size)
+        check_writable(job.target, image, [size])
         if not arguments.overwrite and job.target.exists():
             raise ImageError(f"{job.target} was created meanwhile and is not replaced")
         with progress_bar(label) as progress:
-            pixels = pipeline.run(image.pixels, options, progress=progress)
+            pixels = pipeline.run(frame.pixels, options, progress=progress)
         width, height = write_image(
-            job.target, pixels, image, arguments.scale, replace=arguments.overwrite
+            job.target, [pixels], image, [size], replace=arguments.overwrite
         )
     except ImageError as error:
         return {"input": str(job.source), "error": str(error)}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from .files import is_image_name, is_writable_name
+from ..files import is_unfinished
+from .formats import WRITABLE
+from .kinds import classify
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ def find_jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
     Raise click.UsageError if there are no images or two of them would be written to one file.
     """
     if len(inputs) == 1 and inputs[0].is_file() and output.suffix and not output.is_dir():
-        if not is_writable_name(output):
+        if output.suffix.lower() not in WRITABLE:
             raise click.UsageError(
                 f"cannot write {output}: '{output.suffix}' is not a supported format; try .png"
             )
@@ -71,8 +73,12 @@ def _images(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     is_inside = output != root and output.is_relative_to(root)
     for file in sorted(_walk(path)):
         written = is_inside and file.resolve().is_relative_to(output)
-        if not written and (file.is_dir() or (file.is_file() and is_image_name(file))):
+        if not written and (file.is_dir() or (file.is_file() and _is_image(file))):
             yield file, file.relative_to(path.parent if file == path else path)
+
+
+def _is_image(file: Path) -> bool:
+    return not is_unfinished(file) and classify(file).role == "image"
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from dossr.runtime.errors import ImageError
 from dossr.runtime.files import remove_leftovers, whole_file, whole_folder, write_whole
-from dossr.runtime.images.files import read_image, write_image
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.writer import write_image
 
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 WRITTEN = ["png", "jpg", "webp", "tif", "bmp", "ppm", "tga", "jp2", "avif"]
@@ -106,11 +107,11 @@ def test_no_kind_of_file_is_left_half_written_on_a_full_disk(small_disk):
 
 def test_an_output_that_appears_meanwhile_is_left_as_it_is(tmp_path, photo):
     source = read_image(photo)
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    pixels = source.frames[0].pixels.repeat(4, axis=0).repeat(4, axis=1)
     target = tmp_path / "big.png"
     target.write_text("precious")
     with pytest.raises(ImageError, match=r"big\.png cannot be written: it was created meanwhile"):
-        write_image(target, pixels, source, 4, replace=False)
+        write_image(target, [pixels], source, [(128, 128)], replace=False)
     assert target.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "big.png"}
 
