@@ -10,6 +10,7 @@ from .pipeline.cli import pipeline
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
+from .tiles import tiles
 
 
 class Group(Command, click.Group):
@@ -22,7 +23,7 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, overhead):
+for command in (table1, pipeline, sizes, start, accuracy, tiles, overhead):
     main.add_command(command)
 
 

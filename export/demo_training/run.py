@@ -101,7 +101,10 @@ def plot_losses(folder: Path) -> None:
     """Draw the loss curves of a training folder to losses.png."""
     import matplotlib.pyplot as plt
 
-    trained = [name for name in TRAININGS | FINISHING if (folder / f"{name}.csv").is_file()]
+    logs = {name: folder / f"{name}.csv" for name in TRAININGS | FINISHING}
+    trained = [
+        name for name, log in logs.items() if log.is_file() and len(log.read_text().split()) > 1
+    ]
     size = (4 * len(trained), 3.2)
     figure, axes = plt.subplots(1, len(trained), figsize=size, layout="constrained", squeeze=False)
     for axis, name in zip(axes[0], trained, strict=True):

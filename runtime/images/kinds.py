@@ -90,6 +90,7 @@ def classify(path: Path) -> Kind:
 
 def classify_content(file: BinaryIO, suffix: str = "") -> Kind:
     """Return what an open file is; its position is at the start afterwards."""
+    file.seek(0)
     head = file.read(_HEAD)
     try:
         for find in (_image, _iso_media, _other, _text):

@@ -100,7 +100,7 @@ class WriteOptions:
     """Suffix of the format to write, such as .jpg; None: by the target's name."""
 
     quality: int | None = None
-    """1 to 100, for JPEG, WebP, AVIF, HEIC, JPEG XL and JPEG 2000; None: a high one."""
+    """1 to 100, for JPEG, WebP, AVIF, HEIC and JPEG XL; None: a high one."""
 
     depth: str = "auto"
     """Bits a channel: auto (as the source where the format has them), 8 or 16."""

@@ -77,6 +77,7 @@ def test_a_file_may_come_from_a_pipe(tmp_path):
 
     file = io.BytesIO()
     RGB.save(file, "PNG")
+    assert read_image(file).frames[0].size == RGB.size  # wherever it was left
     image = read_image(Pipe(file.getvalue()))
     np.testing.assert_array_equal(image.frames[0].pixels, np.asarray(RGB))
     with pytest.raises(ImageError, match="standard input must be an image, got text"):
