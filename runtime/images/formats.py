@@ -72,6 +72,16 @@ WRITABLE = {
 """Formats by suffix. The other formats of Pillow change the size, need another program or lack colour."""
 
 
+def register(name: str) -> None:
+    """Make Pillow's plugin of a format known, before the first such file is read or written."""
+    if name == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    elif name == "JXL":
+        import pillow_jxl  # noqa: F401
+
+
 def writable(suffix: str) -> Format:
     """Return the format of a suffix such as .png.
 

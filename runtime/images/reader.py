@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError, one_line, reason
 from ..tensors import MAX_PIXELS, Array
 from ..terminal import captured_stderr
 from .alpha import spread
@@ -53,13 +53,13 @@ def read_image(
     except MemoryError as error:
         raise ImageError(f"{path} needs more memory than is available") from error
     except OSError as error:
-        reason = error.strerror or f"it may be truncated: {_line(error)}"
-        raise ImageError(f"{path} cannot be read: {reason}") from error
+        why = error.strerror or f"it may be truncated: {reason(error)}"
+        raise ImageError(f"{path} cannot be read: {why}") from error
     except Exception as error:  # for a damaged file, Pillow's decoders raise nearly anything
-        raise ImageError(f"{path} cannot be read: it may be truncated: {_line(error)}") from error
+        raise ImageError(f"{path} cannot be read: it may be truncated: {reason(error)}") from error
     warned = [line for line in stderr.text.splitlines() if not line.startswith(_HARMLESS)]
     if warned:
-        raise ImageError(f"{path} is damaged: {_line(warned[0])}")
+        raise ImageError(f"{path} is damaged: {one_line(warned[0])}")
     return image
 
 
@@ -91,11 +91,6 @@ def _unlimited() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _line(error: object) -> str:
-    """Return a library's message as one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read(file: BinaryIO, path: Path, max_pixels: int, first_frame: bool) -> SourceImage:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError, one_line, reason
 from ..files import write_whole
 from ..tensors import Array
 from .alpha import enlarge, flatten
@@ -86,20 +86,15 @@ def write_image(
     except MemoryError:
         raise
     except OSError as error:
-        raise ImageError(f"{name} cannot be written: {error.strerror or _line(error)}") from error
+        raise ImageError(f"{name} cannot be written: {error.strerror or reason(error)}") from error
     except Exception as error:  # Pillow's encoders raise nearly anything
-        raise ImageError(one_line(f"{name} cannot be written: {_line(error)}")) from error
+        raise ImageError(one_line(f"{name} cannot be written: {reason(error)}")) from error
     return sizes[0]
 
 
 def _format(target: Path | str, options: WriteOptions) -> Format:
     suffix = target.suffix if isinstance(target, Path) else target
     return writable(options.format or suffix)
-
-
-def _line(error: object) -> str:
-    """Return a library's message as one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _check_frames(target: Path | str, kind: Format, sizes: Sequence[Size]) -> None:

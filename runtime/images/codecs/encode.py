@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from ...tensors import Array
 from ...terminal import captured_stderr
+from ..formats import register
 from ..metadata import comment_text, photoshop_resource, raw_profile
 from ..source import Metadata
 from .gif import encode_gif
@@ -73,16 +74,6 @@ def supported(kind: str, metadata: Metadata, profile: bytes | None, is_grey: boo
     )
     usable = profile if profile and _works(kind, replace(empty, profile=profile)) else None
     return replace(empty, metadata=Metadata(**kept), profile=usable)
-
-
-def register(kind: str) -> None:
-    """Make Pillow's plugin of a format known."""
-    if kind == "HEIF":
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    elif kind == "JXL":
-        import pillow_jxl  # noqa: F401
 
 
 def _works(kind: str, contents: Contents) -> bool:

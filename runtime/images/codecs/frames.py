@@ -7,6 +7,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from ...tensors import Array
+from ..formats import register
 from ..kinds import Kind
 from .gif import Animation, compose, parse_gif
 from .headers import has_many_bits
@@ -61,7 +62,8 @@ class Frames:
 
 def open_frames(file: BinaryIO, kind: Kind) -> Frames:
     """Return the frames of an open image file, decoding nothing. Raise as Pillow does."""
-    _register(kind)
+    for name in _PILLOW[kind.name]:
+        register(name)
     if kind.name == "GIF":
         return _of_gif(file, parse_gif(file.read()))
     file.seek(0)
@@ -76,16 +78,6 @@ def open_frames(file: BinaryIO, kind: Kind) -> Frames:
     if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
         return _of_animation(image)
     return _of_still(file, image, kind)
-
-
-def _register(kind: Kind) -> None:
-    """Make the plugin of a format known to Pillow, when the first such file is read or written."""
-    if kind.name == "HEIC":
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    elif kind.name == "JPEG XL":
-        import pillow_jxl  # noqa: F401
 
 
 def _reopener(file: BinaryIO, kind: str, frame: int = 0) -> Callable[[], Image.Image]:
