@@ -87,13 +87,13 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     from .opening import open_pipeline
     from .results import Reporter, document, write_comparison
 
-    skipped = [job for job in plan.jobs if settings.skip_existing and job.is_done]
-    jobs = [job for job in plan.jobs if job not in skipped]
+    done = {job for job in plan.jobs if settings.skip_existing and job.is_done}
+    jobs = [job for job in plan.jobs if job not in done]
     pipeline = open_pipeline(arguments, settings.sampling) if jobs else None
     reporter = Reporter(settings, len(jobs), _results_stream(arguments, plan))
     reporter.tell_plan(plan)
     outcomes: list[Outcome] = [Failed(job, reason) for job, reason in plan.failures]
-    outcomes += map(Skipped, skipped)
+    outcomes += [Skipped(job) for job in plan.jobs if job in done]
     for each in outcomes:
         reporter.end(each)
     if pipeline:

@@ -56,7 +56,7 @@ def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
     Raise click.UsageError if there are no images, or if a source would be overwritten.
     """
     folder = output.folder
-    search = Search(_real(folder) if folder else None)
+    search = Search(Path(os.path.realpath(folder)) if folder else None)
     search.add(inputs)
     named = _without_results(_named(search, folder, naming), search) if folder else []
     _check_any(search, inputs)
@@ -111,17 +111,17 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
     Several input folders keep their names. Results among the sources get a suffix of their own.
     """
     names = root_names(search.roots) if len(search.roots) > 1 else {}
-    sources = {_real(item.path) for item in search.found if item.path}
+    sources = {item.real for item in search.found}
     named = []
     for item in search.found:
         below = names.get(item.root, Path()) if item.root else Path()
         own = replace(naming, format=".tif") if naming.keeps_pages and _has_pages(item) else naming
         plain = Named(item, folder / below / item.relative.parent, own)
-        place = _real(plain.folder)
+        place = search.real_folder(plain.folder)
         is_beside = (
             place in search.folders
-            or (item.path is not None and place == _real(item.path.parent))
-            or _real(plain.target()) in sources
+            or (item.path is not None and place == search.real_folder(item.path.parent))
+            or place / plain.target().name in sources
         )
         if is_beside and not naming.suffix:
             plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
@@ -161,9 +161,9 @@ def _is_result(each: Named, path: Path, siblings: set[str]) -> bool:
 
 def _check_sources(paths: Sequence[Path], search: Search) -> None:
     """Raise click.UsageError if a result would replace a source of the run."""
-    sources = {_real(item.path) for item in search.found if item.path}
+    sources = {item.real for item in search.found}
     for path in paths:
-        if _real(path) in sources:
+        if search.real_folder(path.parent) / path.name in sources:
             raise click.UsageError(
                 f"{path} is an input and would be replaced; give another folder or --suffix"
             )
@@ -171,7 +171,3 @@ def _check_sources(paths: Sequence[Path], search: Search) -> None:
 
 def _is_too_long(job: Job) -> bool:
     return job.target is not None and len(os.fsencode(job.target.name)) > _LONGEST_NAME
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))

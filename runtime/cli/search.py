@@ -63,6 +63,9 @@ class Found:
     kind: str = ""
     """Its format, as ``Kind.name``."""
 
+    real: Path | None = None
+    """The resolved path."""
+
 
 @dataclass(frozen=True)
 class PassedOver:
@@ -93,6 +96,8 @@ class Search:
     folders: set[Path] = field(default_factory=set)
     """The resolved path of every folder that was searched."""
 
+    _real_folders: dict[Path, Path] = field(default_factory=dict)
+
     def add(self, inputs: Sequence[str]) -> None:
         """Search the inputs in order. Raise click.UsageError for one that is neither file nor folder."""
         for text in inputs:
@@ -113,7 +118,7 @@ class Search:
         if kind and kind.role in ("sidecar", "unfinished"):
             self._pass_over(path, kind)
         else:
-            self.found.append(Found(path, Path(path.name), None, kind.name if kind else ""))
+            self.found.append(self._found(path, Path(path.name), None, kind))
 
     def _add_folder(self, root: Path) -> None:
         """Search a folder: its own folders first, then those that links lead to."""
@@ -131,8 +136,7 @@ class Search:
                 elif _is_broken_link(path):
                     self.passed_over.append(PassedOver(path, "broken link"))
                 elif (kind := _kind(path)) is None or kind.role == "image":
-                    name = kind.name if kind else ""
-                    found.append(Found(path, path.relative_to(root), root, name))
+                    found.append(self._found(path, path.relative_to(root), root, kind))
                 else:
                     self._pass_over(path, kind)
         self.found += sorted(found, key=lambda item: item.relative)
@@ -164,6 +168,16 @@ class Search:
             return
         yield from (folder / name for name in names)
 
+    def real_folder(self, path: Path) -> Path:
+        """Return the resolved path of a folder; each is resolved once."""
+        if path not in self._real_folders:
+            self._real_folders[path] = _real(path)
+        return self._real_folders[path]
+
+    def _found(self, path: Path, relative: Path, root: Path | None, kind: Kind | None) -> Found:
+        real = _real(path) if path.is_symlink() else self.real_folder(path.parent) / path.name
+        return Found(path, relative, root, kind.name if kind else "", real)
+
     def _pass_over(self, path: Path, kind: Kind) -> None:
         if kind.role == "unfinished":  # of a run that was killed, or that goes on
             return
@@ -177,8 +191,10 @@ class Search:
         """Keep one name of each file: the first that is no link, else the first."""
         groups: dict[Identity | int, list[Found]] = {}
         for item in self.found:
-            groups.setdefault(_identity(item.path), []).append(item)
-        kept = {id(min(group, key=_is_link)) for group in groups.values()}
+            groups.setdefault(_identity(item), []).append(item)
+        kept = {
+            id(min(group, key=_is_link) if group[1:] else group[0]) for group in groups.values()
+        }
         for item in self.found:
             if id(item) not in kept and item.path is not None:
                 self.passed_over.append(PassedOver(item.path, "repeat"))
@@ -232,13 +248,12 @@ def _is_link(item: Found) -> bool:
     return path is not None and any(part.is_symlink() for part in (path, *path.parents))
 
 
-def _identity(path: Path | None) -> Identity | int:
+def _identity(item: Found) -> Identity | int:
     """Return a key of a file that is the same for every spelling of its path, but not for hard links."""
-    if path is None:
+    if item.real is None:
         return 0
-    real = _real(path)
     try:
-        status = real.stat()
+        status = item.real.stat()
     except OSError:
-        return 0, 0, str(real)
-    return status.st_dev, status.st_ino, same_name(real)
+        return 0, 0, str(item.real)
+    return status.st_dev, status.st_ino, same_name(item.real)
