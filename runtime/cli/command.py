@@ -105,7 +105,7 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
         reporter.end(each)
     if pipeline:
         outcomes += run_jobs(pipeline, jobs, settings, reporter)
-    elif not plan.failures:
+    elif not plan.failures and not arguments.as_json:
         click.echo("nothing to do: every output exists", err=True)
     failed = any(isinstance(each, Failed) for each in outcomes)
     if arguments.compare and (reason := write_comparison(arguments.compare, outcomes, arguments)):
