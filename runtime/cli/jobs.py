@@ -88,6 +88,8 @@ def check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     for path in paths:
         if path.is_dir():
             raise click.UsageError(f"{path} must be a file, and it is a folder")
+        if path.exists() and not path.is_file():
+            raise click.UsageError(f"{path} must be a file, and it is a device or a pipe")
         if path.is_symlink() and not path.exists():
             raise click.UsageError(f"{path} must be a file, and it is a broken link; remove it")
     for folder in {path.parent for path in paths}:

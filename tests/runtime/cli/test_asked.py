@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dossr.runtime import Pipeline
+from dossr.runtime.bundle import DEMO
 from dossr.runtime.engines.device import Host
 
 
@@ -91,12 +92,12 @@ def test_a_scan_above_the_limit_is_refused_and_the_limit_can_be_raised(run, no_n
     assert (
         "must have at most 16777216 pixels, got 20000 x 9000; pass a larger --max-pixels" in stderr
     )
-    Image.new("1", (4100, 4100)).save(tmp_path / "c.png")
+    Image.new("1", (99, 101)).save(tmp_path / "c.png")
     words = [tmp_path / "c.png", "-o", tmp_path / "o.png", "--dry-run", "--json"]
-    assert run(*words)[0] == 1
-    code, stdout, _ = run(*words, "--max-pixels", 4100 * 4100)
+    assert run(*words, "--max-pixels", 99 * 101 - 1)[0] == 1
+    code, stdout, _ = run(*words, "--max-pixels", 99 * 101)
     assert code == 0
-    assert json.loads(stdout)["plan"][0]["width"] == 16400
+    assert json.loads(stdout)["plan"][0]["width"] == 396
 
 
 def test_screenshots_become_jpegs(run, tmp_path):
@@ -146,7 +147,7 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
     (folder / "bad.png").write_text("no image")
     (tmp_path / ".dossr-0123456789abcdef.png").touch()
     before = files(tmp_path)
-    code, stdout, _ = run(folder, "-o", tmp_path / "out", "--longest", 30, "--dry-run")
+    code, stdout, _ = run(folder, "-o", tmp_path / "out", "--longest", 30, "--dry-run", bundle=DEMO)
     assert code == 1
     *lines, memory = [re.split(r" {2,}", line) for line in stdout.splitlines()]
     assert re.fullmatch(r"tiles of 128, about [\d.]+ GB of memory: weights .* GB free", memory[0])
@@ -158,7 +159,7 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
         [f"{folder}/._a.png", "passed over: sidecar"],
     ]
     assert lines[3][2].startswith(f"fails: {folder}/bad.png must be an image")
-    code, stdout, _ = run(folder, "-o", tmp_path / "out", "--dry-run", "--json")
+    code, stdout, _ = run(folder, "-o", tmp_path / "out", "--dry-run", "--json", bundle=DEMO)
     document = json.loads(stdout)
     assert [row.get("width") for row in document["plan"]] == [80, 40, None]
     assert document["passed_over"][0]["what"] == "sidecar"

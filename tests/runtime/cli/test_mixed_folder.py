@@ -99,6 +99,18 @@ def _qoi(rng, size):
     return head + b"".join(b"\xfe" + pixel.tobytes() for pixel in pixels) + bytes(7) + b"\1"
 
 
+def _icns(rng, size):
+    """Pillow would write every size, up to 1024 pixels."""
+    icon = _saved("PNG", "RGBA")(rng, (16, 16))
+    return (
+        b"icns"
+        + struct.pack(">I", len(icon) + 16)
+        + b"icp4"
+        + struct.pack(">I", len(icon) + 8)
+        + icon
+    )
+
+
 def _xpm(rng, size):
     rows = ("".join(rng.choice([".", "#"], size[0])) for _ in range(size[1]))
     lines = [f"{size[0]} {size[1]} 2 1", ". c #102030", "# c #ffee00", *rows]
@@ -159,7 +171,7 @@ READ = {
     "dds.dds": _saved("DDS"),
     **{f"sgi {mode}.sgi": _saved("SGI", mode) for mode in ("L", "RGB", "RGBA")},
     "xbm.xbm": _saved("XBM", "1"),
-    "icns.icns": lambda rng, size: _saved("ICNS", "RGBA")(rng, (16, 16)),
+    "icns.icns": _icns,
     "psd.psd": _psd,
     "qoi.qoi": _qoi,
     "xpm.xpm": _xpm,

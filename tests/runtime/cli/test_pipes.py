@@ -128,6 +128,20 @@ def test_outputs_that_fit_no_input_are_one_line(run, photo, tmp_path):
     assert not (tmp_path / "-").exists()
 
 
+def test_outputs_that_are_no_files_are_refused_before_the_work(run, photo, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dead.png").symlink_to("nowhere")
+    (tmp_path / "o" / "a.png").mkdir(parents=True)
+    for out, said in (
+        (tmp_path / "pipe.png", "pipe.png must be a file, and it is a device or a pipe"),
+        (tmp_path / "dead.png", "dead.png must be a file, and it is a broken link; remove it"),
+        (tmp_path / "o", "a.png must be a file, and it is a folder"),
+    ):
+        code, _, stderr = run(photo, "-o", out, "--overwrite")
+        assert code == 2
+        assert said in stderr
+
+
 def test_a_file_may_be_called_a_dash(run, make_image, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_image(tmp_path / "-", format="PNG")
