@@ -48,7 +48,9 @@ class Arguments:
     width: int | None
     height: int | None
     fit: str | None
-    tile: int
+    tile: int | None
+    """None: auto."""
+
     overlap: int | None
     batch: int
     max_pixels: int
@@ -98,6 +100,15 @@ def _with_dot(_: click.Context, __: click.Parameter, value: str | None) -> str |
     if suffix not in WRITABLE:
         raise click.BadParameter(f"must be one of {FORMATS}, got '{value}'")
     return suffix
+
+
+def _tile(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    """Return the side of a tile; None for auto."""
+    if value == "auto":
+        return None
+    if not value.isdecimal():
+        raise click.BadParameter(f"must be auto or a number from 0 on, got '{value}'")
+    return int(value)
 
 
 def with_options(function: _Function) -> _Function:
@@ -199,9 +210,10 @@ _DEVICE: tuple[_Option, ...] = (
 
 _memory = _group("Memory")
 _MEMORY: tuple[_Option, ...] = (
-    _memory("--tile", type=click.IntRange(0), default=TILE, show_default=True,
-            help="Side of the tiles for larger images, in pixels of the input; smaller tiles need less "
-            "memory. 0: no tiles; memory then grows with the square of the area."),
+    _memory("--tile", callback=_tile, default="auto", show_default=True, metavar="auto|N",
+            help=f"Side of the tiles for larger images, in pixels of the input. auto: {TILE}; less, and smaller "
+            "batches, where memory does not suffice, which is told. 0: no tiles; memory then grows with the "
+            "square of the area."),
     _memory("--overlap", type=click.IntRange(0),
             help="Overlap of the denoiser's tiles, in pixels of the input; less is faster.  "
             "[default: half a tile]"),

@@ -7,7 +7,7 @@ from ..files import remove_leftovers
 from ..images.formats import WRITABLE
 from ..images.sizes import TargetSize, parse_fit
 from ..images.source import WriteOptions
-from ..options import SamplingOptions, Tiling
+from ..options import TILE, SamplingOptions, Tiling
 from .arguments import LOSSY, Arguments
 from .jobs import Plan, check_outputs, find_jobs
 from .naming import Naming
@@ -35,6 +35,7 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
         arguments.first_frame,
         arguments.overwrite,
         arguments.skip_existing,
+        shrinks=arguments.tile is None,
     )
     if output.is_stdout and arguments.as_json:
         raise click.UsageError("--json and -o - both write to standard output; give one of both")
@@ -50,7 +51,8 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
 
 
 def _sampling(arguments: Arguments) -> SamplingOptions:
-    tiling = Tiling(arguments.tile, arguments.overlap, arguments.batch)
+    tile = TILE if arguments.tile is None else arguments.tile
+    tiling = Tiling(tile, arguments.overlap, arguments.batch)
     try:
         return SamplingOptions(
             arguments.steps,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -66,16 +67,17 @@ def _dry_run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     """Print the plan, and nothing else: no network is loaded, nothing is written."""
     from .one_image import Failed
     from .opening import check_bundle
-    from .plan import plan_lines, plan_records, plan_rows
+    from .plan import memory_lines, memory_record, plan_lines, plan_records, plan_rows
     from .results import document
 
-    check_bundle(arguments, settings.sampling)
+    memory = check_bundle(arguments, settings.sampling)
     rows = plan_rows(plan, settings)
     if arguments.as_json:
-        whole = {**document(arguments, None, plan, []), "dry_run": True, "plan": plan_records(rows)}
+        whole = {**document(arguments, None, plan, []), "dry_run": True, "plan": plan_records(rows),
+                 "memory": memory_record(memory, rows)}  # fmt: skip
         click.echo(json.dumps(whole, indent=1))
     else:
-        for line in plan_lines(plan, rows):
+        for line in (*plan_lines(plan, rows), *memory_lines(memory, rows)):
             click.echo(line)
     return int(any(isinstance(row, Failed) for row in rows))
 
@@ -84,13 +86,18 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     """Upscale the images and report; return the exit code."""
     from .loop import run_jobs
     from .one_image import Failed, Skipped
-    from .opening import open_pipeline
+    from .opening import check_bundle, open_pipeline
     from .results import Reporter, document, write_comparison
 
     done = {job for job in plan.jobs if settings.skip_existing and job.is_done}
     jobs = [job for job in plan.jobs if job not in done]
-    pipeline = open_pipeline(arguments, settings.sampling) if jobs else None
     reporter = Reporter(settings, len(jobs), _results_stream(arguments, plan))
+    if jobs and (memory := check_bundle(arguments, settings.sampling)):
+        reporter.tell_memory(memory, settings.sampling.tiling)
+        tiling = memory.tiling
+        settings = replace(settings, sampling=replace(settings.sampling, tiling=tiling))
+        arguments = replace(arguments, tile=tiling.tile, batch=tiling.batch)
+    pipeline = open_pipeline(arguments) if jobs else None
     reporter.tell_plan(plan)
     outcomes: list[Outcome] = [Failed(job, reason) for job, reason in plan.failures]
     outcomes += [Skipped(job) for job in plan.jobs if job in done]
@@ -98,7 +105,7 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
         reporter.end(each)
     if pipeline:
         outcomes += run_jobs(pipeline, jobs, settings, reporter)
-    elif not plan.failures:
+    elif not plan.failures and not arguments.as_json:
         click.echo("nothing to do: every output exists", err=True)
     failed = any(isinstance(each, Failed) for each in outcomes)
     if arguments.compare and (reason := write_comparison(arguments.compare, outcomes, arguments)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..images.source import Pixels
 from .jobs import Job
-from .one_image import Failed, Loaded, Outcome, Settings, Skipped, load, upscale, write
+from .one_image import Failed, Loaded, Outcome, Sampler, Settings, Skipped, load, upscale, write
 from .overlap import WriteBehind, read_ahead
 from .results import Reporter, StatusLine
 
@@ -27,6 +27,7 @@ def run_jobs(
 ) -> list[Outcome]:
     """Upscale every image, report each at once, and return the outcomes in the order of the jobs."""
     outcomes: dict[int, Outcome] = {}
+    sampler = Sampler(pipeline, settings, reporter.tell)
 
     def end(number: int, outcome: Outcome) -> None:
         outcomes[number] = outcome
@@ -42,7 +43,7 @@ def run_jobs(
                 reporter.begin(item)
             label = f"[{number + 1}/{len(jobs)}] {_short(jobs[number])}"
             move, finish = partial(_move, line, label), partial(end, number)
-            if outcome := _start(pipeline, item, settings, move, behind, finish):
+            if outcome := _start(sampler, item, settings, move, behind, finish):
                 end(number, outcome)
             line.end_image()
             del item
@@ -50,7 +51,7 @@ def run_jobs(
 
 
 def _start(
-    pipeline: "Pipeline",
+    sampler: Sampler,
     item: Loaded | Failed | Skipped,
     settings: Settings,
     progress: Callable[[str, float], None],
@@ -65,7 +66,7 @@ def _start(
             return Skipped(item.job)
         return Failed(item.job, f"{item.job.target} was created meanwhile and is not replaced")
     began = time.perf_counter()
-    results = upscale(pipeline, item, settings, progress)
+    results = upscale(sampler, item, settings, progress)
     if isinstance(results, Failed):
         return results
     seconds = item.seconds + time.perf_counter() - began

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import BundleError, EngineError, ImageError
+from ..hardware import free_memory
 from ..images.formats import writable
 from ..images.reader import read_image
 from ..images.sizes import Size, TargetSize
 from ..images.source import Pixels, SourceImage, WriteOptions
 from ..images.writer import check_writable, write_image
+from ..memory import image_bytes, in_gigabytes, run_with_less
 from ..options import SamplingOptions
 from ..tensors import SCALE
 from .jobs import Job
@@ -38,6 +40,30 @@ class Settings:
     first_frame: bool = False
     overwrite: bool = False
     skip_existing: bool = False
+    shrinks: bool = False
+    """Whether tiles and batches become smaller where memory runs out."""
+
+
+class Sampler:
+    """Runs the networks; where memory ran out, all images after it get the smaller tiles, too."""
+
+    def __init__(
+        self, pipeline: "Pipeline", settings: Settings, tell: Callable[[str], None]
+    ) -> None:
+        self._pipeline, self._settings, self._tell = pipeline, settings, tell
+        self._options = settings.sampling
+
+    def run(self, pixels: Pixels, depth: int, progress: Callable[[int, int], None]) -> Pixels:
+        """Return a frame four times as large."""
+
+        def upscaled(options: SamplingOptions) -> Pixels:
+            return self._pipeline.run(pixels, options, depth=depth, progress=progress)
+
+        if not self._settings.shrinks:
+            return upscaled(self._options)
+        multiple = self._pipeline.manifest.size_multiple
+        result, self._options = run_with_less(upscaled, self._options, multiple, self._tell)
+        return result
 
 
 @dataclass(frozen=True)
@@ -93,6 +119,7 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
         source = read_image(_opened(job), settings.max_pixels, first_frame=settings.first_frame)
         sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
         _check_pixels(job, sizes, settings.max_pixels)
+        _check_memory(job, source)
         check_writable(job.target or settings.suffix, source, sizes, settings.writing)
     except ImageError as error:
         return Failed(job, str(error))
@@ -102,7 +129,7 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
 
 
 def upscale(
-    pipeline: "Pipeline",
+    sampler: Sampler,
     loaded: Loaded,
     settings: Settings,
     progress: Callable[[str, float], None],
@@ -121,9 +148,7 @@ def upscale(
             def move(done: int, total: int, number: int = number, label: str = label) -> None:
                 progress(label, (number + done / total) / len(frames))
 
-            results.append(
-                pipeline.run(frame.pixels, settings.sampling, depth=depth, progress=move)
-            )
+            results.append(sampler.run(frame.pixels, depth, move))
     except (BundleError, EngineError) as error:  # --low-memory opens the networks only now
         return Failed(loaded.job, f"{loaded.job.name}: {error}")
     except MemoryError:
@@ -197,6 +222,17 @@ def _check_pixels(job: Job, sizes: tuple[Size, ...], max_pixels: int) -> None:
         raise ImageError(
             f"{job.name}: its result must have at most {limit} pixels (16 times --max-pixels), "
             f"got {width} x {height}; ask for a smaller size or pass a larger --max-pixels"
+        )
+
+
+def _check_memory(job: Job, source: SourceImage) -> None:
+    """Raise ImageError for an image whose arrays alone are larger than the free memory."""
+    width, height = max((frame.size for frame in source.frames), key=lambda size: size[0] * size[1])
+    need, free = image_bytes(height, width), free_memory()
+    if free is not None and need > free:
+        raise ImageError(
+            f"{job.name}: four times as large it needs about {in_gigabytes(need)}, and {in_gigabytes(free)} "
+            "are free; reduce the image or cut it"
         )
 
 

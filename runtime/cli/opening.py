@@ -9,7 +9,8 @@ from ..bundle import DEMO, MANIFEST, read_manifest
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
-from ..hardware import find_extra
+from ..hardware import GpuError, find_extra, find_gpu
+from ..memory import MemoryPlan, plan_memory
 from ..options import SamplingOptions
 from .arguments import Arguments
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 
-def check_bundle(arguments: Arguments, options: SamplingOptions) -> None:
-    """Raise click.UsageError if the bundle does not support the options. Loads no network."""
+def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan | None:
+    """Return the tiles for the free memory; None where they are given or the bundle does not tell.
+
+    Raise click.UsageError if the bundle does not support the options. Loads no network.
+    """
     try:
         manifest = read_manifest((arguments.bundle or DEMO) / MANIFEST)
     except BundleError as error:
@@ -27,14 +31,28 @@ def check_bundle(arguments: Arguments, options: SamplingOptions) -> None:
         options.check(manifest)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
+    if arguments.tile is not None:
+        return None
+    low_memory = arguments.low_memory
+    return plan_memory(manifest, _likely(arguments.device), options.tiling, low_memory=low_memory)
 
 
-def open_pipeline(arguments: Arguments, options: SamplingOptions) -> "Pipeline":
-    """Check the options against the manifest, then load the networks."""
+def _likely(device: str) -> str:
+    """Return the kind of device that ``auto`` will take: a GPU where there is one."""
+    if device != "auto":
+        return device
+    try:
+        find_gpu()
+    except GpuError:
+        return "cpu"
+    return "cuda"
+
+
+def open_pipeline(arguments: Arguments) -> "Pipeline":
+    """Load the networks."""
     from ..pipeline import load_pipeline
 
     build = _build_options(arguments)
-    check_bundle(arguments, options)
     if arguments.bundle is None:
         click.echo(
             "no --bundle: running the built-in demo model; create a bundle with "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..images.sizes import Size
+from ..memory import MemoryPlan, describe, image_bytes, in_gigabytes
 from .jobs import Job, Plan
 from .one_image import Failed, Loaded, Settings, Skipped, load
 from .overlap import read_ahead
@@ -33,7 +34,7 @@ def plan_rows(plan: Plan, settings: Settings) -> list[Row]:
 
 
 def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a table of the images, then what is passed over. What the run needs may follow."""
+    """Yield a table of the images, then what is passed over."""
     table = [_HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEAD))]
     for cells in table:
@@ -44,6 +45,39 @@ def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
         yield f"{item.path}  passed over: {item.what}" + (
             f" ({item.remedy})" if item.remedy else ""
         )
+
+
+def memory_lines(memory: MemoryPlan | None, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield one line about tiles and memory, if the need is known."""
+    if memory:
+        need, free = memory.need, memory.free
+        whole = need.total + _largest_image(rows)
+        yield (
+            f"{describe(memory.tiling)}, about {in_gigabytes(whole)} of memory: weights "
+            f"{in_gigabytes(need.weights)}, networks at work {in_gigabytes(need.activations)}, largest image "
+            f"{in_gigabytes(_largest_image(rows))}; "
+            f"{in_gigabytes(free) if free is not None else 'an unknown amount'} free"
+        )
+
+
+def memory_record(memory: MemoryPlan | None, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return tiles and memory for JSON, in bytes; None if the need is not known."""
+    if memory is None:
+        return None
+    return {
+        "tile": memory.tiling.tile,
+        "batch": memory.tiling.batch,
+        "weights": memory.need.weights,
+        "activations": memory.need.activations,
+        "largest_image": _largest_image(rows),
+        "total": memory.need.total + _largest_image(rows),
+        "free": memory.free,
+    }
+
+
+def _largest_image(rows: Sequence[Row]) -> int:
+    sizes = [row.size for row in rows if isinstance(row, Planned)]
+    return max((image_bytes(height, width) for width, height in sizes), default=0)
 
 
 def plan_records(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ import click
 
 from ..bundle import DEMO
 from ..errors import ImageError
+from ..memory import MemoryPlan, describe, in_gigabytes
+from ..options import Tiling
 from ..progress import PhaseProgress, status_text
 from ..terminal import say
 from .arguments import Arguments
@@ -124,6 +126,17 @@ class Reporter:
             self._told.add(text)
         if is_new:
             self.line.result(text, sys.stderr)
+
+    def tell_memory(self, memory: MemoryPlan, wanted: Tiling) -> None:
+        """Tell where the free memory asks for smaller tiles, or may not suffice for any."""
+        if memory.tiling == wanted and memory.fits:
+            return
+        tiles = describe(memory.tiling)
+        need, free = in_gigabytes(memory.need.total), in_gigabytes(memory.free or 0)
+        if memory.fits:
+            self.tell(f"{tiles}, because of {free} of free memory")
+        else:
+            self.tell(f"{tiles} need about {need}, and {free} are free: memory may run out")
 
     def tell_plan(self, plan: Plan) -> None:
         """Tell which names were changed and what is passed over, one line each."""

@@ -148,7 +148,8 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
     before = files(tmp_path)
     code, stdout, _ = run(folder, "-o", tmp_path / "out", "--longest", 30, "--dry-run")
     assert code == 1
-    lines = [re.split(r" {2,}", line) for line in stdout.splitlines()]
+    *lines, memory = [re.split(r" {2,}", line) for line in stdout.splitlines()]
+    assert re.fullmatch(r"tiles of 128, about [\d.]+ GB of memory: weights .* GB free", memory[0])
     assert lines == [
         ["input", "size", "frames", "output", "final size"],
         [f"{folder}/a.jpg", "20 x 12", "1", f"{tmp_path}/out/a.jpg.png", "30 x 18"],
@@ -161,6 +162,9 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
     document = json.loads(stdout)
     assert [row.get("width") for row in document["plan"]] == [80, 40, None]
     assert document["passed_over"][0]["what"] == "sidecar"
+    memory = document["memory"]
+    assert memory["total"] > memory["weights"] + memory["activations"] + memory["largest_image"]
+    assert memory["largest_image"] == 20 * 12 * 16 * 100
     assert files(tmp_path) == before
 
 

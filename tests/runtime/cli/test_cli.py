@@ -165,6 +165,9 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
     assert len(stdout.splitlines()) == 1
     code, _, stderr = run(folder, "-o", tmp_path / "out", "--skip-existing")
     assert (code, stderr) == (0, "nothing to do: every output exists\n")
+    code, stdout, stderr = run(folder, "-o", tmp_path / "out", "--skip-existing", "--json")
+    assert (code, stderr) == (0, "")
+    assert len(json.loads(stdout)["skipped"]) == 2
 
 
 @pytest.mark.parametrize(

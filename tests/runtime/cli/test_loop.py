@@ -1,32 +1,33 @@
 """All images of a run: file work beside the networks, errors at their image, memory given back."""
 
-import time
+import itertools
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dossr.runtime.cli import loop
+from dossr.runtime.cli import loop, one_image
 from dossr.runtime.cli.jobs import Job
 from dossr.runtime.cli.loop import run_jobs
 from dossr.runtime.cli.one_image import Failed, Settings, Skipped, Written
 from dossr.runtime.cli.results import Reporter
-from dossr.runtime.errors import EngineError
+from dossr.runtime.errors import EngineError, OutOfMemoryError
 from dossr.runtime.images.sizes import TargetSize
 from dossr.runtime.images.source import WriteOptions
-from dossr.runtime.options import SamplingOptions
+from dossr.runtime.options import SamplingOptions, Tiling
 
 
 class Repeat:
     """Networks that repeat each pixel; 33 pixels are too wide for them."""
 
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds
+    def __init__(self):
         self.depths = []
 
     def run(self, lr, options, *, depth, progress):
         if lr.shape[1] == 33:
             raise EngineError("33 pixels do not work")
-        time.sleep(self.seconds)
         self.depths.append(depth)
         progress(1, 1)
         return np.repeat(np.repeat(lr, 4, 0), 4, 1)
@@ -41,24 +42,98 @@ def _run(pipeline, jobs, settings, results=None):
     return run_jobs(pipeline, jobs, settings, Reporter(settings, len(jobs), results))
 
 
+class Waiting(Repeat):
+    """Networks that wait until the next image is being read and the one before is written."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.read = [threading.Event() for _ in range(count)]
+        self.written = [threading.Event() for _ in range(count)]
+        self.patience = 20
+
+    def run(self, lr, options, *, depth, progress):
+        number = len(self.depths)
+        neighbours = [*self.read[number + 1 : number + 2], *self.written[:number][-1:]]
+        assert all(event.wait(self.patience) for event in neighbours), number
+        return super().run(lr, options, depth=depth, progress=progress)
+
+
 def test_reading_and_writing_happen_beside_the_networks(
     make_image, settings, tmp_path, monkeypatch
 ):
-    def slow(function):
+    """One after the other, the networks would wait in vain."""
+    pipeline = Waiting(6)
+
+    def marked(events, function):
+        numbers = itertools.count()
+
         def run(*arguments):
-            time.sleep(0.15)
-            return function(*arguments)
+            number = next(numbers)
+            if events is pipeline.read:
+                events[number].set()
+            result = function(*arguments)
+            events[number].set()
+            return result
 
         return run
 
-    monkeypatch.setattr(loop, "load", slow(loop.load))
-    monkeypatch.setattr(loop, "write", slow(loop.write))
+    monkeypatch.setattr(loop, "load", marked(pipeline.read, loop.load))
+    monkeypatch.setattr(loop, "write", marked(pipeline.written, loop.write))
     photo = make_image(tmp_path / "a.png")
-    jobs = [Job(photo, tmp_path / f"{number}.png") for number in range(8)]
-    began = time.perf_counter()
-    outcomes = _run(Repeat(0.15), jobs, settings)
+    jobs = [Job(photo, tmp_path / f"{number}.png") for number in range(6)]
+    outcomes = _run(pipeline, jobs, settings)
     assert all(isinstance(each, Written) for each in outcomes)
-    assert time.perf_counter() - began < 8 * 0.15 * 3 * 0.7  # one after the other: 8 x 0.45 s
+
+
+class Small(Repeat):
+    """Networks whose memory takes tiles of 96 at most."""
+
+    manifest = SimpleNamespace(size_multiple=16)
+
+    def __init__(self):
+        super().__init__()
+        self.tiles = []
+
+    def run(self, lr, options, *, depth, progress):
+        self.tiles.append((options.tiling.tile, options.tiling.batch))
+        if options.tiling.tile > 96:
+            raise OutOfMemoryError("the denoiser ran out of memory")
+        return super().run(lr, options, depth=depth, progress=progress)
+
+
+def test_where_memory_runs_out_all_later_images_get_smaller_tiles(
+    make_image, settings, tmp_path, capsys
+):
+    photo = make_image(tmp_path / "a.png")
+    jobs = [Job(photo, tmp_path / f"{number}.png") for number in range(3)]
+    sampling = replace(settings.sampling, tiling=Tiling(batch=2))
+    pipeline = Small()
+    outcomes = _run(pipeline, jobs, replace(settings, sampling=sampling, shrinks=True))
+    assert all(isinstance(each, Written) for each in outcomes)
+    assert pipeline.tiles == [(128, 2), (128, 1), (96, 1), (96, 1), (96, 1)]
+    assert capsys.readouterr().err.splitlines() == [
+        "memory ran out; going on with tiles of 128",
+        "memory ran out; going on with tiles of 96",
+    ]
+
+
+def test_a_tile_that_was_asked_for_is_kept_and_the_image_fails(make_image, settings, tmp_path):
+    pipeline = Small()
+    (outcome,) = _run(pipeline, [Job(make_image(tmp_path / "a.png"), tmp_path / "o.png")], settings)
+    assert isinstance(outcome, Failed)
+    assert "the denoiser ran out of memory" in outcome.reason
+    assert pipeline.tiles == [(128, 1)]
+
+
+def test_an_image_that_is_larger_than_the_memory_fails_before_the_networks(
+    make_image, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(one_image, "free_memory", lambda: 1000)
+    pipeline = Repeat()
+    (outcome,) = _run(pipeline, [Job(make_image(tmp_path / "a.png"), tmp_path / "o.png")], settings)
+    assert isinstance(outcome, Failed)
+    assert "GB are free; reduce the image or cut it" in outcome.reason
+    assert pipeline.depths == []
 
 
 def test_each_error_is_that_of_its_image(make_image, settings, tmp_path, capsys):

@@ -7,6 +7,8 @@ import zlib
 from collections import Counter
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401
 import pytest
 import tifffile
 from PIL import Image, ImageCms
@@ -86,6 +88,32 @@ def _deep_png(rng, size):
             + chunk(b"IEND", b""))  # fmt: skip
 
 
+def _psd(rng, size):
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, size[1], size[0], 8, 3)
+    return head + bytes(12) + b"\0\0" + rng.bytes(3 * size[0] * size[1])
+
+
+def _qoi(rng, size):
+    pixels = rng.integers(0, 256, (size[0] * size[1], 3), np.uint8)
+    head = b"qoif" + struct.pack(">IIBB", *size, 3, 0)
+    return head + b"".join(b"\xfe" + pixel.tobytes() for pixel in pixels) + bytes(7) + b"\1"
+
+
+def _xpm(rng, size):
+    rows = ("".join(rng.choice([".", "#"], size[0])) for _ in range(size[1]))
+    lines = [f"{size[0]} {size[1]} 2 1", ". c #102030", "# c #ffee00", *rows]
+    quoted = ",\n".join(f'"{line}"' for line in lines)
+    return f"/* XPM */\nstatic char *x[] = {{\n{quoted}\n}};\n".encode()
+
+
+def _heic(mode):
+    def make(rng, size):
+        pillow_heif.register_heif_opener()
+        return _saved("HEIF", mode)(rng, size)
+
+    return make
+
+
 def _float_tiff(rng, size):
     file = io.BytesIO()
     Image.fromarray(rng.random(size[::-1]).astype(np.float32), "F").save(file, "TIFF")
@@ -129,6 +157,16 @@ READ = {
     "ico.ico": _saved("ICO", "RGBA", sizes=[(16, 16)]),
     "pcx.pcx": _saved("PCX"),
     "dds.dds": _saved("DDS"),
+    **{f"sgi {mode}.sgi": _saved("SGI", mode) for mode in ("L", "RGB", "RGBA")},
+    "xbm.xbm": _saved("XBM", "1"),
+    "icns.icns": lambda rng, size: _saved("ICNS", "RGBA")(rng, (16, 16)),
+    "psd.psd": _psd,
+    "qoi.qoi": _qoi,
+    "xpm.xpm": _xpm,
+    "heic.heic": _heic("RGB"),
+    "heic alpha.heif": _heic("RGBA"),
+    "jxl.jxl": _saved("JXL"),
+    "jxl grey.jxl": _saved("JXL", "L"),
     "wrong.jpg": _saved("PNG"),
     "wrong.png": _saved("WEBP"),
     "none": _saved("PNG"),
