@@ -9,6 +9,7 @@ hyper-parameters of Lightning, becomes an inert object, which is empty but for i
 import io
 import mmap
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -80,8 +81,23 @@ def read_archive(path: Path) -> Any:
         order = f"{folder}byteorder"
         if order in entries and archive.read(order).strip() != b"little":
             raise ValueError("its numbers must be little-endian")
+        data = archive.read(name)
+        _check_opcodes(data)
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        return _Unpickler(archive, folder, mapped, archive.read(name)).load()
+        try:
+            return _Unpickler(archive, folder, mapped, data).load()
+        except pickle.UnpicklingError as error:
+            raise ValueError(f"its pickle is damaged: {error}") from error
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Raise ValueError for an unknown or incomplete opcode, or a place in the memo that none precedes.
+
+    Python's unpickler would take memory for all places before it, up to 64 GB.
+    """
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name.endswith("PUT") and int(argument or 0) > number:
+            raise ValueError(f"its pickle is damaged: place {argument} of the memo comes too early")
 
 
 class _Unpickler(pickle.Unpickler):

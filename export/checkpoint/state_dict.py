@@ -1,8 +1,10 @@
 """Finds a model's weights in a file: formats, containers, averages and names that training tools leave."""
 
 import pickle
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ _WRAPPERS = ("_orig_mod", "module")  # of torch.compile and DataParallel
 _DAMAGE = (
     OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile,
     TypeError, AttributeError, IndexError, OverflowError, MemoryError, RecursionError, NotImplementedError,
+    struct.error, zlib.error,
 )  # fmt: skip
 """What a damaged archive or pickle raises."""
 
@@ -65,12 +68,12 @@ def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(9)
-        if start[8:] == b"{" or path.suffix.lower() == ".safetensors":  # by content, or by name
-            return load_file(path)
-        if start.startswith(b"PK\x03\x04"):
-            return read_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; faults are raised anyway
+            warnings.simplefilter("ignore")  # about pickles; faults are raised anyway
+            if start[8:] == b"{" or path.suffix.lower() == ".safetensors":  # by content, or by name
+                return load_file(path)
+            if start.startswith(b"PK\x03\x04"):
+                return read_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True)  # before torch 1.6
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -80,7 +83,7 @@ def _load(path: Path) -> Any:
     except _DAMAGE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}); if it is truncated, download it again"
+            f"{path} cannot be read as a checkpoint ({reason:.200}); if it is truncated, download it again"
         ) from error
 
 

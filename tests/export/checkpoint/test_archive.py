@@ -239,6 +239,7 @@ def _of_storage(size, count, stride=1, offset=0, key="0"):
         _of_storage(4, -4),
         _of_storage(4, 4, key="../data.pkl"),
         b"\x80\x02}",
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a place in the memo for which 16 GB would be taken
         b"",
         b"\x80\xff.",
     ],
