@@ -85,7 +85,7 @@ def tiles(
         pipeline = load_pipeline(bundle, device, precision=precision or "auto")
         for tile in tiles:
             Tiling(tile).check(pipeline.manifest.size_multiple)
-    except (BundleError, EngineError, ValueError, OSError, ModuleNotFoundError) as error:
+    except (BundleError, EngineError, ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("upscaling", len(images) * (len(tiles) + 1)) as advance:

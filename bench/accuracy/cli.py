@@ -66,7 +66,7 @@ def accuracy(
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
         pipeline = load_pipeline(bundle, device, precision=precision or "auto")
-    except (BundleError, EngineError, ValueError, OSError, ModuleNotFoundError) as error:
+    except (BundleError, EngineError, ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
