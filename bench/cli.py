@@ -7,6 +7,7 @@ from ..runtime.terminal import Command
 from .accuracy.cli import accuracy
 from .overhead import overhead
 from .pipeline.cli import pipeline
+from .predict.cli import predict
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -22,7 +23,7 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, overhead):
+for command in (table1, pipeline, sizes, start, accuracy, overhead, predict):
     main.add_command(command)
 
 
