@@ -7,6 +7,7 @@ from ..runtime.terminal import Command
 from .accuracy.cli import accuracy
 from .overhead import overhead
 from .pipeline.cli import pipeline
+from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .sizes import sizes
 from .start import start
@@ -23,7 +24,7 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, overhead, predict):
+for command in (table1, pipeline, sizes, start, accuracy, overhead, predict, predict_check):
     main.add_command(command)
 
 

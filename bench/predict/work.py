@@ -123,7 +123,8 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         The caller passes the results to the function that is yielded.
         """
-        self._fused, found = 0, []
+        found: list[Any] = []
+        self._fused = 0
         yield found.append
         macs, self._fused = self._fused, None
         self._record(macs, operands, found)

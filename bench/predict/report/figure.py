@@ -1,6 +1,7 @@
 """Draw predicted latency on a logarithmic scale: one line of points per device."""
 
 import io
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#
 _MARKS = ("o", "s", "^", "D", "v", "P")
 """Okabe and Ito's colours with marks, so that a print in grey can be read."""
 
-_STYLE = {"font.size": 9, "axes.spines.right": False, "axes.spines.top": False}
+_STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.right": False, "axes.spines.top": False}
 
 
 def draw(found: Predictions) -> Figure:

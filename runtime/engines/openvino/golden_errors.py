@@ -54,9 +54,7 @@ def golden_errors(
     known = {stage: _read(record) for stage, record in records.items()}
     errors = {stage: error for stage, error in known.items() if error is not None}
     if len(errors) < len(records):
-        log(
-            f"comparing {precision} with the golden vectors, once for this bundle on this device"
-        )
+        log(f"comparing {precision} with the golden vectors, once for this bundle on this device")
     for stage in records.keys() - errors.keys():
         errors[stage] = _measure(partial(open, stage), largest_image(bundle.golden(stage)))
         _write(records[stage], errors[stage])
