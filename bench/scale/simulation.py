@@ -157,7 +157,9 @@ class _Simulation:
         """Lose the tasks of a node's actors and start it again."""
         self._failures += 1
         if self._failures > _MOST_FAILURES * (self._job.blocks + len(self._nodes)):
-            raise ValueError("nodes must live long enough to finish tasks; raise the time between failures")
+            raise ValueError(
+                "nodes must live long enough to finish tasks; raise the time between failures"
+            )
         self._nodes[node].life += 1
         mine = set(self._nodes[node].actors)
         for number in mine:
