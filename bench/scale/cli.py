@@ -1,6 +1,5 @@
 """``dossr-bench scale``: a simulation of many images on many GPUs."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -140,7 +139,7 @@ def _write(cluster: Cluster, job: Job, outcome: Outcome, seed: int, out: Path) -
         "runs": [_as_dict(point) for point in (*by_gpus, *by_mtbf)],
         "assumptions": [asdict(each) for each in ASSUMPTIONS],
     }
-    save(json.loads(json.dumps(document)), paths[1])
+    save(document, paths[1])
     write_whole(paths[2], png(draw(by_gpus, by_mtbf, job)))
     return paths
 
