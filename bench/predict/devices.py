@@ -14,9 +14,11 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """The vendor's document that holds a figure."""
 
     document: str
-    url: str
     read: str
     """Where the figure was read."""
+
+    url: str = ""
+    """Empty where only a quotation is known."""
 
 
 class Figure(Struct, frozen=True, forbid_unknown_fields=True):

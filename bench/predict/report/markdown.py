@@ -146,7 +146,7 @@ def _sources(devices: Iterable[Device], catalogue: Catalogue) -> str:
                 lines.append(f"- {device.name}, {name}: {figure.source}{note}")
         lines += [f"- {device.name}: {device.note}"] if device.note else []
     documents = [
-        f"- {key}: {source.document}, <{source.url}>. Read: {source.read}."
+        f"- {key}: {source.document}{f', <{source.url}>' if source.url else ''}. Read: {source.read}."
         for key, source in used.items()
     ]
     return "\n".join([*lines, "", *documents])
