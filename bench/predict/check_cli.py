@@ -70,16 +70,12 @@ def predict_check(
       dossr-bench predict-check --paper
     """
     make_folders(file and file.parent)
-    speed = bandwidth * 1e9 if bandwidth else _bandwidth() if files or bundle else None
-    found: list[Check] = []
-    for path in files:
-        assert speed is not None
-        found += _file(path, speed)
+    speed = bandwidth * 1e9 if bandwidth else _bandwidth() if files or bundle else 0.0
+    found = [check for path in files for check in _file(path, speed)]
     if bundle is not None:
-        assert speed is not None
+        where = str(DEMO if bundle == "demo" else bundle)
         call = TimeBundle(
-            bundle=str(DEMO if bundle == "demo" else bundle),
-            device=device, size=size, steps=steps, warmup=1, repetitions=repetitions,
+            bundle=where, device=device, size=size, steps=steps, warmup=1, repetitions=repetitions,
             precision="fp32",
         )  # fmt: skip
         found += _here(bundle, call, speed)
@@ -92,11 +88,13 @@ def predict_check(
         from ..measure.provenance import save
 
         rows = [{**asdict(each), "ratio": each.ratio} for each in found]
-        save({"kind": "predicted against measured", "bytes_per_s": speed, "rows": rows}, file)
+        save(
+            {"kind": "predicted against measured", "bytes_per_s": speed or None, "rows": rows}, file
+        )
 
 
-def text(found: "Sequence[Check]", bytes_per_s: float | None) -> str:
-    """Return the checks as a table, with the median of all ratios."""
+def text(found: "Sequence[Check]", bytes_per_s: float) -> str:
+    """Return the checks as a table, with the median of all ratios; 0 bytes per second: none was needed."""
     rows = [
         (each.run, each.stage, *map(significant, (each.predicted, each.measured, each.ratio)))
         for each in found
@@ -109,7 +107,7 @@ def text(found: "Sequence[Check]", bytes_per_s: float | None) -> str:
 
 
 def _bandwidth() -> float:
-    from ..measure.triad import time_triad
+    from .triad import time_triad
 
     with Terminal().phase("bandwidth of the memory"):
         return max(time_triad() for _ in range(_TRIES))
