@@ -7,6 +7,9 @@ from ..runtime.terminal import Command
 from .accuracy.cli import accuracy
 from .overhead import overhead
 from .pipeline.cli import pipeline
+from .predict.check_cli import predict_check
+from .predict.cli import predict
+from .scale.cli import scale
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -23,7 +26,7 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, tiles, overhead):
+for command in (table1, pipeline, sizes, start, accuracy, tiles, overhead, predict, predict_check, scale):
     main.add_command(command)
 
 

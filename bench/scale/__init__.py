@@ -1,0 +1,1 @@
+"""``dossr-bench scale``: many images on many GPUs, simulated."""

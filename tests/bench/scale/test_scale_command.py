@@ -1,0 +1,45 @@
+"""dossr-bench scale: what a user sees."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("matplotlib")
+
+from dossr.bench.scale.assumptions import CLUSTER, JOB
+from dossr.bench.scale.cli import scale
+
+
+def test_a_run_says_how_it_went_and_where_it_stops_scaling(tmp_path):
+    options = ["--images", "20000", "--gpus", "100", "--out", str(tmp_path)]
+    done = CliRunner().invoke(scale, options)
+    assert done.exit_code == 0, done.output
+    assert "| simulated: 20,000 images, 100 GPUs |" in done.stdout
+    assert "| images finished twice | 0 |" in done.stdout
+    document = json.loads((tmp_path / "scale.json").read_text())
+    assert document["kind"] == "simulated"
+    assert document["provenance"]["command"]
+    assert all(run["finished_once"] for run in document["runs"])
+    page = (tmp_path / "scale.md").read_text()
+    assert "| storage | 25 GB/s for all nodes together | assumed |" in page
+    assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_more_actors_than_the_memory_holds_is_wrong_use():
+    done = CliRunner().invoke(scale, ["--actors", "14"])
+    assert done.exit_code == 2
+    assert "--actors must fit the memory of a GPU, 13 of 6 GB in 80 GB, got 14" in done.stderr
+
+
+def test_nodes_that_fail_all_the_time_are_one_line():
+    done = CliRunner().invoke(scale, ["--mtbf", "0.0001", "--images", "100", "--gpus", "8"])
+    assert done.exit_code == 2
+    assert "raise the time between failures" in done.stderr
+
+
+def test_the_defaults_are_the_assumptions():
+    options = {option.name: option.default for option in scale.params}
+    assert options["gpus"] == CLUSTER.gpus
+    assert options["images"] == JOB.images
+    assert options["storage"] * 1e9 == CLUSTER.storage_bytes_per_s
