@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
-import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,9 +33,7 @@ S_MAX = 10.0
 EDM's own value on ImageNet-64 is 50, for a network that reaches sigma = 80.
 """
 
-Scheduler = TypeVar(
-    "Scheduler", DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
-)
+Scheduler = TypeVar("Scheduler", DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler)
 
 
 def ddim(levels: NoiseLevels, steps: int = STEPS) -> Sampler:
@@ -143,7 +140,7 @@ def _edm(levels: NoiseLevels, steps: int, denoise: Denoise, like: Tensor, noise:
 
 def _on_levels(scheduler: Scheduler, levels: NoiseLevels) -> Scheduler:
     """Give a scheduler the model's levels in float64; it would accumulate them in float32."""
-    scheduler.alphas_cumprod = torch.from_numpy(levels.alpha_bar())
+    scheduler.alphas_cumprod = levels.alpha_bar()
     return scheduler
 
 
@@ -169,9 +166,7 @@ def _without_shift(name: str, size: int = 128, reduced: bool = False) -> System:
 def _with_shift(order: int, size: int = 128, reduced: bool = False) -> System:
     """Return five steps of the released solver in this order."""
     sampler = dos_sde(STEPS, order, sd.widths(reduced).levels)
-    return sampled_system(
-        f"dos-sde-{order}", f"DoS SDE-Solver-{order}", sampler, size, reduced
-    )
+    return sampled_system(f"dos-sde-{order}", f"DoS SDE-Solver-{order}", sampler, size, reduced)
 
 
 ddim_row, edm_row, dpm_solver_row = (partial(_without_shift, name) for name in _WITHOUT_SHIFT)

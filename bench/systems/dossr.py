@@ -99,9 +99,7 @@ def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Nois
     return procedure.upscale(config, dos_sde(steps, ORDER, config.levels), call, lr, noise)
 
 
-def _sample(
-    schedule: Schedule, order: int, denoise: Denoise, x_lr: Tensor, noise: Noise
-) -> Tensor:
+def _sample(schedule: Schedule, order: int, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
     """Run Algorithm 1, 2 or 3."""
     shift, spread = schedule.start
     x = shift * x_lr + spread * noise.normal(*x_lr.shape)

@@ -15,11 +15,14 @@ from torch.nn import functional as F
 
 from ..procedure import Denoise
 from ..system import Noise
-from .formulation import LAST_TIME
+from .formulation import LAST_TIME, Point
 
 LEVELS = 50
 _RADIUS = 5
-_LEAST, _GROWTH = 0.35, 0.01  # standard deviations in latent pixels, of the first blur and per level
+_LEAST, _GROWTH = (
+    0.35,
+    0.01,
+)  # standard deviations in latent pixels, of the first blur and per level
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,19 @@ class ColdDiff:
     last: int = LEVELS
     loss: Literal["L1", "L2"] = "L1"
 
-    def state(self, level: int, x0: Tensor, x_lr: Tensor, noise: Tensor) -> Tensor:
+    def state(self, point: Point) -> Tensor:
         """Return D(x0, level); neither x_lr nor noise enters."""
-        return blurred(x0, 0, level)
+        return blurred(point.x0, 0, point.level)
 
-    def target(self, level: int, state: Tensor, x0: Tensor, x_lr: Tensor) -> Tensor:
+    def target(self, point: Point) -> Tensor:
         """Return x0."""
-        return x0
+        return point.x0
 
     def time(self, level: int) -> float:
         """Return the network time of a level; levels are spread evenly over the times."""
         return LAST_TIME * level / self.last
 
-    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, x_lr: Tensor, _noise: Noise, /) -> Tensor:
         """Run Algorithm 2 from x_lr: x <- x - D(R, s) + D(R, s'), s' the next level.
 
         The sampler is exact if x_lr is D(x0, last). The restored image of a real photograph is not.

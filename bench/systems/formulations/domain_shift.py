@@ -3,16 +3,17 @@
 "Taming Diffusion Prior for Image Super-Resolution with Domain Shift SDEs", Cui et al. 2024.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 from torch import Tensor
 
 from ....solvers import NoiseLevels, released_shift
 from ..dossr import ORDER, dos_sde
 from ..procedure import Denoise
 from ..system import Noise
+from .formulation import Point
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,25 @@ class DomainShift:
     last: int = released_shift().size - 1
     loss: Literal["L1", "L2"] = "L1"
 
-    def state(self, level: int, x0: Tensor, x_lr: Tensor, noise: Tensor) -> Tensor:
+    def state(self, point: Point) -> Tensor:
         """Return the state at a network time; at 0 it keeps a little noise."""
-        alpha, sigma = self._amplitudes(level)
-        eta = float(released_shift()[level])
-        return alpha * (eta * x_lr + (1.0 - eta) * x0) + sigma * noise
+        alpha, sigma, eta = self._at(point.level)
+        return alpha * (eta * point.x_lr + (1.0 - eta) * point.x0) + sigma * point.noise
 
-    def target(self, level: int, state: Tensor, x0: Tensor, x_lr: Tensor) -> Tensor:
-        """Return the noise and the shift together."""
-        alpha, sigma = self._amplitudes(level)
-        return (state - alpha * x0) / sigma
+    def target(self, point: Point) -> Tensor:
+        """Return the noise and the shift together, so that the DDPM inversion of the state is x0."""
+        alpha, sigma, eta = self._at(point.level)
+        return point.noise + alpha * eta / sigma * (point.x_lr - point.x0)
 
     def time(self, level: int) -> float:
         """Return the network time of a level: the level."""
         return float(level)
 
-    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise, /) -> Tensor:
         """Run the released solver of order 3."""
         return dos_sde(self.steps, ORDER, self.levels).sample(denoise, x_lr, noise)
 
-    def _amplitudes(self, level: int) -> tuple[float, float]:
+    def _at(self, level: int) -> tuple[float, float, float]:
+        """Return alpha, sigma and eta."""
         alpha_bar = float(self.levels.alpha_bar()[level])
-        return float(np.sqrt(alpha_bar)), float(np.sqrt(1.0 - alpha_bar))
+        return math.sqrt(alpha_bar), math.sqrt(1.0 - alpha_bar), float(released_shift()[level])

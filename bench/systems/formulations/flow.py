@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..procedure import Denoise
 from ..system import Noise
-from .formulation import LAST_TIME
+from .formulation import LAST_TIME, Point
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class RectifiedFlow:
     last: int = int(LAST_TIME)
     loss: Literal["L1", "L2"] = "L2"
 
-    def state(self, level: int, x0: Tensor, x_lr: Tensor, noise: Tensor) -> Tensor:
-        """Return the point of the line at t = level / last; no noise enters."""
-        part = level / self.last
-        return part * x_lr + (1.0 - part) * x0
+    def state(self, point: Point) -> Tensor:
+        """Return the place on the line at t = level / last; no noise enters."""
+        part = point.level / self.last
+        return part * point.x_lr + (1.0 - part) * point.x0
 
-    def target(self, level: int, state: Tensor, x0: Tensor, x_lr: Tensor) -> Tensor:
+    def target(self, point: Point) -> Tensor:
         """Return the velocity towards x0, equal at all levels."""
-        return x0 - x_lr
+        return point.x0 - point.x_lr
 
     def time(self, level: int) -> float:
         """Return the network time of a level, as in FlowIE's code: the level."""
         return float(level)
 
-    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, x_lr: Tensor, _noise: Noise, /) -> Tensor:
         """Run Euler steps of equal length from x_lr; FlowIE's fast setting is one."""
         x = x_lr
         for step in range(self.steps):

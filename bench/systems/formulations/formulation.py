@@ -1,5 +1,6 @@
 """What the processes of Table 5 have in common."""
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -11,29 +12,48 @@ LAST_TIME = 999.0
 """The network time of the state that is farthest from the data."""
 
 
+@dataclass(frozen=True)
+class Point:
+    """A training example on the way from x0 to x_lr; all tensors are (n, 4, h, w)."""
+
+    level: int
+    """0 is nearest to x0, ``Formulation.last`` farthest."""
+
+    x0: Tensor
+    """The high-resolution latent."""
+
+    x_lr: Tensor
+    """The latent of the restored image."""
+
+    noise: Tensor
+    """Standard normal."""
+
+
 class Formulation(Protocol):
-    """A forward process from x0 to x_lr, its training target and its sampler.
+    """A forward process from x0 to x_lr, its training target and its sampler."""
 
-    x0 is the high-resolution latent, x_lr that of the restored image, noise standard normal; all are
-    (n, 4, h, w). A process has the levels 0, nearest to x0, to ``last``.
-    """
-
-    last: int
-    loss: Literal["L1", "L2"]
-    """Norm of the training loss between the network's output and the target."""
-
-    def state(self, level: int, x0: Tensor, x_lr: Tensor, noise: Tensor) -> Tensor:
-        """Return the state of the forward process at a level."""
+    @property
+    def last(self) -> int:
+        """The last level."""
         ...
 
-    def target(self, level: int, state: Tensor, x0: Tensor, x_lr: Tensor) -> Tensor:
-        """Return what the network is trained to return for a state at a level above 0."""
+    @property
+    def loss(self) -> Literal["L1", "L2"]:
+        """Norm of the training loss between the network's output and the target."""
+        ...
+
+    def state(self, point: Point) -> Tensor:
+        """Return the state of the forward process, which the network reads."""
+        ...
+
+    def target(self, point: Point) -> Tensor:
+        """Return what the network is trained to return for that state, above level 0."""
         ...
 
     def time(self, level: int) -> float:
         """Return the network time of a level."""
         ...
 
-    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise, /) -> Tensor:
         """Return the latent that the sampler reaches from x_lr."""
         ...

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..procedure import Denoise
 from ..resshift import KAPPA, LAST, posterior_steps, sqrt_eta
 from ..system import Noise
-from .formulation import LAST_TIME
+from .formulation import LAST_TIME, Point
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,21 @@ class ResidualShift:
         """The level of the first state; level 0 is x0 itself."""
         return self.steps
 
-    def state(self, level: int, x0: Tensor, x_lr: Tensor, noise: Tensor) -> Tensor:
+    def state(self, point: Point) -> Tensor:
         """Return the state at a level; level 1 is ResShift's first time, and level 0 is x0."""
-        root = float(sqrt_eta(self.steps)[level - 1]) if level else 0.0
-        return x0 + root**2 * (x_lr - x0) + KAPPA * root * noise
+        root = float(sqrt_eta(self.steps)[point.level - 1]) if point.level else 0.0
+        residual = point.x_lr - point.x0
+        return point.x0 + root**2 * residual + KAPPA * root * point.noise
 
-    def target(self, level: int, state: Tensor, x0: Tensor, x_lr: Tensor) -> Tensor:
+    def target(self, point: Point) -> Tensor:
         """Return x0."""
-        return x0
+        return point.x0
 
     def time(self, level: int) -> float:
         """Return the network time of a level; levels are spread evenly over the times."""
         return LAST_TIME * level / self.last
 
-    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise, /) -> Tensor:
         """Sample the posterior of each state (Eq. 7) from x_lr with noise; the last step returns x0.
 
         The network reads the state divided by its standard deviation, as in the authors' code.

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from dossr.bench.systems.formulations.colddiff import ColdDiff, blurred  # noqa: E402
 from dossr.bench.systems.formulations.domain_shift import DomainShift  # noqa: E402
 from dossr.bench.systems.formulations.flow import RectifiedFlow  # noqa: E402
+from dossr.bench.systems.formulations.formulation import Point  # noqa: E402
 from dossr.bench.systems.formulations.shifting import ResidualShift  # noqa: E402
 from dossr.bench.systems.resshift import KAPPA, posterior_steps, sqrt_eta  # noqa: E402
 from dossr.bench.systems.system import Noise  # noqa: E402
@@ -19,6 +20,7 @@ from dossr.solvers import (  # noqa: E402
     released_shift,
 )
 
+ALPHA_BAR = NoiseLevels().alpha_bar()
 ALL = [ColdDiff(5), ResidualShift(5), RectifiedFlow(), DomainShift(5)]
 X0, X_LR, Z = (
     torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -36,14 +38,24 @@ class Silent(Noise):
         return torch.zeros(shape, dtype=torch.float64)
 
 
-def perfect(formulation, x0=X0, x_lr=X_LR):
-    """A network that returns the target of every state exactly; the calls are recorded."""
-    levels = {formulation.time(level): level for level in range(formulation.last + 1)}
+def at(level, noise=Z):
+    return Point(level, X0, X_LR, noise)
+
+
+def perfect(formulation):
+    """A network that returns the target of every state exactly; its times are recorded.
+
+    In the domain shift the noise of the state is solved for; elsewhere the target is the same in all
+    states.
+    """
 
     def denoise(x, time):
         denoise.times.append(time)
-        level = levels.get(time, round(time * formulation.last / 999))
-        return formulation.target(level, x, x0, x_lr)
+        if not isinstance(formulation, DomainShift):
+            return formulation.target(at(formulation.last))
+        level = int(time)
+        quiet = formulation.state(at(level, 0 * Z))
+        return formulation.target(at(level, (x - quiet) / math.sqrt(1 - ALPHA_BAR[level])))
 
     denoise.times = []
     return denoise
@@ -59,14 +71,14 @@ def name(value):
 
 @pytest.mark.parametrize("formulation", ALL[:3], ids=name)
 def test_level_0_is_the_data(formulation):
-    assert distance(formulation.state(0, X0, X_LR, Z), X0) == 0
+    assert distance(formulation.state(at(0)), X0) == 0
 
 
 def test_the_domain_shift_begins_near_the_data_and_ends_at_x_lr_with_noise():
-    process, alpha_bar, eta = DomainShift(5), NoiseLevels().alpha_bar(), released_shift()
-    first = process.state(0, X0, X_LR, Z)
+    process, alpha_bar, eta = DomainShift(5), ALPHA_BAR, released_shift()
+    first = process.state(at(0))
     assert distance(first, math.sqrt(alpha_bar[0]) * X0 + math.sqrt(1 - alpha_bar[0]) * Z) < 1e-5
-    last = process.state(process.last, X0, X_LR, Z)
+    last = process.state(at(process.last))
     wanted = math.sqrt(alpha_bar[499]) * X_LR + math.sqrt(1 - alpha_bar[499]) * Z
     assert distance(last, wanted) < 1e-5
     assert 0 < 1 - eta[499] < 1e-5
@@ -74,11 +86,11 @@ def test_the_domain_shift_begins_near_the_data_and_ends_at_x_lr_with_noise():
 
 def test_the_other_processes_end_as_published():
     cold, shift, flow = ALL[:3]
-    assert distance(flow.state(flow.last, X0, X_LR, Z), X_LR) == 0
-    residual = shift.state(5, X0, X_LR, Z)
+    assert distance(flow.state(at(flow.last)), X_LR) == 0
+    residual = shift.state(at(5))
     assert distance(residual, X0 + 0.99**2 * (X_LR - X0) + 2.0 * 0.99 * Z) < 1e-12
-    assert distance(shift.state(1, X0, X_LR, 0 * Z), X0) < 1e-3  # eta is 0.0004
-    blurry = cold.state(50, X0, X_LR, Z)
+    assert distance(shift.state(at(1, 0 * Z)), X0) < 1e-3  # eta is 0.0004
+    blurry = cold.state(at(50))
     assert float(blurry.std()) < 0.15 * float(X0.std())
 
 
@@ -101,7 +113,7 @@ def test_the_blur_has_the_variance_of_its_kernels():
 def test_one_call_of_a_perfect_network_reaches_the_data_along_the_process(formulation):
     """From the last state of the process itself, in one step."""
     single = type(formulation)(1)
-    start = single.state(single.last, X0, X_LR, 0 * Z)
+    start = single.state(at(single.last, 0 * Z))
     known = X_LR if isinstance(single, ResidualShift) else start
     denoise = perfect(single)
     assert distance(single.sample(denoise, known, Silent()), X0) < 1e-12
@@ -112,7 +124,7 @@ def test_one_call_of_a_perfect_network_reaches_the_data_along_the_process(formul
 @pytest.mark.parametrize("kind", [ColdDiff, ResidualShift, RectifiedFlow], ids=lambda k: k.__name__)
 def test_many_calls_of_a_perfect_network_reach_the_data(kind, steps):
     process = kind(steps)
-    start = process.state(process.last, X0, X_LR, 0 * Z) if kind is ColdDiff else X_LR
+    start = process.state(at(process.last, 0 * Z)) if kind is ColdDiff else X_LR
     denoise = perfect(process)
     noise = Silent() if kind is not ResidualShift else Noise(0)
     assert distance(process.sample(denoise, start, noise), X0) < 1e-12
@@ -133,17 +145,19 @@ def test_the_domain_shift_with_a_perfect_network_reaches_the_first_state(steps):
     process = DomainShift(steps)
     denoise = perfect(process)
     found = process.sample(denoise, X_LR, Silent())
-    assert distance(found, process.state(0, X0, X_LR, 0 * Z)) < 1e-5
+    assert distance(found, process.state(at(0, 0 * Z))) < 1e-5
     assert denoise.times == [row.time for row in dos_sde_coefficients(released_schedule(steps), 3)]
 
 
 def test_the_target_of_the_domain_shift_is_the_noise_and_the_shift():
     process, eta = DomainShift(5), released_shift()
     for level in (1, 250, 499):
-        alpha_bar = NoiseLevels().alpha_bar()[level]
+        alpha_bar = ALPHA_BAR[level]
+        state, output = process.state(at(level)), process.target(at(level))
+        inverted = (state - math.sqrt(1 - alpha_bar) * output) / math.sqrt(alpha_bar)
+        assert distance(inverted, X0) < 1e-12
         shift = math.sqrt(alpha_bar / (1 - alpha_bar)) * float(eta[level]) * (X_LR - X0)
-        found = process.target(level, process.state(level, X0, X_LR, Z), X0, X_LR)
-        assert distance(found, Z + shift) < 1e-12
+        assert distance(output, Z + shift) < 1e-12
 
 
 def test_resshift_steps_are_the_posterior_of_the_process():
