@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter
 from matplotlib.transforms import BboxBase
 
-from ...drawing import INK, OURS, RIVAL, STYLE
+from ...drawing import INK, OURS, PAPER, RIVAL, STYLE
 from ...rounding import hundredths, significant
 from ...rows.comparison import Comparison, Setup, compare, is_ours
 from ...rows.results import Results, Row
