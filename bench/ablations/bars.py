@@ -13,7 +13,7 @@ MEASURE = "RealSR MANIQA"
 """The column that both tables have."""
 
 _DENOISER = ("control", "unet")
-_WIDTH, _BAR, _AROUND = 3.6, 0.42, 1.3  # inches: a panel, a bar, titles and axes
+_WIDTH, _BAR, _AROUND = 3.6, 0.42, 1.5  # inches: a panel, a bar, titles and axes
 
 
 def draw(comparison: Comparison) -> Figure:
@@ -46,8 +46,8 @@ def _seconds(axes: Axes, comparison: Comparison, setup: Setup, rows: tuple[Row, 
         axes.barh(place, steps, color=_color(row))
         axes.barh(place, row.latency_s - steps, left=steps, color="#bbbbbb")
         _label(axes, place, row.latency_s, f"{about}{significant(row.latency_s)} s")
-    axes.set_title(f"Here: {comparison.label(setup)}\ncolour: ControlNet and UNet; grey: the rest")
-    axes.set_xlabel("latency [s]")
+    _title(axes, "Here: " + comparison.label(setup).replace(", ", "\n", 1))
+    axes.set_xlabel("latency [s]\ncolour: ControlNet and UNet; grey: the rest")
     axes.margins(x=0.25)
 
 
@@ -56,9 +56,13 @@ def _paper(axes: Axes, rows: tuple[Row, ...]) -> None:
         if MEASURE in row.paper:
             axes.barh(place, row.paper[MEASURE], color=_color(row))
             _label(axes, place, row.paper[MEASURE], f"{row.paper[MEASURE]:.4f}")
-    axes.set_title(f"Paper: {MEASURE}\ntrained weights, higher is better")
-    axes.set_xlabel("MANIQA")
+    _title(axes, f"Paper: {MEASURE}\ntrained weights")
+    axes.set_xlabel("MANIQA\nhigher is better")
     axes.margins(x=0.25)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=STYLE["font.size"])
 
 
 def _label(axes: Axes, place: int, value: float, text: str) -> None:
