@@ -93,7 +93,7 @@ def upscale(config: ModelConfig, sampler: Sampler, call: Call, lr: Tensor, noise
         x_lr = (mean + std * noise.normal(*mean.shape)) * config.latent_scale
 
     def denoise(x: Tensor, time: float) -> Tensor:
-        at = torch.full((1,), time, device=x.device)
+        at = torch.full((1,), float(time), device=x.device)
         controls = call("control", x=x, hint=hint, time=at, context=context)
         (out,) = call("unet", x=x, time=at, context=context, **sd.named(controls))
         return out
