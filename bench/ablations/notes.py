@@ -43,8 +43,8 @@ NOTES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "ResShift-5",
-            "Yue et al. 2023. State: x0 + η (x_lr − x0) + κ √η ε, κ = 2 (Eq. 2). Target: x0, L2 (Eq. 8). Sampler: the "
-            "posterior (Eq. 7) with five levels of η.",
+            "Yue et al. 2023. State: x0 + η (x_lr − x0) + κ √η ε, κ = 2 (Eq. 2). Target: x0, L2. Sampler: the "
+            "posterior with five levels of η.",
         ),
         (
             "FlowIE-1",

@@ -44,7 +44,7 @@ class Step:
 
 
 def sqrt_eta(steps: int = STEPS) -> NDArray[np.float64]:
-    """Return the square roots of eta at times 0 to ``steps - 1``, float64 (Yue et al. 2023, Eqs. 14, 15).
+    """Return the square roots of eta at times 0 to ``steps - 1``, float64 (Yue et al. 2023, Section 3.2).
 
     Their logarithm grows as (t / (steps - 1))**0.3.
     """
@@ -53,7 +53,7 @@ def sqrt_eta(steps: int = STEPS) -> NDArray[np.float64]:
 
 
 def posterior_steps(steps: int = STEPS) -> tuple[Step, ...]:
-    """Return the coefficients of the posterior of each state (Eq. 7), noisiest first.
+    """Return the coefficients of the posterior of each state (Section 3.1), noisiest first.
 
     They do not depend on x_lr. The last step returns x0 and adds no noise.
     """

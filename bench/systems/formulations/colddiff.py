@@ -27,9 +27,9 @@ _LEAST, _GROWTH = (
 
 @dataclass(frozen=True)
 class ColdDiff:
-    """D(x0, s) = G_s * ... * G_1 * x0, with Gaussian kernels G that grow wider (Section 5.1).
+    """D(x0, s) = G_s * ... * G_1 * x0, with Gaussian kernels G that grow wider (Section 4.1).
 
-    The network restores: R(D(x0, s), s) is trained towards x0 in the L1 norm (Eq. 1).
+    The network restores: R(D(x0, s), s) is trained towards x0 in the L1 norm (Section 3.1).
     """
 
     steps: int

@@ -17,9 +17,9 @@ from .formulation import LAST_TIME, Point
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """x_t = t x_lr + (1 - t) x0, t from 0 to 1 (Liu et al. 2022, Section 2.1, with time reversed).
+    """x_t = t x_lr + (1 - t) x0, t from 0 to 1 (Liu et al. 2022, Section 2, with time reversed).
 
-    The network is trained towards the velocity x0 - x_lr in the L2 norm (their Eq. 1).
+    The network is trained towards the velocity x0 - x_lr in the L2 norm (their least-squares problem).
     """
 
     steps: int = 1

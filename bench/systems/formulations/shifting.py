@@ -18,7 +18,7 @@ from .formulation import LAST_TIME, Point
 class ResidualShift:
     """x_t = x0 + eta_t (x_lr - x0) + kappa sqrt(eta_t) noise (Eq. 2), kappa = 2.
 
-    The network is trained towards x0 in the L2 norm (Eq. 8, without the weight). ResShift trains
+    The network is trained towards x0 in the L2 norm (Section 3.1, without the weight). ResShift trains
     with as many levels as it samples.
     """
 
@@ -45,7 +45,7 @@ class ResidualShift:
         return LAST_TIME * level / self.last
 
     def sample(self, denoise: Denoise, x_lr: Tensor, noise: Noise, /) -> Tensor:
-        """Sample the posterior of each state (Eq. 7) from x_lr with noise; the last step returns x0.
+        """Sample the posterior of each state (Section 3.1) from x_lr with noise; the last step returns x0.
 
         The network reads the state divided by its standard deviation, as in the authors' code.
         """

@@ -161,7 +161,7 @@ def test_the_target_of_the_domain_shift_is_the_noise_and_the_shift():
 
 
 def test_resshift_steps_are_the_posterior_of_the_process():
-    """Eq. 7 from the definitions: q(x_s | x_t, x0, x_lr) by Bayes from Eqs. 1 and 2, in float64."""
+    """The posterior q(x_s | x_t, x0, x_lr) by Bayes from the process itself (Eqs. 1 and 2), in float64."""
     eta = sqrt_eta(5) ** 2
     for step in posterior_steps(5)[:-1]:
         t = step.time
