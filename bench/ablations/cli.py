@@ -53,7 +53,7 @@ def samplers(**options: Any) -> None:
 
 
 def _report(results: "Results", out: Path | None) -> Iterator[str]:
-    from .report import terminal_table, write_report
+    from .output import terminal_table, write_report
 
     yield terminal_table(results)
     for path in write_report(results, out) if out else []:

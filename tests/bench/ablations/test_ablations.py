@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 from msgspec.structs import replace  # noqa: E402
 
 from dossr.bench.ablations.bars import draw  # noqa: E402
-from dossr.bench.ablations.report import markdown, terminal_table  # noqa: E402
+from dossr.bench.ablations.output import markdown, terminal_table  # noqa: E402
 from dossr.bench.cli import main  # noqa: E402
 from dossr.bench.measure.backends import OnnxBackend, TorchBackend  # noqa: E402
 from dossr.bench.rows.comparison import compare  # noqa: E402

@@ -43,7 +43,9 @@ def markdown(results: Results) -> str:
 
 
 def write_report(results: Results, out: Path) -> list[Path]:
-    """Write table.md, results.json and table.png; each completely or not at all.
+    """Write table.md, results.json and table.png, each completely or not at all.
+
+    The picture shows the widest networks at the size nearest to the paper's.
 
     Creates the folder if needed. Raises OSError if it is not writable.
     """
