@@ -4,6 +4,7 @@ import click
 
 from .. import __version__
 from ..runtime.terminal import Command
+from .ablations.cli import formulations, samplers
 from .accuracy.cli import accuracy
 from .overhead import overhead
 from .pipeline.cli import pipeline
@@ -26,7 +27,20 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, tiles, overhead, predict, predict_check, scale):
+for command in (
+    table1,
+    formulations,
+    samplers,
+    pipeline,
+    sizes,
+    start,
+    accuracy,
+    tiles,
+    overhead,
+    predict,
+    predict_check,
+    scale,
+):
     main.add_command(command)
 
 

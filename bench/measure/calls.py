@@ -146,7 +146,7 @@ class WorkerCall(Struct, Generic[R], frozen=True, kw_only=True, tag=True):
 
 
 class SystemCall(WorkerCall[R], Generic[R], frozen=True, kw_only=True):
-    """A call about a system of Table 1."""
+    """A call about a system of one of the paper's tables."""
 
     system: str
     size: int = 128

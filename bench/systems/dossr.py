@@ -1,5 +1,6 @@
 """DoSSR as released, including the passes whose results the script discards."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -7,14 +8,20 @@ from torch import Tensor, nn
 
 from ...export.checkpoint.config import ModelConfig
 from ...export.networks.denoiser import fold_prompt, new_denoiser
-from ...export.networks.text import DEFAULT_PROMPT, tokenize
 from ...runtime.tensors import SCALE
-from ...solvers import dos_sde_coefficients, predict_x0, released_schedule, step
-from .gan import PARAMETERS as RRDBNET_PARAMETERS
+from ...solvers import (
+    NoiseLevels,
+    Schedule,
+    dos_sde_coefficients,
+    predict_x0,
+    released_schedule,
+    step,
+)
+from . import procedure
 from .gan import restorer
 from .networks import sd
-from .post import wavelet
-from .system import Call, Component, Figures, Input, Network, Noise, Published, System
+from .procedure import Denoise, Sampler, sampled_system
+from .system import Call, Figures, Input, Network, Noise, Published, System
 
 ORDER = 3
 _GMAC = {1: 3808.0, 3: 4881.0, 5: 5955.0, 7: 7028.0}
@@ -36,18 +43,11 @@ STAGE_OF = {
 
 def dossr(steps: int, size: int = 128, reduced: bool = False) -> System:
     """Return DoSSR-``steps`` (Cui et al. 2024), scripts/inference.py; LR sides are multiples of 16."""
-    config = sd.widths(reduced)
-    found = networks(config, steps, size)
-    return System(
-        name=f"dossr-{steps}",
-        title=f"DoSSR-{steps}",
-        networks=found,
-        upscale=partial(upscale, config, steps),
-        components=(
-            *sd.components(config),
-            Component("RRDBNet", found[0].build, RRDBNET_PARAMETERS),
-        ),
-        published=_PUBLISHED.get(steps, Published(None, None, None)),
+    sampler = dos_sde(steps, ORDER, sd.widths(reduced).levels)
+    system = sampled_system(f"dossr-{steps}", f"DoSSR-{steps}", sampler, size, reduced)
+    return replace(
+        system,
+        published=_PUBLISHED.get(steps, system.published),
         gmac=_GMAC[steps],
         note="the paper's 1716.6 M exclude text_projection, which is loaded and never used",
     )
@@ -58,16 +58,7 @@ dossr_1, dossr_3, dossr_5, dossr_7 = (partial(dossr, steps) for steps in _GMAC)
 
 def networks(config: ModelConfig, steps: int, size: int) -> tuple[Network, ...]:
     """Return the networks that the released script runs."""
-    side = size * SCALE // config.vae.factor
-    return (
-        restorer(config.restorer, size),
-        sd.text_encoder(config, calls=2),
-        sd.vae_encoder("condition", config, size * SCALE, calls=2),
-        sd.vae_encoder("encoder", config, size * SCALE, calls=1),
-        sd.control(config, side, calls=steps),
-        sd.unet(config, side, calls=steps),
-        sd.vae_decoder(config, side),
-    )
+    return procedure.networks(config, dos_sde(steps, ORDER, config.levels), size)
 
 
 def bundled_networks(
@@ -98,30 +89,23 @@ def _folded(config: ModelConfig) -> nn.Module:
     return network
 
 
+def dos_sde(steps: int, order: int, levels: NoiseLevels | None = None) -> Sampler:
+    """Return the released solver of order 1, 2 or 3; noise is drawn for the start, then for each step."""
+    return Sampler(steps, partial(_sample, released_schedule(steps, levels), order))
+
+
 def upscale(config: ModelConfig, steps: int, call: Call, lr: Tensor, noise: Noise) -> Tensor:
     """Run the released procedure; noise is drawn in the order posterior, start, one per step."""
-    (restored,) = call("restorer", lr=lr)
-    restored = restored.clamp(0.0, 1.0)
-    image = 2.0 * restored - 1.0
-    hints: list[Tensor] = []
-    contexts: list[Tensor] = []
-    for prompt in (DEFAULT_PROMPT, ""):  # the second pair serves guidance, which is off
-        mean, _ = call("condition", image=image)
-        hints.append(mean * config.latent_scale)
-        tokens = torch.tensor([tokenize(prompt, config.text.positions)], device=lr.device)
-        contexts += call("text", tokens=tokens)
-    hint, context = hints[0], contexts[0]
-    mean, std = call("encoder", image=image)
-    x_lr = (mean + std * noise.normal(*mean.shape)) * config.latent_scale
-    schedule = released_schedule(steps, config.levels)
+    return procedure.upscale(config, dos_sde(steps, ORDER, config.levels), call, lr, noise)
+
+
+def _sample(schedule: Schedule, order: int, denoise: Denoise, x_lr: Tensor, noise: Noise) -> Tensor:
+    """Run Algorithm 1, 2 or 3."""
     shift, spread = schedule.start
-    x = shift * x_lr + spread * noise.normal(*mean.shape)
+    x = shift * x_lr + spread * noise.normal(*x_lr.shape)
     history: list[Tensor] = []
-    for row in dos_sde_coefficients(schedule, ORDER):
-        time = torch.full((1,), float(row.time), device=lr.device)
-        controls = call("control", x=x, hint=hint, time=time, context=context)
-        (eps,) = call("unet", x=x, time=time, context=context, **sd.named(controls))
-        history = [predict_x0(row, x, eps), *history[: ORDER - 1]]
+    for row in dos_sde_coefficients(schedule, order):
+        eps = denoise(x, float(row.time))
+        history = [predict_x0(row, x, eps), *history[: order - 1]]
         x = step(row, x, x_lr, history, noise.normal(*x.shape))
-    (decoded,) = call("decoder", latent=x / config.latent_scale)
-    return wavelet((decoded + 1.0) / 2.0, restored).clamp(0.0, 1.0)
+    return x

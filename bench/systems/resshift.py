@@ -19,7 +19,7 @@ from .system import Call, Component, Figures, Input, Network, Noise, Published, 
 
 STEPS = 15
 KAPPA = 2.0
-_FIRST, _LAST = 0.02, 0.99  # square roots of eta
+_FIRST, LAST = 0.02, 0.99  # square roots of eta
 _POWER = 0.3
 
 _UNET = SwinUnetConfig(3, channels=(160, 320, 320, 640), blocks=2, swin=192, heads=6)
@@ -43,18 +43,21 @@ class Step:
     noise: float
 
 
-def sqrt_eta() -> NDArray[np.float64]:
-    """Return the square roots of eta at times 0 to 14, float64; their logarithm grows as (t / 14)**0.3."""
-    part = np.linspace(0.0, 1.0, STEPS) ** _POWER
-    return np.asarray(_FIRST * (_LAST / _FIRST) ** part)
+def sqrt_eta(steps: int = STEPS) -> NDArray[np.float64]:
+    """Return the square roots of eta at times 0 to ``steps - 1``, float64 (Yue et al. 2023, Section 3.2).
+
+    Their logarithm grows as (t / (steps - 1))**0.3.
+    """
+    part = np.linspace(0.0, 1.0, steps) ** _POWER
+    return np.asarray(_FIRST * (LAST / _FIRST) ** part)
 
 
-def posterior_steps() -> tuple[Step, ...]:
-    """Return the coefficients of the posterior of each state, noisiest first.
+def posterior_steps(steps: int = STEPS) -> tuple[Step, ...]:
+    """Return the coefficients of the posterior of each state (Section 3.1), noisiest first.
 
     They do not depend on x_lr. The last step returns x0 and adds no noise.
     """
-    after = sqrt_eta() ** 2
+    after = sqrt_eta(steps) ** 2
     before = np.concatenate([[0.0], after[:-1]])
     return tuple(
         Step(
@@ -64,7 +67,7 @@ def posterior_steps() -> tuple[Step, ...]:
             x0=float((after[t] - before[t]) / after[t]),
             noise=KAPPA * math.sqrt(before[t] / after[t] * (after[t] - before[t])),
         )
-        for t in reversed(range(STEPS))
+        for t in reversed(range(steps))
     )
 
 
@@ -116,7 +119,7 @@ def resshift(size: int = 128, reduced: bool = False) -> System:
 def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
     lq = 2.0 * lr - 1.0
     (x_lr,) = call("encoder", image=F.interpolate(lq, scale_factor=4.0, mode="bicubic"))
-    x = x_lr + KAPPA * _LAST * noise.normal(*x_lr.shape)
+    x = x_lr + KAPPA * LAST * noise.normal(*x_lr.shape)
     for step in posterior_steps():
         time = torch.full((1,), float(step.time), device=lr.device)
         (x0,) = call("unet", x=x / step.scale, lq=lq, time=time)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..results import Row
+from ...rows.results import Row
 
 OUTSIDE = "outside the networks"
 

@@ -1,6 +1,5 @@
 """Plot latency against quality, in the manner of the paper's Figure 1(a)."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,29 +12,12 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, NullFormatter
 from matplotlib.transforms import BboxBase
 
+from ...drawing import INK, OURS, PAPER, RIVAL, STYLE
 from ...rounding import hundredths, significant
-from ..results import Results, Row
-from .comparison import Comparison, Setup, compare, is_ours
+from ...rows.comparison import Comparison, Setup, compare, is_ours
+from ...rows.results import Results, Row
 from .labels import Box, Circle, place
 
-INK, PAPER, OURS, RIVAL = "#1a1a1a", "#ffffff", "#d55e00", "#0072b2"
-"""OURS and RIVAL are Okabe and Ito's vermilion and blue, which differ in lightness too."""
-
-_STYLE: dict[Any, Any] = {
-    "axes.edgecolor": INK,
-    "axes.facecolor": PAPER,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 100,
-    "figure.facecolor": PAPER,
-    "font.size": 9,
-    "svg.hashsalt": "dossr",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 _THOUSAND = 34.0
 """Diameter of 1000 M parameters in points; the area is proportional to the parameters."""
 
@@ -90,7 +72,7 @@ def span(shown: Sequence[Panel]) -> float:
 
 def draw(shown: Sequence[Panel], decades: float) -> Figure:
     """Draw panels side by side with equal scales, so that equal distances are equal ratios."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         columns = min(len(shown), _PER_LINE)
         lines = math.ceil(len(shown) / columns)
         figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * lines), layout="constrained")
@@ -105,25 +87,6 @@ def draw(shown: Sequence[Panel], decades: float) -> Figure:
         for axes, panel in zip(figure.axes, shown, strict=True):
             _label(axes, panel)
         return figure
-
-
-def svg(figure: Figure, text: bool = False) -> str:
-    """Render an SVG document; letters are paths, or text in the browser's font."""
-    style = {**_STYLE, "svg.fonttype": "none" if text else "path"}
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    return _rendered(figure, style, format="svg", metadata=nothing).decode()
-
-
-def png(figure: Figure) -> bytes:
-    """Render a PNG file."""
-    return _rendered(figure, _STYLE, format="png", dpi=160, metadata={"Software": None})
-
-
-def _rendered(figure: Figure, style: dict[Any, Any], **options: Any) -> bytes:
-    stream = io.BytesIO()
-    with matplotlib.rc_context(style):
-        figure.savefig(stream, **options)
-    return stream.getvalue()
 
 
 def _paper(rows: Sequence[Row]) -> Panel:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ...drawing import INK, OURS, PAPER, RIVAL, svg
 from ...rounding import one_line, percent, significant
-from ..results import Results, Row
+from ...rows.comparison import Comparison, Setup, compare, warnings
+from ...rows.provenance import provenance
+from ...rows.results import Results, Row
 from .breakdown import OUTSIDE, Part, parts
-from .comparison import Comparison, Setup, compare, headline, warnings
-from .figure import INK, OURS, PAPER, RIVAL, Panel, draw, panels, span, svg
+from .figure import Panel, draw, panels, span
+from .headline import headline
 from .notes import NOTES
-from .provenance import provenance
 from .tables import tables
 
 _TITLE = "Table 1 of DoSSR, replayed"

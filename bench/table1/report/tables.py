@@ -13,8 +13,8 @@ from ...rounding import (
     percent,
     significant,
 )
-from ..results import Row
-from .comparison import Comparison, Setup, is_ours
+from ...rows.comparison import Comparison, Setup, is_ours
+from ...rows.results import Row
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 import csv
 import io
 
+from ...rows.comparison import compare, setup_of, warnings
+from ...rows.provenance import provenance
+from ...rows.results import Results, Row
 from ...tables import markdown_table, padded_table
-from ..results import Results, Row
-from .comparison import compare, headline, setup_of, warnings
+from .headline import headline
 from .notes import NOTES
-from .provenance import provenance
 from .tables import Table, tables
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$"})
-_COLUMNS = tuple(name for name in Row.__struct_fields__ if name != "stages")
+_COLUMNS = tuple(name for name in Row.__struct_fields__ if name not in ("stages", "paper"))
 
 
 def terminal_table(results: Results) -> str:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ....runtime.files import write_whole
-from ..results import Results
-from .figure import draw, panels, png, span, svg
+from ...drawing import png, svg
+from ...rows.results import Results
+from .figure import draw, panels, span
 from .page import page
 from .text import comma_separated, markdown
 

@@ -1,4 +1,4 @@
-"""Every system of Table 1: what it has, what it computes, what it calls, and the same on two backends."""
+"""Every system of Tables 1, 5 and 6: what it has, what it computes, what it calls, and the same on two backends."""
 
 from contextlib import ExitStack
 
@@ -11,12 +11,13 @@ import onnx_ir as ir  # noqa: E402
 from dossr.bench.measure import backends  # noqa: E402
 from dossr.bench.measure.backends import OnnxBackend, TorchBackend, write_onnx  # noqa: E402
 from dossr.bench.measure.count import count_components, count_network  # noqa: E402
-from dossr.bench.systems import SYSTEMS, load_system  # noqa: E402
+from dossr.bench.systems import FORMULATIONS, SAMPLERS, SYSTEMS, load_system  # noqa: E402
 from dossr.bench.systems.system import Noise  # noqa: E402
 from dossr.export.graph.trace import trace  # noqa: E402
 from dossr.export.rounded_engine import RoundedEngine  # noqa: E402
 
 SIZE = 128
+ROWS = tuple(dict.fromkeys((*SYSTEMS, *FORMULATIONS, *SAMPLERS)))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_parameters_are_those_of_table_1(name):
         assert total == pytest.approx(system.published.parameters, rel=2e-3)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", ROWS)
 def test_multiply_accumulates_are_those_of_the_official_code(name, counted):
     system = load_system(name, SIZE)
     counts = counted(system)
@@ -86,7 +87,7 @@ def rehearse(system, counts, lr):
         return system.upscale(rehearsal, lr, Noise(0, lr.device)), rehearsal.calls
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", ROWS)
 def test_the_loop_makes_the_calls_that_are_stated(name, counted):
     system = load_system(name, SIZE)
     image, calls = rehearse(system, counted(system), torch.rand(1, 3, SIZE, SIZE))

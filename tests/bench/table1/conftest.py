@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from dossr.bench.table1.results import Results, Row, Stage
+from dossr.bench.rows.results import Results, Row, Stage
 
 PROVENANCE = {
     "machine": "fixture, not a measurement",

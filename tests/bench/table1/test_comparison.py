@@ -5,10 +5,10 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from dossr.bench.rounding import gibibytes, millions, multiple, percent, significant
+from dossr.bench.rows.comparison import compare
+from dossr.bench.rows.results import Results
 from dossr.bench.table1.report import terminal_table
 from dossr.bench.table1.report.breakdown import OUTSIDE, parts
-from dossr.bench.table1.report.comparison import compare
-from dossr.bench.table1.results import Results
 
 
 def test_the_papers_headline_is_computed_from_its_seconds(results, changed):

@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 
 from dossr.bench.measure.calls import VARIANTS  # noqa: E402
 from dossr.bench.measure.process import CallError  # noqa: E402
+from dossr.bench.rows.exports import drop_exports, export  # noqa: E402
+from dossr.bench.rows.session import Session, Settings  # noqa: E402
 from dossr.bench.systems import load_system  # noqa: E402
-from dossr.bench.table1.exports import drop_exports, export  # noqa: E402
-from dossr.bench.table1.session import Session, Settings  # noqa: E402
 from dossr.runtime.terminal import Silent  # noqa: E402
 
 FP32, FP16 = VARIANTS["onnx"], VARIANTS["onnx-fp16"]
@@ -19,7 +19,7 @@ FP32, FP16 = VARIANTS["onnx"], VARIANTS["onnx-fp16"]
 
 @pytest.fixture
 def session(tmp_path):
-    return Session(Settings("compose", 64, "cpu", 0, 1, True), tmp_path, Silent())
+    return Session(Settings("table1", "compose", 64, "cpu", 0, 1, True), tmp_path, Silent())
 
 
 @pytest.fixture(scope="module")

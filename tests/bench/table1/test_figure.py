@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from dossr.bench.rows.results import Results
 from dossr.bench.table1.report.figure import draw, panels, span
 from dossr.bench.table1.report.labels import Box, Circle, place
-from dossr.bench.table1.results import Results
 
 
 def test_the_figure_has_the_papers_systems_at_their_seconds(results, systems):

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from dossr.bench.table1.results import Results
+from dossr.bench.rows.results import Results
 
 
 class Page(HTMLParser):

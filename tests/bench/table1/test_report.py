@@ -8,9 +8,9 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 
+from dossr.bench.rows.comparison import compare, setup_of
+from dossr.bench.rows.results import Results, load_results
 from dossr.bench.table1.report import write_report
-from dossr.bench.table1.report.comparison import compare, setup_of
-from dossr.bench.table1.results import Results, load_results
 
 
 def test_the_csv_reads_back_to_the_numbers(results, report):

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 pytest.importorskip("matplotlib")
 
 from dossr.bench.rounding import millions
+from dossr.bench.rows.comparison import compare
+from dossr.bench.rows.results import Results
 from dossr.bench.table1.report import terminal_table
-from dossr.bench.table1.report.comparison import compare
 from dossr.bench.table1.report.figure import panels
 from dossr.bench.table1.report.text import comma_separated
-from dossr.bench.table1.results import Results
 
 
 def test_every_system_and_figure_is_in_every_text(results, report, systems):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...rounding import NOTHING, gibibytes, one_line, significant
-from ..results import Results
+from ..rounding import NOTHING, gibibytes, one_line, significant
+from .results import Results
 
 _NAMES = {
     "machine": "machine",

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ...runtime.files import write_whole
 from ..measure.calls import NetworkTime
+from .table import TABLE1, TABLES
 
 
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +106,9 @@ class Row(Struct, frozen=True, forbid_unknown_fields=True):
     failed: str = ""
     """Why the row could not be measured; all measured fields are then None."""
 
+    paper: dict[str, float] = {}
+    """Figures that the paper's Table 5 or 6 prints for this row, by data set and metric."""
+
     @property
     def key(self) -> tuple[str, str, str, str, str, int, bool]:
         """Identifies the measurement; a new row replaces one with the same key."""
@@ -128,15 +132,17 @@ class Results(Struct, frozen=True, forbid_unknown_fields=True):
 
     rows: tuple[Row, ...] = ()
     format: Literal[1] = 1
+    table: str = TABLE1.name
+    """The table whose rows these are, a name in TABLES."""
 
     def with_row(self, row: Row) -> "Results":
         """Return the results with this row, in place of an earlier one with the same key."""
         rows = {old.key: old for old in self.rows} | {row.key: row}
-        return Results(self.provenance, tuple(rows.values()))
+        return replace(self, rows=tuple(rows.values()))
 
     def with_provenance(self, **changes: Any) -> "Results":
         """Return the results with these entries of the provenance changed."""
-        return Results({**self.provenance, **changes}, self.rows)
+        return replace(self, provenance={**self.provenance, **changes})
 
     def encode(self) -> bytes:
         """Return the results as JSON. Raises TypeError where a value has no JSON form."""
@@ -156,9 +162,12 @@ def load_results(path: Path) -> Results:
     try:
         document = path.read_bytes()
         msgspec.json.decode(document, type=_Header)  # required here, so that no other file passes
-        return msgspec.json.decode(document, type=Results)
+        results = msgspec.json.decode(document, type=Results)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ValueError(f"{path} must be a results file of dossr-bench: {error}") from error
+    if results.table not in TABLES:
+        raise ValueError(f"{path} must be of {', '.join(TABLES)}, got '{results.table}'")
+    return results
 
 
 def timed_stage(stage: Stage, time: NetworkTime, export_s: float | None) -> Stage:

@@ -7,6 +7,7 @@ from ..measure.count import Count, count_and_fingerprint, count_components
 from ..systems.system import System
 from .results import Row, Stage
 from .session import COUNTED, Session
+from .table import TABLES
 
 _FLOAT = 4  # bytes
 
@@ -66,6 +67,7 @@ def counted_row(session: Session, system: System, variant: Variant) -> Row:
         paper_parameters=system.published.parameters,
         paper_latency_s=system.published.latency,
         paper_maniqa=system.published.maniqa,
+        paper=dict(TABLES[settings.table].paper.get(system.name, {})),
         note=system.note,
         stages=stages,
         warmup=settings.warmup if is_timed else 0,

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from ...rounding import one_line
-from ...systems import SYSTEMS
-from ..results import Results, Row
-
-REFERENCE = "dossr-5"
-"""The system that ratios refer to."""
+from ..rounding import one_line
+from .results import Results, Row
+from .table import TABLES, Table
 
 PAPER_SIZE = 128
-"""Side of the LR image in Table 1."""
+"""Side of the LR image in the paper's tables."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class Setup:
 class Comparison:
     """All rows with one image size and one width of the networks."""
 
+    table: Table
     size: int
     """Side of the LR image."""
 
@@ -61,13 +59,13 @@ class Comparison:
         return self.rows.get((setup, system))
 
     def multiple(self, setup: Setup, system: str) -> float | None:
-        """Return the latency divided by that of DoSSR-5 in the same setup."""
-        return _ratio(self._latency(setup, system), self._latency(setup, REFERENCE))
+        """Return the latency divided by that of the reference in the same setup."""
+        return _ratio(self._latency(setup, system), self._latency(setup, self.table.reference))
 
     def paper_multiple(self, system: str) -> float | None:
-        """Return the paper's latency divided by that of DoSSR-5."""
+        """Return the paper's latency divided by that of the reference."""
         paper = {row.system: row.paper_latency_s for row in self.systems}
-        return _ratio(paper.get(system), paper.get(REFERENCE))
+        return _ratio(paper.get(system), paper.get(self.table.reference))
 
     def _latency(self, setup: Setup, system: str) -> float | None:
         row = self.row(setup, system)
@@ -80,8 +78,8 @@ def setup_of(row: Row) -> Setup:
 
 
 def is_ours(row: Row) -> bool:
-    """Return whether a row is DoSSR with any number of steps."""
-    return row.system.startswith("dossr")
+    """Return whether a row is DoSSR with any number of steps and of any order."""
+    return row.system.startswith(("dossr", "dos-sde"))
 
 
 def compare(results: Results) -> tuple[Comparison, ...]:
@@ -92,7 +90,8 @@ def compare(results: Results) -> tuple[Comparison, ...]:
     for row in results.rows:
         row = replace(row, title=one_line(row.title))
         groups.setdefault((row.reduced, row.size != PAPER_SIZE, row.size), []).append(row)
-    return tuple(_comparison(groups[key]) for key in sorted(groups))
+    table = TABLES[results.table]
+    return tuple(_comparison(table, groups[key]) for key in sorted(groups))
 
 
 def warnings(comparison: Comparison) -> tuple[str, ...]:
@@ -111,32 +110,15 @@ def warnings(comparison: Comparison) -> tuple[str, ...]:
     return tuple(found)
 
 
-def headline(comparison: Comparison) -> tuple[str, ...]:
-    """Return the latency ratios of DiffBIR and SeeSR to DoSSR-5: in the paper, then here by setup."""
-    rivals = {row.system: row.title for row in comparison.systems}
-    named = {name: rivals[name] for name in ("diffbir-50", "seesr-50") if name in rivals}
-    columns = {"Paper (V100)": {name: comparison.paper_multiple(name) for name in named}}
-    for setup in () if comparison.reduced else comparison.setups:
-        columns[f"Here ({comparison.label(setup)})"] = {
-            name: comparison.multiple(setup, name) for name in named
-        }
-    return tuple(
-        f"{where}: "
-        + ", ".join(f"{named[n]} takes {v:.1f}×" for n, v in found.items() if v is not None)
-        + " the time of DoSSR-5"
-        for where, found in columns.items()
-        if any(v is not None for v in found.values())
-    )
-
-
-def _comparison(rows: list[Row]) -> Comparison:
-    places = {name: place for place, name in enumerate(SYSTEMS)}
+def _comparison(table: Table, rows: list[Row]) -> Comparison:
+    places = {name: place for place, name in enumerate(table.systems)}
     first: dict[str, Row] = {}
     for row in rows:
         first.setdefault(row.system, row)
     systems = sorted(first.values(), key=lambda row: places.get(row.system, len(places)))
     timed = [row for row in rows if row.protocol != "count"]
     return Comparison(
+        table=table,
         size=rows[0].size,
         reduced=rows[0].reduced,
         systems=tuple(systems),

@@ -22,6 +22,9 @@ T = TypeVar("T")
 class Settings:
     """What holds for all rows."""
 
+    table: str
+    """A name in TABLES."""
+
     protocol: str
     size: int
     device: str
