@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...export.checkpoint.config import OFFICIAL
+from ..rows.results import load_results
 from ..systems import SYSTEMS, load_system
 from ..systems.dossr import bundled_networks, networks
 from ..systems.system import Network
-from ..table1.results import load_results
 from .devices import Device
 from .predictions import count_stages
 from .roofline import Roofline, bound, roofline, total
