@@ -78,10 +78,9 @@ def export_bundle(
 ) -> Manifest:
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
 
-    ``config``: the official YAML file; without it, the configuration is derived from the tensors.
-    ``ema``: take the moving average of the weights that some checkpoints hold too.
-    ``fp16``: use float16 weights, and on GPUs float16 activations (see export/graph/fp16.py).
-    ``targets``: what graphs are written for; all share the weights. ``steps``: step counts at whose
+    ``config``: the official YAML file; without it, the configuration is derived from the tensors. ``ema``:
+    take the moving average of the weights. ``fp16``: use float16 weights, and on GPUs float16 activations
+    (see export/graph/fp16.py). ``targets``: what graphs are written for; all share the weights. ``steps``: step counts at whose
     times the denoiser is verified. ``tile``: LR side of the largest golden vectors, against which
     engines of fixed size are checked. ``prompt``: the text to fold in; any other than the default and
     '' needs ``tokenizer``, a folder with a CLIP tokenizer. ``verify``: compare every graph in ONNX
