@@ -13,6 +13,7 @@ from .scale.cli import scale
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
+from .tiles import tiles
 
 
 class Group(Command, click.Group):
@@ -25,7 +26,11 @@ def main() -> None:
     """Measure DoSSR and the systems it is compared with on this machine."""
 
 
-for command in (table1, pipeline, sizes, start, accuracy, overhead, predict, predict_check, scale):
+COMMANDS = (
+    table1, pipeline, sizes, start, accuracy, tiles, overhead, predict, predict_check, scale,
+)  # fmt: skip
+
+for command in COMMANDS:
     main.add_command(command)
 
 

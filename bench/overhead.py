@@ -72,7 +72,7 @@ def parts(latent: int, steps: int, order: int) -> dict[str, Callable[[], Any]]:
         f"{steps} solver steps": lambda: sample(
             denoiser, device, coefficients, noise[1], noise[0], noise[0], noise[2:], _ignore
         ),
-        "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored),
+        "colour fix, wavelet": lambda: COLOR_FIXES["wavelet"](decoded, restored, 1.0),
         "whole image, no colour fix": lambda: pipeline.upscale(
             lr, steps=steps, order=order, color_fix="none", tile=0
         ),

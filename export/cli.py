@@ -34,6 +34,7 @@ class Arguments:
     checkpoint: Path
     output: Path | None
     config: Path | None
+    ema: bool
     fp16: bool
     int8: bool
     targets: tuple[Target, ...]
@@ -55,6 +56,8 @@ class Arguments:
               help="Folder to create.")  # fmt: skip
 @click.option("--config", type=_FILE, metavar="YAML",
               help="The model's official YAML file.  [default: derived from the tensors]")  # fmt: skip
+@click.option("--ema", is_flag=True,
+              help="Take the moving average of the weights (model_ema.*, params_ema), where the checkpoint has one.")  # fmt: skip
 @click.option("--fp16", is_flag=True,
               help="Use float16 weights, and on GPUs float16 activations, except where precision requires float32.")  # fmt: skip
 @click.option("--int8", is_flag=True,
@@ -147,6 +150,7 @@ def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
             arguments.checkpoint,
             output,
             config=arguments.config,
+            ema=arguments.ema,
             fp16=arguments.fp16,
             targets=arguments.targets,
             steps=arguments.steps,

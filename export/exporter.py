@@ -64,6 +64,7 @@ def export_bundle(
     out: str | os.PathLike[str],
     *,
     config: str | os.PathLike[str] | None = None,
+    ema: bool = False,
     fp16: bool = False,
     targets: Sequence[Target] = TARGETS,
     steps: Sequence[int] = DEFAULT_STEPS,
@@ -78,6 +79,7 @@ def export_bundle(
     """Export a DoSSR checkpoint to the bundle folder ``out`` and return its manifest.
 
     ``config``: the official YAML file; without it, the configuration is derived from the tensors.
+    ``ema``: take the moving average of the weights that some checkpoints hold too.
     ``fp16``: use float16 weights, and on GPUs float16 activations (see export/graph/fp16.py).
     ``targets``: what graphs are written for; all share the weights. ``steps``: step counts at whose
     times the denoiser is verified. ``tile``: LR side of the largest golden vectors, against which
@@ -98,7 +100,7 @@ def export_bundle(
         "fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect
     )
     with _replacing(out, overwrite) as folder:
-        source = _read(Path(checkpoint), Path(config) if config else None, progress)
+        source = _read(Path(checkpoint), Path(config) if config else None, ema, progress)
         _check_tile(tile, source.config.size_multiple)
         embedded = embed_prompt(source.part(TEXT), source.config.text, tokens)
         manifest = _export(source, embedded, folder, options, progress)
@@ -115,10 +117,11 @@ def _chosen(targets: Sequence[Target]) -> tuple[Target, ...]:
     return tuple(target for target in TARGETS if target in targets)
 
 
-def _read(path: Path, config: Path | None, progress: Progress) -> Checkpoint:
-    """Read a checkpoint, and print a note where numbers of heads are inferred."""
+def _read(path: Path, config: Path | None, ema: bool, progress: Progress) -> Checkpoint:
+    """Read a checkpoint; print which weights were taken, and where numbers of heads are inferred."""
     with progress.phase(f"reading {path.name}", _size(path)) as advance:
-        source = read_checkpoint(path, config, advance)
+        source = read_checkpoint(path, config, advance, ema=ema)
+    progress.note(f"weights of {path.name}: {source.weights}")
     if source.heads_inferred:
         progress.note(
             f"numbers of attention heads are inferred: {source.config.unet.heads} in the UNet, "

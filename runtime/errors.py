@@ -11,6 +11,11 @@ def one_line(message: str) -> str:
     return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
+def reason(error: BaseException) -> str:
+    """Return a library's message as one short line; the name of its class if it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 class EngineError(RuntimeError):
     """A network cannot be opened or run."""
 

@@ -5,6 +5,7 @@ Everything that dossr writes goes through here. Data is written under a name tha
 remove what a killed run left behind.
 """
 
+import atexit
 import errno
 import os
 import re
@@ -27,6 +28,8 @@ _UNFINISHED = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}(\..*)?", re.DOTALL)
 _OLD = "old"  # in a scratch folder: what is to be replaced
 _TAKEN = "it was created meanwhile and is not replaced"
 _STARTED = time.time()
+_LIVE: set[Path] = set()
+"""Temporary files of this process. A thread that is ended with the process cannot remove its own."""
 
 
 def write_whole(path: Path, data: Any, *, replace: bool = True) -> None:
@@ -53,6 +56,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     temporary = _unused(path.parent, path.suffix)
+    _LIVE.add(temporary)
     try:
         with temporary.open("xb") as held:
             _try_lock(held.fileno())
@@ -64,6 +68,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
             _rename(temporary, path, replace)
     finally:
         temporary.unlink(missing_ok=True)
+        _LIVE.discard(temporary)
     _sync_folder(path.parent)
 
 
@@ -95,6 +100,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         _discard(scratch)
 
 
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder below ``parent``, which is made if missing; remove it after the block.
+
+    Other processes leave it alone; if this one is killed, the next one removes it.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent)
+    scratch = _unused(parent, "")
+    scratch.mkdir()
+    try:
+        with _locked_folder(scratch):
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove unfinished files of killed runs from ``folder``; keep those of live runs."""
     for path in folder.glob(f"{PREFIX}*"):
@@ -110,6 +132,13 @@ def remove_leftovers(folder: Path) -> None:
 def is_unfinished(path: Path) -> bool:
     """Return whether a name belongs to an unfinished write."""
     return _UNFINISHED.fullmatch(path.name) is not None
+
+
+@atexit.register
+def _remove_live() -> None:
+    for path in tuple(_LIVE):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _unused(folder: Path, suffix: str) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..solvers import Schedule
+from ..solvers import NoiseLevels, Schedule, released_schedule, shifted_schedule
 from ..solvers.schedule import SHIFT_STEPS
 from .bundle import Manifest
 from .images.color import COLOR_FIXES
@@ -10,8 +10,11 @@ from .images.color import COLOR_FIXES
 TILE = 128
 """Default side of a tile: the image size that the released model was trained on."""
 
+STARTS = (333, SHIFT_STEPS, 667, 1000)
+"""Starting points: T/3, T/2, 2T/3 and T, the paper's t1 of Table 2."""
+
 MAX_STEPS = SHIFT_STEPS - 1
-"""The largest number of steps of the released schedule."""
+"""The largest number of steps of the released schedule; of another start, the start minus 1."""
 
 _LEAST = 4  # the smallest tile in size multiples, for bundles where that is below TILE
 
@@ -55,7 +58,7 @@ class SamplingOptions:
     """How an image is sampled. Raises ValueError for a value out of range."""
 
     steps: int = 5
-    """Network evaluations, 1 to 499 with the released schedule."""
+    """Network evaluations, 1 to ``start`` - 1."""
 
     order: int = 3
     """Order of the solver: 1, 2 or 3."""
@@ -69,15 +72,19 @@ class SamplingOptions:
     tiling: Tiling = Tiling()
 
     schedule: Schedule | None = None
-    """Replaces the released schedule; must have ``steps`` steps."""
+    """Replaces the schedule of ``start``; must have ``steps`` steps."""
+
+    start: int = SHIFT_STEPS
+    """Noise that sampling starts from, one of STARTS: below the released 500 the result stays closer
+    to the restored image, above it more is invented. The network is trained for 500."""
+
+    detail: float = 1.0
+    """Share of the networks' detail in the result, 0 to 1; the rest is the restored image's.
+
+    It blends the high frequencies of the wavelet colour fix and leaves the low ones alone."""
 
     def __post_init__(self) -> None:
-        if self.schedule is not None and self.schedule.steps != self.steps:
-            raise ValueError(
-                f"the schedule must have {self.steps} steps, got {self.schedule.steps}"
-            )
-        if self.schedule is None and not 1 <= self.steps <= MAX_STEPS:
-            raise ValueError(f"steps must be between 1 and {MAX_STEPS}, got {self.steps}")
+        self._check_schedule()
         if self.order not in (1, 2, 3):
             raise ValueError(f"order must be 1, 2 or 3, got {self.order}")
         if self.seed < 0:
@@ -85,6 +92,38 @@ class SamplingOptions:
         if self.color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be {', '.join(COLOR_FIXES)}, got '{self.color_fix}'")
 
+        if not 0.0 <= self.detail <= 1.0:
+            raise ValueError(f"detail must be between 0 and 1, got {self.detail}")
+
+    def _check_schedule(self) -> None:
+        if self.start not in STARTS:
+            raise ValueError(f"start must be {', '.join(map(str, STARTS))}, got {self.start}")
+        if self.schedule is None:
+            if not 1 <= self.steps < self.start:
+                raise ValueError(
+                    f"steps must be between 1 and {self.start - 1} with start {self.start}, "
+                    f"got {self.steps}"
+                )
+        elif self.start != SHIFT_STEPS:
+            raise ValueError("a schedule has a start of its own; give schedule or start, not both")
+        elif self.schedule.steps != self.steps:
+            raise ValueError(
+                f"the schedule must have {self.steps} steps, got {self.schedule.steps}"
+            )
+
     def check(self, manifest: Manifest) -> None:
         """Raise ValueError if this bundle does not support these options."""
         self.tiling.check(manifest.size_multiple)
+        if self.start > max(manifest.schedule.timesteps, SHIFT_STEPS):
+            raise ValueError(
+                f"start must be at most this bundle's {manifest.schedule.timesteps} network times, "
+                f"got {self.start}"
+            )
+
+    def sampled_schedule(self, levels: NoiseLevels) -> Schedule:
+        """Return the levels at the time points that are sampled, for a bundle's noise levels."""
+        if self.schedule is not None:
+            return self.schedule
+        if self.start == SHIFT_STEPS:
+            return released_schedule(self.steps, levels)
+        return shifted_schedule(self.steps, self.start, levels)

@@ -1,27 +1,26 @@
 """The pipeline: from an image to an image four times as large, stage by stage."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..solvers import Schedule, dos_sde_coefficients, released_schedule
-from .bundle import CONDITION, DEMO, Bundle, Manifest, open_bundle
-from .engines.auto import choose_device
-from .engines.device import Device, Host, load_device
+from ..solvers import Schedule, dos_sde_coefficients
+from .bundle import CONDITION, Manifest
+from .engines.device import Device, Host
 from .engines.engine import Engine, check_output
-from .engines.lazy import EngineSlot, LazyEngine
-from .engines.precision import parse_precision
+from .engines.networks import Networks, NetworkSource, Settings, open_networks, shared_source
 from .engines.tensorrt.options import BuildOptions
-from .errors import BundleError, EngineError
+from .errors import EngineError
+from .images.arrays import quantize, result_dtype, to_pixels, to_unit
 from .images.color import COLOR_FIXES
 from .images.padding import pad_to_multiple
 from .options import TILE, SamplingOptions, Tiling
 from .sampling import Observe, draw_noise, sample
-from .tensors import SCALE, Array, Image
+from .tensors import SCALE, Array
 from .terminal import log as log_to_terminal
 from .tiling import TiledEngine, denoiser_grid, network_grid
 
@@ -57,41 +56,25 @@ def load_pipeline(
     once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
     or precision and EngineError if a network cannot be opened.
     """
-    asked = parse_precision(precision)
-    opened = open_bundle(DEMO if bundle is None else Path(bundle), again=verify)
-    if device == "auto" and build is None:
-        asked.check_fixed(device)
-        place, reason = choose_device(opened, tf32, log)
-        log(f"device {place.name}: {reason}")
-    else:
-        place = load_device(device, build, tf32, log, asked)
-    if place.target not in ("cpu", "openvino") and opened.manifest.precision == "fp32":
-        log("this bundle is float32; a GPU is faster with one exported with --fp16")
-    taken = place.precisions(opened)
-    slot = EngineSlot()
-    stages: dict[str, Engine] = {}
-    for name, record in opened.manifest.stages.items():
-        open_stage = partial(_open_stage, place, opened, name)
-        if low_memory:
-            stages[name] = LazyEngine(slot, open_stage, *record.signature)
-        else:
-            stages[name] = open_stage()
-    return Pipeline(stages, opened.manifest, place, taken)
-
-
-def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
-    engine, record = place.open(bundle, stage), bundle.manifest.stages[stage]
-    signature = (*engine.inputs.values(), *engine.outputs.values())
-    if signature != (*record.inputs, *record.outputs):
-        raise BundleError(
-            f"the inputs/outputs of {bundle.path(stage, place.target)} do not match the manifest; "
-            "export the checkpoint again"
-        )
-    return engine
+    settings = Settings(
+        None if bundle is None else Path(bundle).absolute(),
+        device,
+        low_memory,
+        build,
+        tf32,
+        (precision,) if isinstance(precision, str) else tuple(precision),
+        verify,
+    )
+    return _pipeline(NetworkSource(settings, open_networks(settings, log)))
 
 
 class Pipeline:
-    """The networks of one bundle on one device, by default the CPU. Serves one thread."""
+    """The networks of one bundle on one device, by default the CPU. Serves one thread.
+
+    A pipeline of ``load_pipeline`` can be pickled and forked. Only its settings and its bundle's path
+    are passed on: a worker opens the networks when it first needs them, once for equal pipelines.
+    After a fork that works on processors only, not on GPUs.
+    """
 
     def __init__(
         self,
@@ -100,16 +83,38 @@ class Pipeline:
         device: Device | None = None,
         precision: Mapping[str, str] | None = None,
     ) -> None:
-        self.manifest = manifest
-        self.device = device or Host()
-        self.precision = dict(precision or {})
-        """The precision in which each stage computes."""
+        networks = Networks(stages, manifest, device or Host(), precision or {})
+        self._source = NetworkSource(None, networks)
 
-        self._stages = stages
+    def __reduce__(self) -> tuple[Callable[[Settings], "Pipeline"], tuple[Settings]]:
+        if self._source.settings is None:
+            raise TypeError(
+                "a pipeline made from open networks cannot be pickled; call load_pipeline in the worker"
+            )
+        return _unpickled, (self._source.settings,)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about its model."""
+        return self._source.get().manifest
+
+    @property
+    def device(self) -> Device:
+        """Where the networks run."""
+        return self._source.get().device
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """The precision in which each stage computes."""
+        return dict(self._source.get().precision)
+
+    @property
+    def _stages(self) -> Mapping[str, Engine]:
+        return self._source.get().stages
 
     def upscale(
         self,
-        lr: Image,
+        lr: Any,
         *,
         steps: int = 5,
         order: int = 3,
@@ -119,29 +124,49 @@ class Pipeline:
         overlap: int | None = None,
         batch: int = 1,
         schedule: Schedule | None = None,
+        start: int = 500,
+        detail: float = 1.0,
+        depth: int | None = None,
         noise: Sequence[Array] | None = None,
         observe: Observe | None = None,
         progress: OnProgress | None = None,
-    ) -> Image:
-        """Upscale an sRGB image four times: uint8 (h, w, 3) -> uint8 (4h, 4w, 3).
+    ) -> Array:
+        """Upscale an sRGB image four times: (h, w, 3) -> (4h, 4w, 3).
 
-        ``steps`` to ``color_fix`` and ``schedule`` are explained in SamplingOptions, ``tile`` to
-        ``batch`` in Tiling, the others in ``run``. Raise ValueError for a wrong argument and
-        EngineError if a network fails.
+        ``lr`` is an array of uint8, uint16 or floats in [0, 1], and the result has the same form: its
+        dtype, float32 for floats. Grey arrays, nested lists of integers (8 bits) or floats, and PIL
+        images are taken too. The result is always an RGB array. ``depth`` 8 or 16 chooses uint8 or
+        uint16 instead. The networks compute in floats; their result is rounded once. Transparency is
+        refused unless it is opaque.
+
+        ``steps`` to ``color_fix`` and ``schedule`` to ``detail`` are explained in SamplingOptions,
+        ``tile`` to ``batch`` in Tiling, the others in ``run``. Raise ValueError for a wrong argument
+        and EngineError if a network fails.
         """
         tiling = Tiling(tile, overlap, batch)
-        options = SamplingOptions(steps, order, seed, color_fix, tiling, schedule)
-        return self.run(lr, options, noise=noise, observe=observe, progress=progress)
+        options = SamplingOptions(
+            steps, order, seed, color_fix, tiling, schedule, start=start, detail=detail
+        )
+        return self.run(lr, options, depth=depth, noise=noise, observe=observe, progress=progress)
+
+    def upscale_many(self, images: Iterable[Any], **options: Any) -> Iterator[Array]:
+        """Upscale images one after the other, each when it is asked for, with equal options.
+
+        ``options`` are those of ``upscale``. Every image has the noise of the same seed, so its result
+        does not depend on the others. An image that fails raises its error; the next call goes on.
+        """
+        return map(partial(self.upscale, **options), images)
 
     def run(
         self,
-        lr: Image,
+        lr: Any,
         options: SamplingOptions,
         *,
+        depth: int | None = None,
         noise: Sequence[Array] | None = None,
         observe: Observe | None = None,
         progress: OnProgress | None = None,
-    ) -> Image:
+    ) -> Array:
         """Upscale an image, see ``upscale``.
 
         ``noise`` replaces the noise of the seed: ``steps + 2`` float32 arrays of ``latent_shape``, in
@@ -154,16 +179,18 @@ class Pipeline:
 
         ``progress(done, total)`` is called before the first run of a network and after each run.
         """
-        _check_image(lr)
+        pixels = to_pixels(lr)
+        dtype = result_dtype(pixels, depth)
         options.check(self.manifest)
-        steps, shape = options.steps, self.latent_shape(lr.shape[0], lr.shape[1])
+        steps, shape = options.steps, self.latent_shape(*pixels.shape[:2])
         drawn = (
             draw_noise(options.seed, steps, shape)
             if noise is None
             else _stacked(noise, steps, shape)
         )
         with self.device.active():
-            return self._run(lr, options, drawn, observe or _ignore, progress or _ignore)
+            hr = self._run(pixels, options, drawn, observe or _ignore, progress or _ignore)
+            return self.device.download(quantize(hr[0], dtype).transpose(1, 2, 0).copy())
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the shape of each noise array for an LR image of this size."""
@@ -175,18 +202,18 @@ class Pipeline:
 
     def _run(
         self,
-        lr: Image,
+        lr: Array,
         options: SamplingOptions,
         drawn: Array,
         observe: Observe,
         progress: OnProgress,
-    ) -> Image:
-        """Upload image and noise once, run the stages, download the result once."""
-        schedule = options.schedule or released_schedule(options.steps, self.manifest.schedule)
+    ) -> Array:
+        """Upload image and noise once, run the stages; return (1, 3, 4h, 4w) on the device."""
+        schedule = options.sampled_schedule(self.manifest.schedule)
         coefficients = dos_sde_coefficients(schedule, options.order)
         noise = self.device.upload(drawn)
-        image = self.device.upload(lr).astype(np.float32).transpose(2, 0, 1)[None]
-        image = pad_to_multiple(image / np.float32(255), self.manifest.size_multiple)
+        image = to_unit(self.device.upload(lr)).transpose(2, 0, 1)[None]
+        image = pad_to_multiple(image, self.manifest.size_multiple)
         height, width = image.shape[2], image.shape[3]
         stages = self._tiled(height, width, options, progress)
         restored = stages["restorer"].run(lr=image)["restored"]
@@ -200,7 +227,7 @@ class Pipeline:
         decoded = stages["decoder"].run(x=x)["image"]
         check_output("decoder", decoded, restored.shape)
         observe("decoded", decoded)
-        fixed = COLOR_FIXES[options.color_fix](decoded, restored)
+        fixed = COLOR_FIXES[options.color_fix](decoded, restored, options.detail)
         if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
             is_lowered = {"bf16", "int8"} & set(self.precision.values())
             raise EngineError(
@@ -213,8 +240,7 @@ class Pipeline:
             )
         hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
         observe("image", hr)
-        pixels = np.rint(hr[0] * 255.0).astype(np.uint8).transpose(1, 2, 0).copy()
-        return self.device.download(pixels)
+        return hr
 
     def _tiled(
         self, height: int, width: int, options: SamplingOptions, progress: OnProgress
@@ -240,6 +266,16 @@ class Pipeline:
         }
 
 
+def _unpickled(settings: Settings) -> Pipeline:
+    return _pipeline(shared_source(settings))
+
+
+def _pipeline(source: NetworkSource) -> Pipeline:
+    pipeline = Pipeline.__new__(Pipeline)
+    pipeline._source = source
+    return pipeline
+
+
 def _encode(
     stages: Mapping[str, Engine], restored: Array, noise: Array, observe: Observe
 ) -> tuple[Array, Array]:
@@ -258,11 +294,6 @@ def _encode(
 
 def _ignore(*_: Any) -> None:
     """No-op callback."""
-
-
-def _check_image(lr: Image) -> None:
-    if lr.dtype != np.uint8 or lr.ndim != 3 or lr.shape[2] != 3 or lr.size == 0:
-        raise ValueError(f"lr must be uint8 (height, width, 3), got {lr.dtype} {lr.shape}")
 
 
 def _stacked(noise: Sequence[Array], steps: int, shape: tuple[int, ...]) -> Array:

@@ -3,6 +3,7 @@
 Results go to stdout, progress and messages to stderr. Progress is redrawn on a terminal only.
 """
 
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TextIO, TypeVar
 
 import click
 
@@ -40,9 +41,17 @@ class Command(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command and exit: 2 for wrong use, 1 for Ctrl-C, otherwise as the body decides."""
-        name = kwargs.get("prog_name") or self.name or ""
         _open_closed_streams()
+        _allow_any_name(sys.stdout)
         before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with _stderr_of_python():  # also for the last message: a thread may still capture
+                self._run_and_exit(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _run_and_exit(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = kwargs.get("prog_name") or self.name or ""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
             sys.stdout.flush()
@@ -57,8 +66,6 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else "cannot write the output: "
             say(name, f"{where}{error.strerror or error}")
             sys.exit(1)
-        finally:
-            signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -157,21 +164,6 @@ def _end(ended: threading.Event, reporter: threading.Thread) -> None:
     reporter.join()
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function that draws ``done`` of ``total`` as a bar on stderr; None off a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield move
-
-
 def share_line(label: str) -> ShowShare:
     """Return a function that draws a share and the time left; a no-op off a terminal."""
     if not sys.stderr.isatty():
@@ -253,6 +245,24 @@ def captured_stderr() -> Iterator[Captured]:
 
 
 @contextmanager
+def _stderr_of_python() -> Iterator[None]:
+    """Let Python write to a copy of stderr in the block, which ``captured_stderr`` leaves alone.
+
+    So that one thread may print while another captures.
+    """
+    try:
+        copy = os.dup(_STDERR)
+    except OSError:
+        yield
+        return
+    try:
+        with _python_stderr_at(copy):
+            yield
+    finally:
+        os.close(copy)
+
+
+@contextmanager
 def _python_stderr_at(handle: int) -> Iterator[None]:
     """Let ``sys.stderr`` write to another open file in the block, if it is the process's stderr."""
     before = sys.stderr
@@ -298,6 +308,14 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _allow_any_name(stream: TextIO) -> None:
+    """Let a stream print file names that its encoding does not hold."""
+    with suppress(AttributeError, OSError, ValueError):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "replace")
 
 
 def _abandon_stdout() -> None:

@@ -21,6 +21,7 @@ ARM = {"Linux aarch64": "aarch64-manylinux_2_35"}  # JetPack 6 is Ubuntu 22.04, 
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "cpu": X86 | ARM,
     "openvino": X86 | ARM,
+    "images": X86 | ARM,
     "cuda": X86,
     "tensorrt": X86,
     "tensorrt-cu12": X86,

@@ -26,12 +26,14 @@ from .originals import SMALLEST, photographs, read_originals
               show_default=True, help="Numbers of denoising steps; may be repeated.")  # fmt: skip
 @click.option("--t1", type=click.IntRange(2, 1000), multiple=True,
               help="Additional start times, of 1000 (order 3, 5 steps); may be repeated.")  # fmt: skip
+@click.option("--detail", type=click.FloatRange(0, 1), multiple=True,
+              help="Additional shares of the networks' detail, as in dossr-run (order 3, 5 steps); may be repeated.")  # fmt: skip
 @click.option("--size", type=click.IntRange(SMALLEST), default=512, show_default=True,
               help="Larger originals are cropped to this side in pixels; above 512 they run in tiles.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Seed of degradation and noise.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for accuracy.json, accuracy.md, accuracy.png and a comparison of each image.")  # fmt: skip
+              help="Folder for accuracy.json, accuracy.md, accuracy.png and comparisons of each image.")  # fmt: skip
 def accuracy(
     originals: Path | None,
     bundle: Path | None,
@@ -40,6 +42,7 @@ def accuracy(
     orders: tuple[int, ...],
     steps: tuple[int, ...],
     t1: tuple[int, ...],
+    detail: tuple[float, ...],
     size: int,
     seed: int,
     out: Path | None,
@@ -59,10 +62,11 @@ def accuracy(
 
     settings = [Setting(order, count) for order in orders for count in steps]
     settings += [Setting(3, 5, start) for start in t1]
+    settings += [Setting(3, 5, detail=share) for share in detail]
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
         pipeline = load_pipeline(bundle, device, precision=precision or "auto")
-    except (BundleError, EngineError, ValueError, OSError, ModuleNotFoundError) as error:
+    except (BundleError, EngineError, ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:

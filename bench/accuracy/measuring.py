@@ -23,6 +23,9 @@ class Setting:
     t1: int | None = None
     """Start time of sampling, exactly as in Eq. 4; None for the released schedule (T/2)."""
 
+    detail: float = 1.0
+    """Share of the networks' detail; the rest is the restorer's."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -74,7 +77,13 @@ def upscale(pipeline: Pipeline, lr: Pixels, setting: Setting, seed: int) -> tupl
     levels = pipeline.manifest.schedule
     schedule = shifted_schedule(setting.steps, setting.t1, levels) if setting.t1 else None
     hr = pipeline.upscale(
-        lr, steps=setting.steps, order=setting.order, seed=seed, schedule=schedule, observe=observe
+        lr,
+        steps=setting.steps,
+        order=setting.order,
+        seed=seed,
+        schedule=schedule,
+        detail=setting.detail,
+        observe=observe,
     )
     restored = seen["restored"][0].transpose(1, 2, 0)[: hr.shape[0], : hr.shape[1]]
     return np.rint(restored * 255.0).astype(np.uint8), hr

@@ -23,7 +23,7 @@ def photographs(size: int | None = None) -> dict[str, Pixels]:
     import skimage.data
 
     found = {name: np.asarray(getattr(skimage.data, name)()) for name in _PHOTOGRAPHS}
-    return {name: _middle(pixels, size or max(pixels.shape)) for name, pixels in found.items()}
+    return {name: middle(pixels, size or max(pixels.shape)) for name, pixels in found.items()}
 
 
 def read_originals(folder: Path, size: int) -> dict[str, Pixels]:
@@ -47,10 +47,10 @@ def read_originals(folder: Path, size: int) -> dict[str, Pixels]:
             found[str(path.relative_to(folder))] = pixels
     if not found:
         raise ValueError(f"{folder} must have images ({', '.join(sorted(_SUFFIXES))}), none found")
-    return {name: _middle(pixels, size) for name, pixels in found.items()}
+    return {name: middle(pixels, size) for name, pixels in found.items()}
 
 
-def _middle(pixels: Pixels, size: int) -> Pixels:
+def middle(pixels: Pixels, size: int) -> Pixels:
     """Return the middle of an image, with sides that are multiples of four."""
     height, width = pixels.shape[:2]
     y, x = max(0, (height - size) // 2), max(0, (width - size) // 2)

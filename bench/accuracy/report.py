@@ -12,15 +12,19 @@ from ...runtime.pipeline import Pipeline
 from ..metrics import Pixels, Scores
 from ..tables import markdown_table
 from .measuring import Entry, Setting, bicubic, degrade, upscale
+from .originals import middle
 
 _SHOWN = Setting(3, 5)
 """The setting of the images side by side."""
+
+_CROP = 176  # pixels of the images side by side that show the dials
 
 
 def table(entries: Sequence[Entry]) -> str:
     """Return a Markdown table with one row for each method and setting."""
     has_lpips = any(entry.scores.lpips is not None for entry in entries)
-    head = ["method", "order", "steps", "t1", "PSNR-Y (dB)", "SSIM", "detail", "gradient distance"]
+    head = ["method", "order", "steps", "t1", "--detail", "PSNR-Y (dB)", "SSIM",
+            "detail", "gradient distance"]  # fmt: skip
     return markdown_table(head + ["LPIPS"] * has_lpips, map(_cells, entries))
 
 
@@ -48,8 +52,14 @@ def write_report(
         sheet = strip(
             {"bicubic": bicubic(lr), "restorer": restored, "DoSSR, order 3, 5 steps": whole, "original": hr}
         )  # fmt: skip
-        with whole_file(out / f"{Path(name).stem}.png") as temporary:
-            sheet.save(temporary)
+        _save(sheet, out / f"{Path(name).stem}.png")
+        dials = [entry.setting for entry in entries if entry.setting and _dial(entry.setting)]
+        if dials:
+            shown = {"released": whole} | {
+                _dial(setting): upscale(pipeline, lr, setting, seed)[1] for setting in dials
+            }
+            crops = {label: middle(pixels, _CROP) for label, pixels in shown.items()}
+            _save(strip(crops), out / f"{Path(name).stem}-dial.png")
 
 
 def plot(entries: Sequence[Entry], path: Path) -> None:
@@ -61,7 +71,7 @@ def plot(entries: Sequence[Entry], path: Path) -> None:
     figure, axes = plt.subplots(1, len(measures), figsize=(15, 3.4), layout="constrained")
     lines: dict[int, list[tuple[int, Scores]]] = {}
     for entry in entries:
-        if entry.setting and entry.setting.t1 is None:
+        if entry.setting and _dial(entry.setting) == "":
             lines.setdefault(entry.setting.order, []).append((entry.setting.steps, entry.scores))
     for axis, (name, label) in zip(axes, measures, strict=True):
         for order, points in sorted(lines.items()):
@@ -90,11 +100,28 @@ def strip(images: Mapping[str, Pixels]) -> Image.Image:
     return sheet
 
 
+def _dial(setting: Setting) -> str:
+    """Return what a setting changes in how much is invented; '' for the released one."""
+    if setting.t1:
+        return f"start {setting.t1}"
+    return "" if setting.detail == 1.0 else f"detail {setting.detail:g}"
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    with whole_file(path) as temporary:
+        sheet.save(temporary)
+
+
 def _cells(entry: Entry) -> list[str]:
     setting, scores = entry.setting, entry.scores
-    where = ["-"] * 3
+    where = ["-"] * 4
     if setting:
-        where = [str(setting.order), str(setting.steps), str(setting.t1 or "T/2")]
+        where = [
+            str(setting.order),
+            str(setting.steps),
+            str(setting.t1 or "T/2"),
+            f"{setting.detail:g}",
+        ]
     cells = [entry.method, *where, f"{scores.psnr_y:.2f}", f"{scores.ssim:.4f}"]
     cells += [f"{scores.detail:.3f}", f"{scores.gradients:.3f}"]
     return cells + ([f"{scores.lpips:.4f}"] if scores.lpips is not None else [])

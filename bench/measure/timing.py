@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...runtime.images.files import read_image, write_image
+from ...runtime.images.reader import read_image
+from ...runtime.images.writer import write_image
 from ...runtime.tensors import SCALE
 from ..systems.system import Input, Network, Noise, System
 from .backends import Backend, Runner, TorchBackend
@@ -155,7 +156,7 @@ def time_files(size: int, repetitions: int = 5) -> float:
         Image.fromarray(lr_image(size)).save(source)
         for _ in range(1 + repetitions):
             began = time.perf_counter()
-            write_image(target, large, read_image(source), SCALE)
+            write_image(target, [large], read_image(source), [(SCALE * size, SCALE * size)])
             seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
 

@@ -17,6 +17,9 @@ TEXT = "cond_stage_model.model."
 CONDITION = "cond_encoder."
 RESTORER = "preprocess_model."
 
+FAMILIES = {768: "Stable Diffusion 1.5", 2048: "Stable Diffusion XL"}
+"""Models that are mistaken for Stable Diffusion 2, by the width of the UNet's context."""
+
 NORM_GROUPS = 32  # of the released model; no tensor's shape depends on it
 
 
@@ -115,9 +118,10 @@ class ModelConfig:
                 f"got {self.vae.latent_channels} and {self.unet.latent_channels}"
             )
         if self.text.width != self.unet.context:
+            family = FAMILIES.get(self.unet.context)
             raise CheckpointError(
-                f"the text tower must be as wide as the UNet's context, {self.unet.context}, "
-                f"got {self.text.width}"
+                f"the text tower must be as wide as the UNet's context, {self.unet.context}"
+                f"{f' ({family})' if family else ''}, got {self.text.width}"
             )
         for name, network in (("UNet", self.unet), ("VAE", self.vae)):
             if any(width % network.groups for width in network.channels):

@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 from .config import (
     CONDITION,
     CONTROL,
+    FAMILIES,
     NORM_GROUPS,
     RESTORER,
     TEXT,
@@ -25,7 +26,15 @@ from .config import (
 
 Shapes = Mapping[str, Shape]
 
-_PARTS = (UNET, CONTROL, VAE, TEXT, CONDITION, RESTORER)
+_PARTS = {
+    UNET: "UNet",
+    CONTROL: "ControlNet",
+    VAE: "VAE",
+    TEXT: "text tower",
+    CONDITION: "condition encoder",
+    RESTORER: "restorer",
+}
+_CONTEXT = ".attn2.to_k.weight"
 _HEAD_WIDTH = 64  # of the released model; no tensor's shape depends on head widths
 
 
@@ -49,9 +58,7 @@ def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
     model, or the largest power of two up to 64 that divides all widths. Raise CheckpointError where
     a network is missing or its parts do not fit each other.
     """
-    for part in _PARTS:
-        if not any(name.startswith(part) for name in shapes):
-            raise CheckpointError(f"not a DoSSR checkpoint: no tensor's name starts with '{part}'")
+    _check_parts(shapes)
     unet = _unet(_Part(shapes, UNET), hints)
     return ModelConfig(
         unet=unet,
@@ -61,6 +68,34 @@ def derive_config(shapes: Shapes, hints: Hints) -> ModelConfig:
         latent_scale=hints.latent_scale,
         levels=hints.levels,
     )
+
+
+def _check_parts(shapes: Shapes) -> None:
+    """Raise CheckpointError where a network is absent, and name the model if it is a known one."""
+    absent = [
+        f"the {what} ({prefix}*)"
+        for prefix, what in _PARTS.items()
+        if not any(name.startswith(prefix) for name in shapes)
+    ]
+    if len(absent) == len(_PARTS):
+        examples = ", ".join(f"{name!r:.60}" for name in list(shapes)[:2]) or "none"
+        raise CheckpointError(
+            f"not a DoSSR checkpoint: no tensor's name starts with {UNET}, got {examples}"
+        )
+    if absent:
+        verb = "are" if len(absent) > 1 else "is"
+        raise CheckpointError(
+            f"not a DoSSR checkpoint: {' and '.join(absent)} {verb} absent{_family(shapes)}"
+        )
+
+
+def _family(shapes: Shapes) -> str:
+    """Return which Stable Diffusion a UNet is by the width of its context, unless it is DoSSR's."""
+    keys = [s[1] for n, s in shapes.items() if n.startswith(UNET) and n.endswith(_CONTEXT)]
+    width = Counter(keys).most_common(1)[0][0] if keys else None
+    if width not in FAMILIES:
+        return ""
+    return f"; its UNet is that of {FAMILIES[width]} (context {width}), DoSSR's of Stable Diffusion 2 (1024)"
 
 
 class _Part:

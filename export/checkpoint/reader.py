@@ -1,7 +1,5 @@
 """Reads a DoSSR checkpoint: tensors only, memory-mapped, under their official names."""
 
-import pickle
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ...runtime.bundle import sha256
+from ...runtime.bundle import placeholder, sha256
 from ..errors import CheckpointError
-from ..networks.restorer import basicsr_name
 from .config import (
     CONDITION,
     CONTROL,
@@ -29,6 +24,7 @@ from .config import (
 from .derivation import Hints, derive_config
 from .layout import layout
 from .model_yaml import check_yaml, hints, read_yaml
+from .state_dict import read_state_dict
 
 _NAMED = 3  # most faults that an error message names
 _KNOWN = (
@@ -39,6 +35,7 @@ _KNOWN = (
     RESTORER,
 )  # prefixes below which every tensor must be known
 _PASSED_OVER = (f"{VAE}loss.",)  # used in training only
+_BUFFERS = ("position_ids", "attn_mask", "num_batches_tracked")  # of some versions of the libraries
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,9 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     """By official name, in the checkpoint's dtype; memory-mapped and read-only."""
+
+    weights: str = "all"
+    """Which of the file's weights these are, in words."""
 
     def part(self, *prefixes: str) -> dict[str, Tensor]:
         """Return the tensors below some prefixes, by full name, in float32."""
@@ -69,22 +69,28 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    path: Path, yaml_path: Path | None = None, advance: Callable[[int], None] | None = None
+    path: Path,
+    yaml_path: Path | None = None,
+    advance: Callable[[int], None] | None = None,
+    *,
+    ema: bool = False,
 ) -> Checkpoint:
     """Open a ``.ckpt`` or ``.safetensors`` file; nothing in it is ever executed.
 
-    The state dict may be bare or under ``state_dict``, and names may start with ``module.``.
-    ``advance`` is called with the number of bytes just hashed. Raise CheckpointError in one line
+    The state dict may be bare or in containers such as ``state_dict``, and names may have ``module.``
+    and ``_orig_mod.`` anywhere. ``ema`` takes the moving average of the weights, which some files hold
+    too. ``advance`` is called with the number of bytes just hashed. Raise CheckpointError in one line
     that names the fault.
     """
     params, said = _read_hints(yaml_path)
-    tensors = {_official(name): tensor for name, tensor in _load(path).items()}
+    tensors, weights = read_state_dict(path, ema)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         config = derive_config(shapes, said)
         with _naming(yaml_path):
             check_yaml(params, config)
         _check(shapes, config)
+        _check_dtypes(tensors, config)
         _check_schedule(tensors, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -95,6 +101,7 @@ def read_checkpoint(
         heads_inferred=yaml_path is None
         and (config.unet, config.text) != (OFFICIAL.unet, OFFICIAL.text),
         tensors={name: tensors[name] for name in layout(config)},
+        weights=weights,
     )
 
 
@@ -102,6 +109,9 @@ def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
     """Return a YAML file's parameters and its hints. Raise CheckpointError that names the file."""
     if path is None:
         return {}, Hints()
+    instead = placeholder(path)
+    if instead:
+        raise CheckpointError(f"{path} must be the model's YAML file; {instead}")
     with _naming(path):
         params = read_yaml(path)
         return params, hints(params)
@@ -120,52 +130,6 @@ def _naming(path: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a file, under the names it has there."""
-    try:
-        if _is_safetensors(path):
-            found: Any = load_file(path)
-        else:
-            found = _torch_load(path)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} must hold tensors only; it is damaged, or holds objects whose loading could run "
-            "code; download it again, or save its tensors with safetensors and export those"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}); if it is truncated, download it again"
-        ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path} must hold a state dict, got {type(found).__name__}")
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Recognise the format by content: eight bytes of header length, then JSON."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{" or path.suffix.lower() == ".safetensors"
-
-
-def _torch_load(path: Path) -> Any:
-    """Load tensors only, memory-mapped unless the file is older than torch 1.6."""
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols; faults are raised anyway
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-
-
-def _official(name: str) -> str:
-    name = name.removeprefix("module.")
-    if name.startswith(RESTORER):
-        return RESTORER + basicsr_name(name.removeprefix(RESTORER).removeprefix("module."))
-    return name
-
-
 def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
     """Raise CheckpointError unless every network tensor is present, known and of its shape."""
     wanted = layout(config)
@@ -179,11 +143,25 @@ def _check(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
     faults += [
         f"tensor '{name}' belongs to none of DoSSR's networks"
         for name in shapes
-        if name not in wanted and name.startswith(_KNOWN) and not name.startswith(_PASSED_OVER)
+        if name not in wanted
+        and name.startswith(_KNOWN)
+        and not name.startswith(_PASSED_OVER)
+        and not name.endswith(_BUFFERS)
     ]
     if faults:
         more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise CheckpointError("; ".join(faults[:_NAMED]) + more)
+
+
+def _check_dtypes(tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Raise CheckpointError if weights are quantized to integers."""
+    for name in layout(config):
+        if not tensors[name].is_floating_point():
+            kind = str(tensors[name].dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"tensor '{name}' must hold floating-point numbers, got {kind}; "
+                "export the checkpoint from before it was quantized"
+            )
 
 
 def _check_schedule(tensors: Mapping[str, Tensor], config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ import click
 
 from ...runtime.bundle import open_bundle
 from ...runtime.terminal import Command, Terminal, say
-from .recipe import FINISHING, TRAININGS
+from .recipe import TRAININGS
 
 _NAME = "dossr.export.demo_training"
 
@@ -22,7 +22,7 @@ _NAME = "dossr.export.demo_training"
               help="Divisor of the numbers of steps: 0.1 trains ten times as long.")  # fmt: skip
 @click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE",
               help="Bundle of a demo model whose networks are trained further.")  # fmt: skip
-@click.option("--network", "networks", type=click.Choice([*TRAININGS, *FINISHING]), multiple=True, default=list(TRAININGS), show_default=True,
+@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
               help="Network to train; may be repeated. Others are kept from --start.")  # fmt: skip
 @click.option("--recover", is_flag=True,
               help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip

@@ -35,20 +35,14 @@ def restorer_loss(
 
 
 def autoencoder_loss(
-    vae: AutoencoderKL,
-    pool: ImageBatch,
-    training: Training,
-    device: torch.device,
-    *,
-    trains_encoder: bool = True,
+    vae: AutoencoderKL, pool: ImageBatch, training: Training, device: torch.device
 ) -> Loss:
     """Return the L1 reconstruction error plus a weak KL divergence, as a function."""
 
     def loss(random: np.random.Generator) -> Tensor:
         image = as_tensor(sharp_batch(pool, random, training.batch, training.crop)).to(device)
         with _half(device):
-            with torch.set_grad_enabled(trains_encoder):
-                moments = vae.quant_conv(vae.encoder(2.0 * image - 1.0)).float()
+            moments = vae.quant_conv(vae.encoder(2.0 * image - 1.0)).float()
             mean, log_variance = moments.chunk(2, dim=1)
             log_variance = torch.clamp(log_variance, -30.0, 20.0)
             latent = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)

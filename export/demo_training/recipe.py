@@ -66,9 +66,6 @@ TRAININGS = {
     "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
 }
-FINISHING = {"decoder": Training(steps=2000, batch=8, crop=32, rate=5e-4)}
-"""The autoencoder's decoder alone, of a bundle: the latents, which the denoiser knows, stay."""
-
 KL_WEIGHT = 1e-7
 LOG_VARIANCE = -8.0
 """Initial log-variance of the posterior: nearly no noise, so that images are learnt first."""

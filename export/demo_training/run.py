@@ -23,8 +23,8 @@ from .assemble import official_state, text_state, write_yaml
 from .bundled import State, below, bundle_config, bundle_states
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
 from .pool import ImageBatch, images
-from .recipe import DEMO, DEVIATION, FINISHING, LOG_VARIANCE, TRAININGS, VIEWS, Training
-from .start import close_blocks, start_autoencoder, start_denoiser, start_restorer
+from .recipe import DEMO, DEVIATION, LOG_VARIANCE, TRAININGS, VIEWS, Training
+from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -45,7 +45,7 @@ def train_demo(
     ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
     ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
     """
-    if not start and not set(networks) >= set(TRAININGS):
+    if not start and set(networks) != set(TRAININGS):
         raise ValueError("networks that are not trained must come from a bundle; give --start")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
@@ -59,8 +59,6 @@ def train_demo(
         restorer = run.restorer(pool, restorer)
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
-    if "decoder" in networks:
-        vae = run.decoder(pool, vae)
     keeps_latents = start is not None and "autoencoder" not in networks
     config = bundle_config(start) if start else DEMO
     if denoiser is None or "denoiser" in networks or not keeps_latents:
@@ -101,7 +99,10 @@ def plot_losses(folder: Path) -> None:
     """Draw the loss curves of a training folder to losses.png."""
     import matplotlib.pyplot as plt
 
-    trained = [name for name in TRAININGS | FINISHING if (folder / f"{name}.csv").is_file()]
+    logs = {name: folder / f"{name}.csv" for name in TRAININGS}
+    trained = [
+        name for name, log in logs.items() if log.is_file() and len(log.read_text().split()) > 1
+    ]
     size = (4 * len(trained), 3.2)
     figure, axes = plt.subplots(1, len(trained), figsize=size, layout="constrained", squeeze=False)
     for axis, name in zip(axes[0], trained, strict=True):
@@ -136,12 +137,6 @@ class _Run:
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
-
-    def decoder(self, pool: ImageBatch, before: State) -> State:
-        vae = self._new(partial(autoencoder, DEMO), before, close_blocks)
-        training = self._training("decoder")
-        loss = autoencoder_loss(vae, pool, training, self.device, trains_encoder=False)
-        return self._train("decoder", vae, loss, training)
 
     def encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
         """Return the pool's latents before scaling."""
@@ -184,7 +179,7 @@ class _Run:
         return network
 
     def _training(self, name: str) -> Training:
-        training = (TRAININGS | FINISHING)[name]
+        training = TRAININGS[name]
         return replace(training, steps=max(1, round(training.steps / self.speed)))
 
     def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:

@@ -6,7 +6,7 @@ one zero point per tensor (Krishnamoorthi 2018, arXiv:1806.08342). Everything be
 as it is, and so does what depends on the time alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,14 @@ def quantize(model: ir.Model, ranges: Mapping[str, Range], held: Iterable[str] =
     RemoveUnusedNodesPass()(model)  # includes the weights in float
 
 
-def gate(model: ir.Model, ranges: Mapping[str, Range]) -> list[str]:
-    """Compute every product both ways and let the input ``gates`` choose; return the nodes' names.
+def gate(model: ir.Model, ranges: Mapping[str, Range], chosen: Collection[str]) -> None:
+    """Compute the products whose nodes are named both ways, and let the input ``gates`` choose.
 
-    With one gate at 1, the graph's output shows what 8 bits cost in that product alone.
+    It has a share for each in the order of the graph. With one at 1, the graph's output shows what 8 bits
+    cost in that product alone.
     """
-    graph, nodes = model.graph, products(model)
+    graph = model.graph
+    nodes = [node for node in products(model) if node.name in chosen]
     gates = _float(GATES, (len(nodes),))
     graph.inputs.append(gates)
     for number, node in enumerate(nodes):
@@ -93,7 +95,6 @@ def gate(model: ir.Model, ranges: Mapping[str, Range]) -> list[str]:
             ir.Node("", "Add", [exact, part], outputs=[total]),
         ]
         graph.insert_after(node, steps)
-    return [str(node.name) for node in nodes]
 
 
 def _in_8_bits(

@@ -79,8 +79,7 @@ def _quantized(
     golden, source = bundle.golden(stage), bundle.path(stage, TARGET)
     smallest = [case.inputs for case in golden if _size(case.inputs) == _size(golden[0].inputs)]
     samples = [*smallest, *(run for image in images[:-1] for run in image)]
-    run = device.open_file(source).run
-    judges = [*largest_image(golden), *(GoldenCase(i, run(**i)) for i in images[-1])]
+    judges = [*largest_image(golden), *_run(device, source, images[-1])]
     scratch = Scratch(source, folder, device)
     try:
         network = find_network(stage, scratch, samples, judges, BOUNDS[stage], progress)
@@ -90,6 +89,12 @@ def _quantized(
     with progress.phase(f"{stage}: writing", weights_size(graphs)) as advance:
         write_graphs(graphs, folder / f"{stage}.weights", advance)
     return network
+
+
+def _run(device: OnnxDevice, source: Path, runs: Sequence[Inputs]) -> list[GoldenCase]:
+    """Return what a graph gives for some inputs; it is closed after it."""
+    engine = device.open_file(source)
+    return [GoldenCase(inputs, engine.run(**inputs)) for inputs in runs]
 
 
 def _size(inputs: Inputs) -> int:

@@ -9,11 +9,14 @@ import onnx_ir as ir
 from ...runtime.bundle import relative_error
 from ...runtime.engines.device import OnnxDevice
 from ...runtime.tensors import Array
-from ..graph.int8 import GATES, Range, gate, observe
+from ..graph.int8 import GATES, Range, gate, observe, products
 from ..graph.weights import write_graphs
 from .samples import Inputs
 
 Advance = Callable[[float], None]
+
+_GATED = 128
+"""Products that are measured in one graph, which holds their weights twice."""
 
 
 class Scratch:
@@ -60,14 +63,17 @@ def measure_costs(
     scratch: Scratch, ranges: Mapping[str, Range], sample: Inputs, advance: Advance
 ) -> dict[str, float]:
     """Return the relative error of the stage's outputs that 8 bits in one product alone cause, by node."""
-    model = scratch.load()
-    nodes = gate(model, ranges)
-    run = scratch.runner(model, "gated")
-    exact = run(**sample, **{GATES: np.zeros(len(nodes), np.float32)})
+    names = [str(node.name) for node in products(scratch.load())]
     costs = {}
-    for node, gates in zip(nodes, np.eye(len(nodes), dtype=np.float32), strict=True):
-        costs[node] = largest_error(run(**sample, **{GATES: gates}), exact)
-        advance(1)
+    for start in range(0, len(names), _GATED):
+        chosen = names[start : start + _GATED]
+        model = scratch.load()
+        gate(model, ranges, chosen)
+        run = scratch.runner(model, "gated")
+        exact = run(**sample, **{GATES: np.zeros(len(chosen), np.float32)})
+        for node, gates in zip(chosen, np.eye(len(chosen), dtype=np.float32), strict=True):
+            costs[node] = largest_error(run(**sample, **{GATES: gates}), exact)
+            advance(1)
     return costs
 
 

@@ -20,6 +20,7 @@ from .manifest import (
     Target,
     read_manifest,
 )
+from .placeholders import placeholder
 
 __all__ = [
     "CONDITION",
@@ -39,6 +40,7 @@ __all__ = [
     "Target",
     "check_golden",
     "open_bundle",
+    "placeholder",
     "read_manifest",
     "relative_error",
     "sha256",

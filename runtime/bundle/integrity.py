@@ -1,13 +1,16 @@
 """Opens a bundle whose files are present and unchanged."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError
 from .golden import GoldenCase, read_golden
+from .linked import folder_within
 from .manifest import GOLDEN, MANIFEST, FileRecord, Manifest, Target, read_manifest
+from .placeholders import placeholder
 from .verified import VerifiedFiles
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -20,16 +23,34 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    linked: Path | None = None
+    """Where engines read the files if they are links out of ``folder``; it ends with the process."""
+
+    unlinkable: str | None = None
+    """Why there is no such folder although they are links."""
+
+    @property
+    def readable(self) -> Path:
+        """The folder from which engines read graphs and weights."""
+        return self.linked or self.folder
 
     def path(self, stage: str, target: Target) -> Path:
-        """Return the graph of a stage for a target. Raise BundleError if there is none."""
+        """Return the graph of a stage for a target, beside its weights.
+
+        Raise BundleError if there is none, or if its engine does not follow the links of this bundle.
+        """
         graphs = self.manifest.stages[stage].graphs
         if target not in graphs:
             raise BundleError(
                 f"bundle {self.folder} has graphs for {', '.join(graphs)}, and this device needs "
                 f"{target}; export the checkpoint again with --target {target}"
             )
-        return self.folder / graphs[target]
+        if self.unlinkable and target == "openvino":
+            raise BundleError(
+                f"OpenVINO reads no files that are links out of {self.folder}, and they cannot be linked "
+                f"anew ({self.unlinkable}); copy the bundle with cp -rL, or use --device cpu"
+            )
+        return self.readable / graphs[target]
 
     def hashes(self, stage: str, target: Target) -> dict[str, str]:
         """Return the SHA-256 of a stage's graph and weights, by file name."""
@@ -48,16 +69,16 @@ def open_bundle(folder: Path, *, again: bool = False) -> Bundle:
 
     Large files that did not change since they were last hashed are hashed only if ``again`` is true.
     """
-    bundle = Bundle(folder, read_manifest(folder / MANIFEST))
-    root = folder.resolve()
+    manifest = read_manifest(folder / MANIFEST)
     try:
+        root = folder.resolve()
         verified = VerifiedFiles(root)
-        for name, record in bundle.manifest.files.items():
-            _check_inside(root, name)
+        for name, record in manifest.files.items():
+            _check_name(root, name)
             _check_file(root / name, record, verified, again)
         unlisted = {path.name for path in root.glob("*.onnx*")}
         unlisted |= {path.name for path in root.glob("*.weights")}
-        unlisted -= bundle.manifest.files.keys()
+        unlisted -= manifest.files.keys()
     except BundleError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
@@ -66,7 +87,12 @@ def open_bundle(folder: Path, *, again: bool = False) -> Bundle:
         raise BundleError(
             f"bundle file {root / min(unlisted)} is not in the manifest; export the bundle again"
         )
-    return bundle
+    try:
+        within = folder_within(root, manifest.files)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        reason = error.strerror if isinstance(error, OSError) else None
+        return Bundle(folder, manifest, unlinkable=reason or str(error))
+    return Bundle(folder, manifest, None if within == root else within)
 
 
 def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
@@ -80,20 +106,21 @@ def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def _check_inside(root: Path, name: str) -> None:
+def _check_name(root: Path, name: str) -> None:
+    """Raise BundleError if a name leaves the folder. A link may: the hash is that of its target."""
     pure = PurePosixPath(name)
-    inside = (root / name).resolve().is_relative_to(root)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name:
         raise BundleError(f"bundle file '{name}' must lie inside {root}")
 
 
 def _check_file(path: Path, record: FileRecord, verified: VerifiedFiles, again: bool) -> None:
     if not path.is_file():
-        raise BundleError(f"bundle file {path} is missing; copy or export the bundle again")
+        what = f"is a link to {os.readlink(path)}, which is" if path.is_symlink() else "is"  # noqa: PTH115 - as written
+        raise BundleError(f"bundle file {path} {what} missing; copy or export the bundle again")
     if path.stat().st_size != record.size:
         raise BundleError(
             f"bundle file {path} must have {record.size} bytes, got {path.stat().st_size}; "
-            "copy or export the bundle again"
+            + (placeholder(path) or "copy or export the bundle again")
         )
     if not again and verified.has(path, record.sha256):
         return

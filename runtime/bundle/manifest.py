@@ -13,6 +13,7 @@ from ...solvers import NoiseLevels, released_schedule
 from ..errors import BundleError
 from ..files import write_whole
 from ..tensors import LATENT_MULTIPLE, SCALE, TensorSpec
+from .placeholders import placeholder
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -213,7 +214,8 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise BundleError(f"{path} is damaged: {error}; export the checkpoint again") from error
+        found = placeholder(path) or "export the checkpoint again"
+        raise BundleError(f"{path} is damaged: {error}; {found}") from error
 
 
 def _check_schedule(document: dict[str, Any]) -> None:

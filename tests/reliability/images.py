@@ -62,7 +62,7 @@ class Images:
             report.foreign("reading", error)
         else:
             report.outcome = "read"
-            if max(image.pixels.shape[:2]) <= MAX_SIDE:
+            if max(max(frame.size) for frame in image.frames) <= MAX_SIDE:
                 report.outcome = "read and written"
                 _write_all(report, image, folder, random.Random(seed))
         left = sorted(file.name for file in folder.iterdir() if file != path)
@@ -73,42 +73,54 @@ class Images:
 
 def _write_all(report: Report, image, folder: Path, rng: random.Random) -> None:
     """Write an image, enlarged as the pipeline would, in all formats; remove what is written."""
-    large = np.repeat(np.repeat(image.pixels, 4, axis=0), 4, axis=1)
-    scale = rng.choice((1, 1, 1, 1.5, 4)) if large.shape[0] * large.shape[1] < 160**2 else 1
-    for suffix in subject.SUFFIXES:
+    large = [np.repeat(np.repeat(frame.pixels, 4, axis=0), 4, axis=1) for frame in image.frames]
+    scale = rng.choice((1, 1, 1, 1.5, 4)) if sum(part.size for part in large) < 160**2 else 1
+    sizes = [tuple(max(1, round(side * scale)) for side in frame.size) for frame in image.frames]
+    options = subject.WriteOptions(
+        background=rng.choice((None, None, (255, 255, 255))),
+        depth=rng.choice(("auto", "auto", "8")),
+        strip=rng.random() < 0.2,
+        profile=rng.choice(("keep", "keep", "srgb")),
+    )
+    for suffix in rng.sample(subject.SUFFIXES, 5):
         path = folder / f"out{suffix}"
         try:
-            subject.check_writable(path, image)
+            subject.check_writable(path, image, sizes, options)
         except subject.ImageError as error:
             report.check_message(error)
             continue
         try:
-            size = subject.write_image(path, large, image, scale)
+            size = subject.write_image(path, large, image, sizes, options)
         except Exception as error:
             report.foreign(f"writing {suffix}", error)
         else:
-            _read_again(report, path, size, image)
+            _read_again(report, path, size, None if options.background else image)
         path.unlink(missing_ok=True)
 
 
 def _read_again(report: Report, path: Path, size: tuple[int, int], source) -> None:
-    """Check that a written file is an image like its source, of the size that was told."""
+    """Check that a written file is an image like its source, of the size that was told.
+
+    ``source``: None if it was flattened.
+    """
     try:
         again = subject.read_image(path)
     except Exception as error:
         report.foreign(f"reading the {path.suffix} that was written", error)
         return
-    height, width = again.pixels.shape[:2]
-    if (width, height) != size:
-        report.fault(f"wrong size in {path.suffix}", f"{size} told, {(width, height)} read")
-    if again.alpha is None and source.alpha is not None and source.alpha.getextrema()[0] < 128:
-        report.fault(f"transparency lost in {path.suffix}", source.alpha.getextrema())
+    if again.frames[0].size != size:
+        report.fault(f"wrong size in {path.suffix}", f"{size} told, {again.frames[0].size} read")
+    if source is None:
+        return
+    clear = [frame.alpha.min() for frame in source.frames if frame.alpha is not None]
+    if again.is_opaque and clear and min(clear) < 64 * (257 if source.depth == 16 else 1):
+        report.fault(f"transparency lost in {path.suffix}", min(clear))
 
 
 def _claimed(path: Path) -> int:
     """The number of pixels that a file says it has; 0 where it cannot be opened."""
     with contextlib.suppress(Exception), Image.open(path) as image:
-        return image.width * image.height
+        return image.width * image.height * getattr(image, "n_frames", 1)
     return 0
 
 

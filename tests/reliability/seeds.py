@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageCms, TiffImagePlugin
+import pillow_heif
+import pillow_jxl  # noqa: F401
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
+from subject import Metadata, Page, encode_png, encode_tiff, image_profiles
 
 _MODES = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
@@ -20,6 +24,8 @@ _MODES = {
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("1", "L", "LA", "P", "RGB", "RGBA"),
     "JPEG2000": ("L", "LA", "RGB", "RGBA", "I;16"),
+    "HEIF": ("L", "RGB", "RGBA"),
+    "JXL": ("L", "LA", "RGB", "RGBA", "I;16"),
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "I;16", "I", "F", "CMYK", "LAB", "YCbCr"),
 }
 _EXTRA = {
@@ -36,8 +42,17 @@ _BILEVEL = (
 _DEEP = (
     "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg", "tiff_lzma", "zstd", "webp",
 )  # fmt: skip
-_SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif", "PPM": ".pnm", "MPO": ".jpg"}
-_WITH_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "MPO")
+_SUFFIXES = {
+    "JPEG": ".jpg",
+    "JPEG2000": ".jp2",
+    "TIFF": ".tif",
+    "PPM": ".pnm",
+    "MPO": ".jpg",
+    "HEIF": ".heic",
+}
+_DEEP_PNG, _DEEP_TIFF = ("PNG", ".png"), ("TIFF", ".tif")
+_WITH_METADATA = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "MPO", "HEIF", "JXL")
+_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 
 
 def all_seeds() -> list[tuple[str, str, bytes]]:
@@ -60,6 +75,7 @@ def _silence() -> Iterator[None]:
 
 def _all_seeds() -> list[tuple[str, str, bytes]]:
     seeds = []
+    pillow_heif.register_heif_opener()
     for kind, mode, options, name in _wanted():
         stream = io.BytesIO()
         try:
@@ -67,7 +83,34 @@ def _all_seeds() -> list[tuple[str, str, bytes]]:
         except (ValueError, OSError, KeyError, RuntimeError):
             continue  # a combination, or a codec, that this build has not
         seeds.append((f"{kind} {mode} {name}".strip(), _suffix(kind), stream.getvalue()))
-    return seeds
+    return [*seeds, *_sixteen_bits()]
+
+
+def _sixteen_bits() -> Iterator[tuple[str, str, bytes]]:
+    """16 bits a channel, which Pillow writes for grey alone; planes and pages."""
+    rgba = np.asarray(_image("RGBA", 24, 17)).astype(np.uint16) * 257
+    for channels, photometric in ((2, "minisblack"), (3, "rgb"), (4, "rgb")):
+        pixels = rgba[..., :channels]
+        yield f"PNG 16 bits of {channels}", ".png", encode_png([pixels], [], [0], [0], 0)
+        for planar in ("contig", "separate"):
+            file = io.BytesIO()
+            tifffile.imwrite(
+                file,
+                pixels if planar == "contig" else np.moveaxis(pixels, 2, 0),
+                photometric=photometric,
+                planarconfig=planar,
+                extrasamples=["unassalpha"] * (channels in (2, 4)),
+            )
+            yield f"TIFF 16 bits of {channels}, {planar}", ".tif", file.getvalue()
+    yield "APNG 16 bits", ".png", encode_png([rgba, rgba[::-1]], [], [100, 70], [2, 3], 3)
+    pages = [
+        Page(rgba[..., :3], Metadata(dpi=(300, 300)), None),
+        Page(rgba[:9, :, :1], Metadata(), None),
+    ]
+    yield "TIFF 16 bits, pages", ".tif", encode_tiff(pages)
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (24, 17), rgba[..., :3].tobytes()).save(file)
+    yield "HEIF 10 bits", ".heic", file.getvalue()
 
 
 def _wanted() -> Iterator[tuple[str, str, dict, str]]:
@@ -81,11 +124,27 @@ def _wanted() -> Iterator[tuple[str, str, dict, str]]:
             yield kind, "RGB", {**_several(kind), **_metadata(kind)}, "with metadata"
             yield kind, "RGBA", {**_several(kind), **_metadata(kind)}, "with metadata"
     yield from _wanted_tiffs()
-    for kind in ("PNG", "WEBP", "GIF", "AVIF"):
-        frames = [_image("RGB", 24, 17) for _ in range(2)]
-        yield kind, "RGB", {"save_all": True, "append_images": frames}, "animated"
+    for kind in ("PNG", "WEBP", "GIF", "AVIF", "TIFF"):
+        for mode in ("RGB", "RGBA", "P"):
+            frames = [_image("RGB", side, 17).convert(mode) for side in (24, 25)]
+            frames = [frame.crop((0, 0, 24, 17)) for frame in frames]
+            timed = {"duration": [100, 70, 40], "loop": 2, "disposal": [0, 1, 2]}
+            options = {"save_all": True, "append_images": frames, **timed}
+            yield kind, mode, options, "animated"
+    yield from _wanted_profiles()
+    yield "JXL", "RGB", {"use_container": True}, "in a container"
     for kind, mode, value in (("PNG", "P", 3), ("PNG", "L", 9), ("PNG", "RGB", (0, 0, 0))):
         yield kind, mode, {"transparency": value}, "with a transparent colour"
+
+
+def _wanted_profiles() -> Iterator[tuple[str, str, dict, str]]:
+    profiles = image_profiles()
+    for kind in ("JPEG", "TIFF"):
+        yield kind, "CMYK", {"icc_profile": profiles.table_profile()}, "with a profile"
+    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF"):
+        yield kind, "RGB", {"icc_profile": profiles.matrix_profile()}, "with a wide profile"
+        yield kind, "L", {"icc_profile": profiles.grey_profile()}, "with a grey profile"
+    yield "PNG", "RGB", {"icc_profile": profiles.table_profile(b"RGB ")}, "with a profile of tables"
 
 
 def _wanted_tiffs() -> Iterator[tuple[str, str, dict, str]]:
@@ -111,9 +170,15 @@ def _metadata(kind: str) -> dict:
     metadata = {"icc_profile": profile, "dpi": (72, 96)}
     if kind == "TIFF":
         tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[700], tags[33723] = _XMP, b"\x1c\x02\x78\0\4text"
         tags.update({0x0112: 6, 0x010E: "a description", 0x8298: "a notice", 0x013B: "a name"})
         return {**metadata, "tiffinfo": tags}
-    return {**metadata, "exif": exif.tobytes()}
+    if kind == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", _XMP.decode())
+        texts.add_text("parameters", "a castle", zip=True)
+        return {**metadata, "exif": exif.tobytes(), "pnginfo": texts}
+    return {**metadata, "exif": exif.tobytes(), "xmp": _XMP, "comment": b"a comment"}
 
 
 def _image(mode: str, width: int, height: int) -> Image.Image:

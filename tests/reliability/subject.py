@@ -12,7 +12,12 @@ import dossr
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import DEMO, sha256
 from dossr.runtime.errors import BundleError, EngineError, ImageError
-from dossr.runtime.images.files import check_writable, read_image, write_image
+from dossr.runtime.images.codecs.png import encode_png
+from dossr.runtime.images.codecs.tiff import Page, encode_tiff
+from dossr.runtime.images.formats import WRITABLE
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.source import Metadata, WriteOptions
+from dossr.runtime.images.writer import check_writable, write_image
 from dossr.runtime.options import TILE
 
 __all__ = [
@@ -23,8 +28,14 @@ __all__ = [
     "BundleError",
     "EngineError",
     "ImageError",
+    "Metadata",
+    "Page",
+    "WriteOptions",
     "check_writable",
     "dossr_run",
+    "encode_png",
+    "encode_tiff",
+    "image_profiles",
     "load_pipeline",
     "make_toy_bundle",
     "read_image",
@@ -33,7 +44,7 @@ __all__ = [
 ]
 
 PACKAGE = Path(dossr.__file__).parent
-SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm", ".tga", ".jp2", ".avif")
+SUFFIXES = tuple({kind: suffix for suffix, kind in reversed(WRITABLE.items())}.values())
 """One per format that can be written."""
 
 
@@ -42,17 +53,22 @@ def dossr_run() -> list[str]:
     script = Path(sys.executable).with_name("dossr-run")
     if script.exists():
         return [str(script)]
-    return [sys.executable, "-m", "dossr.runtime.cli"]
+    return [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 
 
 def make_toy_bundle(folder: Path) -> None:
     """Write the bundle of toy networks that the other tests use; ``folder`` must not exist."""
-    _conftest()._toy_bundle(folder)
+    _conftest("conftest.py")._toy_bundle(folder)
+
+
+def image_profiles():
+    """Return the class that makes colour profiles for the image tests."""
+    return _conftest("runtime/images/conftest.py").Profiles
 
 
 @cache
-def _conftest():
-    path = Path(__file__).parent.parent / "conftest.py"
+def _conftest(name: str):
+    path = Path(__file__).parent.parent / name
     spec = importlib.util.spec_from_file_location("reliability_conftest", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -50,6 +50,16 @@ def test_it_keeps_the_image_and_its_colours(pipeline, lr):
     assert np.abs(reduced.mean((0, 1)) - lr.mean((0, 1))).max() < 3
 
 
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+@pytest.mark.parametrize(
+    "color", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+)
+def test_flat_and_saturated_colours_hold(pipeline, color, color_fix):
+    """In the mean; without a colour fix they are those of the autoencoder."""
+    hr = pipeline.upscale(np.full((16, 16, 3), color, np.uint8), color_fix=color_fix)
+    assert np.abs(hr.mean((0, 1)) - color).max() < 2
+
+
 def test_steps_and_seeds_matter(pipeline, lr):
     small = lr[16:48, 32:64]
     images = [

@@ -16,7 +16,8 @@ from PIL import Image
 
 from dossr.runtime.errors import ImageError
 from dossr.runtime.files import remove_leftovers, whole_file, whole_folder, write_whole
-from dossr.runtime.images.files import read_image, write_image
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.writer import write_image
 
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 WRITTEN = ["png", "jpg", "webp", "tif", "bmp", "ppm", "tga", "jp2", "avif"]
@@ -106,11 +107,11 @@ def test_no_kind_of_file_is_left_half_written_on_a_full_disk(small_disk):
 
 def test_an_output_that_appears_meanwhile_is_left_as_it_is(tmp_path, photo):
     source = read_image(photo)
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    pixels = source.frames[0].pixels.repeat(4, axis=0).repeat(4, axis=1)
     target = tmp_path / "big.png"
     target.write_text("precious")
     with pytest.raises(ImageError, match=r"big\.png cannot be written: it was created meanwhile"):
-        write_image(target, pixels, source, 4, replace=False)
+        write_image(target, [pixels], source, [(128, 128)], replace=False)
     assert target.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "big.png"}
 
@@ -196,6 +197,24 @@ def test_a_users_file_with_a_similar_name_is_kept_and_read(dossr_run, tmp_path, 
     folder.mkdir()
     shutil.copy(photo, folder / ".dossr-mine.png")
     _age(folder / ".dossr-mine.png")
-    assert dossr_run(folder, "-o", folder, "-b", toy_bundle, "--overwrite").returncode == 0
-    with Image.open(folder / ".dossr-mine.png") as image:
+    assert dossr_run(folder, "-o", folder, "-b", toy_bundle).returncode == 0
+    assert (folder / ".dossr-mine.png").read_bytes() == photo.read_bytes()
+    with Image.open(folder / ".dossr-mine_upscaled.png") as image:
         assert image.size == (128, 128)
+
+
+def test_a_thread_that_ends_with_its_process_leaves_no_file(tmp_path):
+    program = (
+        "import sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from dossr.runtime.files import whole_file\n"
+        "opened = threading.Event()\n"
+        "def write():\n"
+        "    with whole_file(Path(sys.argv[1]) / 'a.png'):\n"
+        "        opened.set()\n"
+        "        time.sleep(60)\n"
+        "threading.Thread(target=write, daemon=True).start()\n"
+        "opened.wait()\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=30)
+    assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dossr.runtime import EngineError, Pipeline, load_pipeline
 from dossr.runtime.engines.device import Host
 from dossr.runtime.engines.tensorrt.options import BuildOptions
+from dossr.runtime.options import STARTS
 from dossr.runtime.sampling import draw_noise
 
 
@@ -100,25 +101,70 @@ def test_order_and_steps_matter(pipeline):
     assert not np.array_equal(seen[2, "latent"], seen[3, "latent"])
 
 
-@pytest.mark.parametrize(
-    ("lr", "got"),
-    [
-        (np.zeros((4, 4, 3), np.float32), r"got float32 \(4, 4, 3\)"),
-        (np.zeros((4, 4), np.uint8), r"got uint8 \(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"got uint8 \(4, 4, 4\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"got uint8 \(0, 4, 3\)"),
-    ],
-)
-def test_a_wrong_image_is_refused(pipeline, lr, got):
-    with pytest.raises(ValueError, match=rf"lr must be uint8 \(height, width, 3\), {got}"):
-        pipeline.upscale(lr)
+def test_the_result_has_the_depth_of_the_image_or_the_depth_asked_for(pipeline):
+    """The float result is rounded once, whatever the depth."""
+    photo, seen = _photo(20, 16), {}
+    deep = photo.astype(np.uint16) * 257  # the same colours
+    as_8 = pipeline.upscale(photo, steps=1, observe=lambda n, a: seen.update({n: a}))
+    exact = seen["image"][0].transpose(1, 2, 0).astype(np.float64)
+    np.testing.assert_array_equal(as_8, np.rint(exact * 255))
+    for lr, depth, dtype in [
+        (deep, None, np.uint16), (photo, 16, np.uint16), (deep, 8, np.uint8), (photo / 255, 8, np.uint8),
+        (photo / 255, None, np.float32), (photo / 255, 16, np.uint16),
+    ]:  # fmt: skip
+        hr = pipeline.upscale(lr, steps=1, depth=depth)
+        assert hr.dtype == dtype
+        largest = 1 if dtype is np.float32 else np.iinfo(dtype).max
+        np.testing.assert_allclose(hr, exact * largest, atol=0.5 + 1e-6 * largest, rtol=0)
+    with pytest.raises(ValueError, match="depth must be 8, 16 or None, got 12"):
+        pipeline.upscale(photo, depth=12)
+
+
+def test_sixteen_bits_tell_apart_what_eight_bits_do_not(pipeline):
+    ramp = np.linspace(20000, 20200, 64).astype(np.uint16)
+    lr = np.broadcast_to(ramp[None, :, None], (16, 64, 3))
+    assert len(np.unique(pipeline.upscale(lr, detail=0.0))) > 50
+    assert len(np.unique(pipeline.upscale(lr, detail=0.0, depth=8))) <= 3
+
+
+def test_each_start_gives_an_image_of_its_own(pipeline):
+    images = [pipeline.upscale(_photo(16, 16), start=start) for start in STARTS]
+    assert len({image.tobytes() for image in images}) == len(STARTS)
+    with pytest.raises(ValueError, match="steps must be between 1 and 332 with start 333, got 400"):
+        pipeline.upscale(_photo(16, 16), start=333, steps=400)
+
+
+@pytest.mark.parametrize("tile", [0, 64])
+def test_detail_goes_from_the_restored_image_to_the_result(pipeline, tile):
+    photo, seen = _photo(40, 72), {}
+    keep = {"steps": 1, "tile": tile, "observe": lambda n, a: seen.setdefault(n, []).append(a)}
+    whole = pipeline.upscale(photo, **keep)
+    np.testing.assert_array_equal(pipeline.upscale(photo, detail=1.0, **keep), whole)
+    pipeline.upscale(photo, detail=0.0, **keep)
+    restored = seen["restored"][0][:, :, :160, :288]
+    np.testing.assert_allclose(seen["image"][-1], restored, atol=1e-6)
+    pipeline.upscale(photo, detail=0.25, **keep)
+    far = [np.abs(image - restored).mean() for image in (seen["image"][-1], seen["image"][0])]
+    assert 0 < far[0] < far[1]
+
+
+def test_many_images_are_upscaled_when_asked_for_with_one_seed(pipeline):
+    photos, taken = [_photo(16, 16), "no image", _photo(20, 16, 1)], []
+    results = pipeline.upscale_many((taken.append(1) or p for p in photos), steps=1, seed=7)
+    assert not taken
+    np.testing.assert_array_equal(next(results), pipeline.upscale(photos[0], steps=1, seed=7))
+    assert len(taken) == 1
+    with pytest.raises(ValueError, match="lr must be"):
+        next(results)
+    np.testing.assert_array_equal(next(results), pipeline.upscale(photos[2], steps=1, seed=7))
+    assert next(results, None) is None
 
 
 def test_wrong_settings_are_refused(pipeline):
     photo = _photo(16, 16)
     with pytest.raises(ValueError, match="color_fix must be wavelet, adain, none, got 'sepia'"):
         pipeline.upscale(photo, color_fix="sepia")
-    with pytest.raises(ValueError, match="steps must be between 1 and 499, got 0"):
+    with pytest.raises(ValueError, match="steps must be between 1 and 499 with start 500, got 0"):
         pipeline.upscale(photo, steps=0)
     with pytest.raises(ValueError, match="order must be 1, 2 or 3, got 4"):
         pipeline.upscale(photo, order=4)

@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from ...errors import EngineError, OutOfMemoryError
 from ...tensors import Array, TensorSpec
-from ...terminal import captured_stderr
+from ...terminal import captured_stderr, interruptible
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -70,12 +70,18 @@ class OrtEngine:
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, **inputs: Array) -> dict[str, Array]:
-        """Run the network on NumPy arrays."""
+        """Run the network on NumPy arrays. Ctrl-C ends it after the operator in progress."""
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
+        self._options.terminate = False
         with running(self._name):
-            arrays = self._session.run(None, inputs, self._options)
+            arrays = interruptible(
+                lambda: self._session.run(None, inputs, self._options), self._terminate
+            )
         return {name: np.asarray(a) for name, a in zip(self.outputs, arrays, strict=True)}
+
+    def _terminate(self) -> None:
+        self._options.terminate = True
 
 
 def providers() -> list[str]:

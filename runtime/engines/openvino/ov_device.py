@@ -129,10 +129,10 @@ class OpenVino(Host):
         record = bundle.manifest.stages[stage]
         path, weights = bundle.path(stage, self.target), record.weights
         if precision == "int8" and record.int8:
-            path, weights = bundle.folder / record.int8.graph, record.int8.weights
-        files = [path.relative_to(bundle.folder).as_posix(), *([weights] if weights else [])]
+            path, weights = bundle.readable / record.int8.graph, record.int8.weights
+        files = [path.relative_to(bundle.readable).as_posix(), *([weights] if weights else [])]
         hashes = {name: bundle.manifest.files[name].sha256 for name in files}
-        return Graph(path, bundle.folder / weights if weights else None, hashes)
+        return Graph(path, bundle.readable / weights if weights else None, hashes)
 
     def _between_products(self) -> str:
         try:

@@ -59,18 +59,19 @@ def test_images_of_two_sizes_cannot_be_compared(photograph):
 
 
 def test_every_method_and_setting_is_measured_on_every_image(photograph):
-    settings = [Setting(3, 1), Setting(1, 2), Setting(3, 2, t1=333)]
+    settings = [Setting(3, 1), Setting(1, 2), Setting(3, 2, t1=333), Setting(3, 1, detail=0.0)]
     made = []
     entries = measure(
         load_pipeline(), {"a": photograph, "b": photograph[:64]}, settings, 0, made.append
     )
-    assert [entry.method for entry in entries] == ["bicubic", "restorer"] + ["pipeline"] * 3
+    assert [entry.method for entry in entries] == ["bicubic", "restorer"] + ["pipeline"] * 4
     assert [entry.setting for entry in entries[2:]] == settings
     assert sum(made) == 2 * (len(settings) + 2)
     for entry in entries:
         assert set(entry.images) == {"a", "b"}
         mean = np.mean([scores.psnr_y for scores in entry.images.values()])
         assert entry.scores.psnr_y == pytest.approx(mean)
+    assert entries[-1].scores == entries[1].scores  # without detail, the image is the restorer's
     plain = score(bicubic(degrade(photograph, 0, 0)), photograph)
     assert entries[0].images["a"] == plain
 
@@ -105,13 +106,17 @@ def test_the_command_leaves_a_table_a_plot_and_comparisons(tmp_path, photograph)
     Image.fromarray(photograph).save(tmp_path / "in" / "face.png")
     out = tmp_path / "out"
     arguments = [str(tmp_path / "in"), "--orders", "3", "--steps", "1", "--steps", "2"]
-    done = CliRunner().invoke(accuracy, [*arguments, "--t1", "333", "--out", str(out)])
+    done = CliRunner().invoke(
+        accuracy, [*arguments, "--t1", "333", "--detail", "0.5", "--out", str(out)]
+    )
     assert done.exit_code == 0, done.stderr
     names = {path.name for path in out.iterdir()}
-    assert names == {"accuracy.json", "accuracy.md", "accuracy.png", "face.png"}
+    assert names == {"accuracy.json", "accuracy.md", "accuracy.png", "face.png", "face-dial.png"}
     document = json.loads((out / "accuracy.json").read_text())
     assert [entry["method"] for entry in document["entries"]][:2] == ["bicubic", "restorer"]
     assert "333" in done.stdout
     assert (out / "accuracy.md").read_text() in done.stdout + "\n"
     with Image.open(out / "face.png") as sheet:
         assert sheet.size == (4 * 132 - 4, 128 + 18)
+    with Image.open(out / "face-dial.png") as sheet:  # released, start 333, detail 0.5
+        assert sheet.size == (3 * 132 - 4, 128 + 18)

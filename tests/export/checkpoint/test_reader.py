@@ -1,5 +1,3 @@
-import os
-import pickle
 import re
 
 import numpy as np
@@ -156,7 +154,7 @@ def test_a_network_with_additional_tensors_is_refused(tmp_path, tiny_state):
 def test_another_model_is_refused(tmp_path, tiny_state):
     diffbir = {n: t for n, t in tiny_state.items() if not n.startswith("preprocess_model.")}
     said = _fault(_save(tmp_path / "diffbir.ckpt", diffbir))
-    assert "not a DoSSR checkpoint: no tensor's name starts with 'preprocess_model.'" in said
+    assert said.endswith("not a DoSSR checkpoint: the restorer (preprocess_model.*) is absent")
     assert "not a DoSSR checkpoint" in _fault(_save(tmp_path / "x.ckpt", {"fc": torch.zeros(3)}))
     assert "must hold a state dict, got list" in _fault(_save(tmp_path / "l.ckpt", [1, 2]))
 
@@ -178,25 +176,3 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     path = tmp_path / "photo.ckpt"
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     _fault(path)
-
-
-class _Harmful:
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
-
-
-@pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, tiny_state, how):
-    mark, path = tmp_path / "mark", tmp_path / "harmful.ckpt"
-    state = {**tiny_state, "extra": _Harmful(mark)}
-    if how == "pickle":
-        path.write_bytes(pickle.dumps({"state_dict": _Harmful(mark)}))
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=how == "zip")
-    said = _fault(path)
-    assert "must hold tensors only" in said
-    assert "loading could run code" in said
-    assert not mark.exists()

@@ -51,3 +51,26 @@ def test_uniform_and_tiny_images_stay_finite_float32(name):
         fixed = COLOR_FIXES[name](np.full(shape, 0.5, np.float32), _noise(0, shape))
         assert fixed.dtype == np.float32
         assert np.isfinite(fixed).all()
+
+
+@pytest.mark.parametrize("name", COLOR_FIXES)
+def test_detail_blends_the_high_frequencies_alone(name):
+    """1 changes nothing to the bit, 0 has the restored image's, and between it is a straight line."""
+    decoded, restored = _noise(0), _noise(1) * 0.5
+    fix = COLOR_FIXES[name]
+    whole, least = fix(decoded, restored, 1.0), fix(decoded, restored, 0.0)
+    np.testing.assert_array_equal(whole, fix(decoded.copy(), restored.copy()))
+    if name == "wavelet":  # both bands are the restored image's
+        np.testing.assert_allclose(least, restored, atol=1e-6)
+    else:  # its own low band, the restored image's high bands
+        low = _direct_low(whole)
+        np.testing.assert_allclose(least, low + restored - _direct_low(restored), atol=2e-6)
+    for detail in (0.2, 0.5, 0.9):
+        between = detail * whole + (1 - detail) * least
+        np.testing.assert_allclose(fix(decoded, restored, detail), between, atol=2e-6)
+
+
+def _direct_low(image):
+    for level in range(5):
+        image = _direct_blur(image, 2**level)
+    return image

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from dossr.runtime.errors import ImageError
-from dossr.runtime.images.files import check_writable, read_image, write_image
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.writer import check_writable, write_image
 
 
 def test_a_decoders_error_is_one_line(dossr_run, one_line, tmp_path, toy_bundle):
@@ -47,7 +48,7 @@ def test_what_pillow_logs_is_not_shown(tmp_path):
     at = data.index(b"\x15\x01\x03\x00\x01\x00\x00\x00") + 8
     (tmp_path / "many.tif").write_bytes(data[:at] + b"\xc8\x00" + data[at + 2 :])
     program = (
-        "import sys; from pathlib import Path; from dossr.runtime.images.files import *\n"
+        "import sys; from pathlib import Path; from dossr.runtime.images.reader import *\n"
         "try: read_image(Path(sys.argv[1]))\nexcept ImageError as error: print(error)"
     )
     done = subprocess.run(
@@ -67,9 +68,9 @@ def test_metadata_that_cannot_be_written_is_left_out(tmp_path, tag, value, kind,
     tags[tag], tags.tagtype[tag] = value, kind
     Image.new("RGB", (8, 8), (9, 99, 200)).save(tmp_path / "in.tif", tiffinfo=tags)
     source = read_image(tmp_path / "in.tif")
-    check_writable(tmp_path / f"out.{suffix}", source)
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
-    write_image(tmp_path / f"out.{suffix}", pixels, source, 4)
+    check_writable(tmp_path / f"out.{suffix}", source, [(32, 32)])
+    pixels = source.frames[0].pixels.repeat(4, axis=0).repeat(4, axis=1)
+    write_image(tmp_path / f"out.{suffix}", [pixels], source, [(32, 32)])
     with Image.open(tmp_path / f"out.{suffix}") as out:
         out.load()
         assert out.size == (32, 32)

@@ -1,9 +1,15 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from dossr.runtime.errors import ImageError
-from dossr.runtime.images.files import read_image, write_image
+from dossr.runtime.images.codecs.headers import claimed_size
+from dossr.runtime.images.formats import WRITABLE
+from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.source import WriteOptions
+from dossr.runtime.images.writer import check_writable, write_image
 
 RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 
@@ -11,8 +17,10 @@ RAMP = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 def _round_trip(tmp_path, name, scale=4.0):
     """Read a file, enlarge it by repetition, write it and open the result."""
     source = read_image(tmp_path / name)
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
-    write_image(tmp_path / "out.png", pixels, source, scale)
+    frame = source.frames[0]
+    large = frame.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    size = tuple(round(side * scale) for side in frame.size)
+    write_image(tmp_path / "out.png", [large], source, [size])
     out = Image.open(tmp_path / "out.png")
     out.load()
     return out
@@ -33,11 +41,11 @@ def test_grey_stays_grey(tmp_path, mode):
     assert (out.mode, out.size) == ("L", (36, 24))
 
 
-def test_sixteen_bits_become_eight_by_their_value(tmp_path):
+def test_sixteen_bits_stay_sixteen(tmp_path):
     deep = RAMP.astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / "in.png")
     out = _round_trip(tmp_path, "in.png")
-    np.testing.assert_array_equal(np.asarray(out)[::4, ::4], RAMP)
+    np.testing.assert_array_equal(np.asarray(out)[::4, ::4], deep)
 
 
 def test_a_transparent_level_of_a_16_bit_image_is_kept(tmp_path):
@@ -45,7 +53,7 @@ def test_a_transparent_level_of_a_16_bit_image_is_kept(tmp_path):
     Image.fromarray(deep).save(tmp_path / "in.png", transparency=257 * 8)
     out = _round_trip(tmp_path, "in.png")
     alpha = np.asarray(out.getchannel("A").resize((9, 6), Image.Resampling.BOX))
-    assert out.mode == "LA"
+    assert out.mode == "RGBA"  # as which Pillow opens 16-bit grey with alpha
     assert (alpha[RAMP == 8] < 128).all()
     assert alpha.mean() > 200
 
@@ -158,18 +166,95 @@ def test_files_that_are_no_images_are_refused_in_one_line(tmp_path):
 def test_a_format_without_transparency_is_refused_for_a_transparent_image(tmp_path):
     Image.fromarray(np.dstack([RAMP] * 4)).save(tmp_path / "in.png")
     source = read_image(tmp_path / "in.png")
-    pixels = source.pixels.repeat(4, axis=0).repeat(4, axis=1)
+    pixels = source.frames[0].pixels.repeat(4, axis=0).repeat(4, axis=1)
     with pytest.raises(ImageError, match=r"out\.jpg does not support the transparency"):
-        write_image(tmp_path / "out.jpg", pixels, source, 4)
+        write_image(tmp_path / "out.jpg", [pixels], source, [(36, 24)])
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "in.png")
     source = read_image(tmp_path / "in.png")
+    pixels = [source.frames[0].pixels]
     with pytest.raises(ImageError, match="cannot be written"):
-        write_image(tmp_path / "in.png" / "out.png", source.pixels, source, 4)
+        write_image(tmp_path / "in.png" / "out.png", pixels, source, [(9, 6)])
     (tmp_path / "out.png").mkdir()
     with pytest.raises(ImageError, match="cannot be written"):
-        write_image(tmp_path / "out.png", source.pixels, source, 4)
+        write_image(tmp_path / "out.png", pixels, source, [(9, 6)])
     assert {path.name for path in tmp_path.iterdir()} == {"in.png", "out.png"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size"),
+    [("webp", (16384, 4)), ("jpg", (65501, 4)), ("avif", (32769, 4)), ("avif", (20000, 20000)),
+     ("tga", (65536, 4)), ("gif", (4, 65536)), ("heic", (16385, 64)), ("tif", (40000, 40000)),
+     ("bmp", (40000, 40000))],
+)  # fmt: skip
+def test_sizes_beyond_a_format_are_refused_before_any_work(tmp_path, suffix, size):
+    Image.new("RGB", (4, 4)).save(tmp_path / "in.png")
+    source = read_image(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=rf"^[^\n]*out\.{suffix} must have [^\n]*; write a \.png$"):
+        check_writable(tmp_path / f"out.{suffix}", source, [size])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size"),
+    [("webp", (16383, 1)), ("jpg", (65500, 1)), ("avif", (32768, 4)), ("tga", (65535, 2)),
+     ("gif", (65535, 2)), ("jxl", (16400, 4)), ("jp2", (16400, 4))],
+)  # fmt: skip
+def test_the_largest_size_of_a_format_can_be_written_and_read(tmp_path, suffix, size):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "in.png")
+    source = read_image(tmp_path / "in.png")
+    write_image(tmp_path / f"out.{suffix}", [source.frames[0].pixels], source, [size])
+    assert read_image(tmp_path / f"out.{suffix}").frames[0].size == size
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix, kind in WRITABLE.items() if kind.quality])
+def test_quality_decides_the_size_of_the_file(enlarged, tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "in.png")
+    enlarged("in.png", f"low{suffix}", WriteOptions(quality=20))
+    enlarged("in.png", f"high{suffix}", WriteOptions(quality=98))
+    assert (tmp_path / f"low{suffix}").stat().st_size < (
+        tmp_path / f"high{suffix}"
+    ).stat().st_size / 2
+
+
+def test_quality_is_refused_where_a_format_has_none(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "in.png")
+    source = read_image(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r"out\.png has no quality to set; leave --quality out"):
+        check_writable(tmp_path / "out.png", source, [(16, 16)], WriteOptions(quality=90))
+
+
+def test_the_format_may_be_asked_for_by_its_suffix(tmp_path):
+    """For a file that has no name, such as standard output."""
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "in.png")
+    source, file = read_image(tmp_path / "in.png"), io.BytesIO()
+    pixels = source.frames[0].pixels
+    assert write_image(file, [pixels], source, [(16, 16)], WriteOptions(format=".webp")) == (16, 16)
+    assert Image.open(file).format == "WEBP"
+    with pytest.raises(
+        ImageError, match=r"'\.xyz' is not a format that can be written; take one of \.png"
+    ):
+        check_writable(".xyz", source, [(16, 16)])
+
+
+@pytest.mark.parametrize("size", [(33, 40), (64, 64), (1000, 7), (160, 90), (300, 400), (8, 16)])
+@pytest.mark.parametrize(
+    "kind", ["JXL", "JXL in a container", "WEBP", "lossless WEBP", "WEBP with alpha"]
+)
+def test_sizes_are_known_before_a_decoder_allocates(size, kind):
+    import pillow_jxl  # noqa: F401
+
+    image = Image.new("RGBA" if "alpha" in kind else "RGB", size, "red")
+    options = (
+        {"use_container": "container" in kind}
+        if "JXL" in kind
+        else {"lossless": "lossless" in kind}
+    )
+    file = io.BytesIO()
+    image.save(file, "JXL" if "JXL" in kind else "WEBP", **options)
+    assert claimed_size(file) == size
+    with pytest.raises(ImageError, match=r"must have at most 9 pixels, got"):
+        read_image(io.BytesIO(file.getvalue()), 9)

@@ -18,20 +18,6 @@ def photo(tmp_path):
     return path
 
 
-@pytest.fixture
-def run(toy_bundle):
-    """dossr-run with the toy bundle: exit code, stdout and stderr."""
-
-    def invoke(*arguments, bundle=toy_bundle):
-        result = CliRunner().invoke(main, [*map(str, arguments), "--bundle", str(bundle)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), (
-            result.exception
-        )
-        return result.exit_code, result.stdout, result.stderr
-
-    return invoke
-
-
 def _size(path):
     with Image.open(path) as image:
         return image.size
@@ -78,7 +64,7 @@ def test_the_output_may_be_the_folder_above_or_the_same(run, photo, tmp_path):
     _copy(photo, folder / "a.jpg")
     assert run(folder, "-o", tmp_path)[0] == 0
     assert run(folder, "-o", folder)[0] == 0
-    assert _size(tmp_path / "a.png") == _size(folder / "a.png") == (80, 48)
+    assert _size(tmp_path / "a.png") == _size(folder / "a_upscaled.png") == (80, 48)
 
 
 def test_nothing_is_made_where_the_bundle_does_not_open(run, photo, tmp_path):
@@ -179,6 +165,9 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
     assert len(stdout.splitlines()) == 1
     code, _, stderr = run(folder, "-o", tmp_path / "out", "--skip-existing")
     assert (code, stderr) == (0, "nothing to do: every output exists\n")
+    code, stdout, stderr = run(folder, "-o", tmp_path / "out", "--skip-existing", "--json")
+    assert (code, stderr) == (0, "")
+    assert len(json.loads(stdout)["skipped"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -186,8 +175,23 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
     [
         (["--steps", "0"], "'--steps': 0 is not in the range 1<=x<=499"),
         (["--order", "4"], "'--order': 4 is not in the range 1<=x<=3"),
-        (["--scale", "5"], "'--scale': 5.0 is not in the range"),
-        (["--scale", "nan"], "--scale must be between 1 and 4, got nan"),
+        (["--scale", "0"], "--scale must be a number above 0, got 0"),
+        (["--scale", "nan"], "--scale must be a number above 0, got nan"),
+        (
+            ["--scale", "2", "--fit", "9x9"],
+            "at most one size can be asked for, got --scale and --fit",
+        ),
+        (["--longest", "0"], "'--longest': 0 is not in the range x>=1"),
+        (["--fit", "9"], "--fit must be WIDTHxHEIGHT in pixels, such as 3840x2160, got '9'"),
+        (["--format", "xyz"], "must be one of png, apng, jpg"),
+        (["--format", "jpg"], "--format jpg contradicts the name"),
+        (["--suffix", "_x4"], "--suffix is for folders and for names without a format"),
+        (["--quality", "80"], "--quality is for jpg"),
+        (["--quality", "0"], "'--quality': 0 is not in the range 1<=x<=100"),
+        (["--background", "blurple"], "--background must be a colour such as white or #ff8800"),
+        (["--start", "400"], "'400' is not one of '333', '500', '667', '1000'"),
+        (["--detail", "2"], "'--detail': 2.0 is not in the range 0<=x<=1"),
+        (["--compare", "page.png"], "--compare writes an HTML page, got page.png"),
         (["--color-fix", "sepia"], "'sepia' is not one of"),
         (["--tile", "100"], "--tile must be 0 or a multiple of 16 from 64 on, got 100"),
         (["--overlap", "128"], "--overlap must be a multiple of 16 below the tile's 128, got 128"),
@@ -227,9 +231,11 @@ def test_impossible_outputs_are_one_line(run, photo, tmp_path):
         ([photo, "-o", tmp_path / "file" / "big.png"], "cannot write to"),
         ([photo, tmp_path / "twin", "-o", tmp_path / "file"], "must be a folder"),
         ([photo, "-o", tmp_path / "big.xyz"], "'.xyz' is not a supported format"),
-        ([photo, tmp_path / "twin", "-o", tmp_path / "out"], "would both be written to"),
         ([tmp_path / "missing.png", "-o", tmp_path / "out"], "does not exist"),
-        ([tmp_path / "file", "-o", tmp_path / "file"], "must be a folder"),
+        ([tmp_path / "file", photo, "-o", tmp_path / "file"], "must be a folder"),
+        ([tmp_path / "twin", "-o", tmp_path / "new.png"], "must be a folder for these inputs"),
+        ([photo, "-o", ""], "-o must be a file or a folder"),
+        ([photo, "-o", tmp_path / "big.jpg", "--depth", "16"], "--depth 16 is for png"),
         ([photo, "-o", tmp_path / "big.ico"], "'.ico' is not a supported format"),
         ([photo, "-o", tmp_path / ("n" * 300)], "cannot write"),
         ([tmp_path / "twin", "-o", tmp_path / "twin" / "photo.jpg"], "must be a folder"),

@@ -1,0 +1,5 @@
+"""``dossr-run``: upscale image files and folders."""
+
+from .command import main
+
+__all__ = ["main"]

@@ -1,0 +1,122 @@
+"""The command line, checked as a whole before any network is loaded."""
+
+import click
+from PIL import ImageColor
+
+from ..files import remove_leftovers
+from ..images.formats import WRITABLE
+from ..images.sizes import TargetSize, parse_fit
+from ..images.source import WriteOptions
+from ..options import TILE, SamplingOptions, Tiling
+from .arguments import LOSSY, Arguments
+from .jobs import Plan, check_outputs, find_jobs
+from .naming import Naming
+from .one_image import Settings
+from .output import parse_output
+
+
+def checked(arguments: Arguments) -> tuple[Plan, Settings]:
+    """Return the images to upscale and how; raise click.UsageError if an output cannot be written."""
+    try:
+        return _checked(arguments)
+    except OSError as error:
+        raise click.UsageError(f"cannot write {arguments.output}: {error.strerror}") from error
+
+
+def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
+    options, size = _sampling(arguments), _target_size(arguments)
+    output = parse_output(arguments.output, arguments.inputs, arguments.format, arguments.suffix)
+    settings = Settings(
+        size,
+        options,
+        _writing(arguments, output.suffix),
+        output.suffix,
+        arguments.max_pixels,
+        arguments.first_frame,
+        arguments.overwrite,
+        arguments.skip_existing,
+        shrinks=arguments.tile is None,
+    )
+    if output.is_stdout and arguments.as_json:
+        raise click.UsageError("--json and -o - both write to standard output; give one of both")
+    _check_compare(arguments, output.is_stdout)
+    keeps_pages = arguments.format is None and not arguments.first_frame
+    naming = Naming(output.suffix, arguments.suffix, keeps_pages)
+    plan = find_jobs(arguments.inputs, output, naming)
+    if not arguments.dry_run:
+        for folder in {job.target.parent for job in plan.jobs if job.target}:
+            remove_leftovers(folder)
+    check_outputs(plan.jobs, arguments.overwrite or arguments.skip_existing)
+    return plan, settings
+
+
+def _sampling(arguments: Arguments) -> SamplingOptions:
+    tile = TILE if arguments.tile is None else arguments.tile
+    tiling = Tiling(tile, arguments.overlap, arguments.batch)
+    try:
+        return SamplingOptions(
+            arguments.steps,
+            arguments.order,
+            arguments.seed,
+            arguments.color_fix,
+            tiling,
+            start=arguments.start,
+            detail=arguments.detail,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+
+
+def _target_size(arguments: Arguments) -> TargetSize:
+    try:
+        return TargetSize(
+            arguments.scale,
+            arguments.longest,
+            arguments.shortest,
+            arguments.width,
+            arguments.height,
+            parse_fit(arguments.fit) if arguments.fit is not None else None,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _writing(arguments: Arguments, suffix: str) -> WriteOptions:
+    """Return how results are written; raise click.UsageError for what their format does not have."""
+    kind = WRITABLE[suffix]
+    if arguments.quality is not None and not kind.quality:
+        raise click.UsageError(f"--quality is for {LOSSY}, got {suffix[1:]}; leave it out")
+    if arguments.depth == "16" and not kind.deep:
+        deep = ", ".join(name[1:] for name, each in WRITABLE.items() if each.deep)
+        raise click.UsageError(f"--depth 16 is for {deep}, got {suffix[1:]}")
+    if set("/\\\0") & set(arguments.suffix):
+        raise click.UsageError(f"--suffix must be part of a name, got '{arguments.suffix}'")
+    return WriteOptions(
+        quality=arguments.quality,
+        depth=arguments.depth,
+        background=_color(arguments.background) if arguments.background is not None else None,
+        strip=arguments.strip,
+        profile=arguments.profile,
+    )
+
+
+def _color(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+        return red, green, blue
+    except ValueError as error:
+        raise click.UsageError(
+            f"--background must be a colour such as white or #ff8800, got '{text}'"
+        ) from error
+
+
+def _check_compare(arguments: Arguments, is_stdout: bool) -> None:
+    page = arguments.compare
+    if page is None:
+        return
+    if is_stdout:
+        raise click.UsageError("--compare shows files, and -o - writes none; give an output file")
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"--compare writes an HTML page, got {page}; name it PAGE.html")
+    if page.exists() and not (arguments.overwrite or arguments.skip_existing):
+        raise click.UsageError(f"{page} exists; pass --overwrite or --skip-existing")

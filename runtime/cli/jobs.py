@@ -1,0 +1,175 @@
+"""What a run reads and writes, decided before any work."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from ..images.reader import count_frames
+from .naming import IN_PLACE, Named, Naming, root_names, stem, targets
+from .output import Output
+from .search import RESULT, Found, PassedOver, Search, count_text, same_name
+
+_LONGEST_NAME = 255  # bytes, on nearly every file system
+_TOO_LONG = f"would give a result with a name above {_LONGEST_NAME} bytes; rename it"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to read and the file to write."""
+
+    source: Path | None
+    """None: standard input."""
+
+    target: Path | None
+    """None: standard output."""
+
+    @property
+    def name(self) -> str:
+        """The source as messages show it."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the target exists."""
+        return self.target is not None and self.target.exists()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a run, and what is left out of it."""
+
+    jobs: tuple[Job, ...]
+    passed_over: tuple[PassedOver, ...] = ()
+    failures: tuple[tuple[Job, str], ...] = ()
+    """What cannot be read or named, and why in one line."""
+
+    renamed: tuple[Job, ...] = ()
+    """Jobs whose target has another name than usual, because names clashed."""
+
+
+def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
+    """Return the images to read and the files to write.
+
+    Raise click.UsageError if there are no images, or if a source would be overwritten.
+    """
+    folder = output.folder
+    search = Search(Path(os.path.realpath(folder)) if folder else None)
+    search.add(inputs)
+    named = _without_results(_named(search, folder, naming), search) if folder else []
+    _check_any(search, inputs)
+    if folder is None:
+        jobs = tuple(Job(item.path, output.file) for item in search.found)
+        return Plan(jobs, tuple(search.passed_over))
+    paths = targets([each for each, _ in named])
+    _check_sources(paths, search)
+    jobs = tuple(Job(each.item.path, path) for (each, _), path in zip(named, paths, strict=True))
+    failures = [(Job(path, None), f"{path} {reason}") for path, reason in search.failures]
+    failures += [(job, f"{job.name} {_TOO_LONG}") for job in jobs if _is_too_long(job)]
+    return Plan(
+        tuple(job for job in jobs if not _is_too_long(job)),
+        tuple(search.passed_over),
+        tuple(failures),
+        tuple(
+            job for job, (each, _) in zip(jobs, named, strict=True) if job.target != each.target()
+        ),
+    )
+
+
+def check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
+    """Raise click.UsageError, before any work, if an output exists or cannot be written."""
+    paths = [job.target for job in jobs if job.target]
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise click.UsageError(f"{existing[0]}{more} exists; pass --overwrite or --skip-existing")
+    for path in paths:
+        if path.is_dir():
+            raise click.UsageError(f"{path} must be a file, and it is a folder")
+        if path.exists() and not path.is_file():
+            raise click.UsageError(f"{path} must be a file, and it is a device or a pipe")
+        if path.is_symlink() and not path.exists():
+            raise click.UsageError(f"{path} must be a file, and it is a broken link; remove it")
+    for folder in {path.parent for path in paths}:
+        nearest = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+        if not nearest.is_dir():
+            raise click.UsageError(f"cannot write to {folder}: {nearest} is not a folder")
+        if not os.access(nearest, os.W_OK):
+            raise click.UsageError(f"cannot write to {folder}: permission denied")
+
+
+def _check_any(search: Search, inputs: Sequence[str]) -> None:
+    if search.found or search.failures:
+        return
+    passed = f"; passed over: {count_text(search.passed_over)}" if search.passed_over else ""
+    raise click.UsageError(f"no images in {', '.join(inputs)}{passed}")
+
+
+def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bool]]:
+    """Name the result of each image, and tell whether it lies among the sources.
+
+    Several input folders keep their names. Results among the sources get a suffix of their own.
+    """
+    names = root_names(search.roots) if len(search.roots) > 1 else {}
+    sources = {item.real for item in search.found}
+    named = []
+    for item in search.found:
+        below = names.get(item.root, Path()) if item.root else Path()
+        own = replace(naming, format=".tif") if naming.keeps_pages and _has_pages(item) else naming
+        plain = Named(item, folder / below / item.relative.parent, own)
+        place = search.real_folder(plain.folder)
+        is_beside = (
+            place in search.folders
+            or (item.path is not None and place == search.real_folder(item.path.parent))
+            or place / plain.target().name in sources
+        )
+        if is_beside and not naming.suffix:
+            plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
+        named.append((plain, is_beside))
+    return named
+
+
+def _has_pages(item: Found) -> bool:
+    return item.kind == "TIFF" and item.path is not None and count_frames(item.path) > 1
+
+
+def _without_results(
+    named: Sequence[tuple[Named, bool]], search: Search
+) -> list[tuple[Named, bool]]:
+    """Drop what earlier runs wrote among the sources: it is known by its name."""
+    siblings: dict[Path, set[str]] = {}
+    for item in search.found:
+        if item.path:
+            names = {same_name(Path(name)) for name in (item.path.name, stem(item.path))}
+            siblings.setdefault(item.path.parent, set()).update(names)
+    kept, results = [], set[int]()
+    for each, is_beside in named:
+        path = each.item.path
+        if path and is_beside and _is_result(each, path, siblings[path.parent]):
+            results.add(id(each.item))
+            search.passed_over.append(PassedOver(path, RESULT))
+        else:
+            kept.append((each, is_beside))
+    search.found = [item for item in search.found if id(item) not in results]
+    return kept
+
+
+def _is_result(each: Named, path: Path, siblings: set[str]) -> bool:
+    found_as_default = each.item.root is not None and stem(path).endswith(IN_PLACE)
+    return found_as_default or each.naming.is_result(path, siblings)
+
+
+def _check_sources(paths: Sequence[Path], search: Search) -> None:
+    """Raise click.UsageError if a result would replace a source of the run."""
+    sources = {item.real for item in search.found}
+    for path in paths:
+        if search.real_folder(path.parent) / path.name in sources:
+            raise click.UsageError(
+                f"{path} is an input and would be replaced; give another folder or --suffix"
+            )
+
+
+def _is_too_long(job: Job) -> bool:
+    return job.target is not None and len(os.fsencode(job.target.name)) > _LONGEST_NAME

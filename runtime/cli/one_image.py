@@ -1,0 +1,245 @@
+"""One image of a run: read and checked, through the networks, written."""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..errors import BundleError, EngineError, ImageError
+from ..hardware import free_memory
+from ..images.formats import writable
+from ..images.reader import read_image
+from ..images.sizes import Size, TargetSize
+from ..images.source import Pixels, SourceImage, WriteOptions
+from ..images.writer import check_writable, write_image
+from ..memory import image_bytes, in_gigabytes, run_with_less
+from ..options import SamplingOptions
+from ..tensors import SCALE
+from .jobs import Job
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+_LONGEST_STREAM = 1 << 30  # bytes of standard input
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done with every image."""
+
+    size: TargetSize
+    sampling: SamplingOptions
+    writing: WriteOptions
+    suffix: str
+    """Suffix of the format that is written."""
+
+    max_pixels: int
+    first_frame: bool = False
+    overwrite: bool = False
+    skip_existing: bool = False
+    shrinks: bool = False
+    """Whether tiles and batches become smaller where memory runs out."""
+
+
+class Sampler:
+    """Runs the networks; where memory ran out, all images after it get the smaller tiles, too."""
+
+    def __init__(
+        self, pipeline: "Pipeline", settings: Settings, tell: Callable[[str], None]
+    ) -> None:
+        self._pipeline, self._settings, self._tell = pipeline, settings, tell
+        self._options = settings.sampling
+
+    def run(self, pixels: Pixels, depth: int, progress: Callable[[int, int], None]) -> Pixels:
+        """Return a frame four times as large."""
+
+        def upscaled(options: SamplingOptions) -> Pixels:
+            return self._pipeline.run(pixels, options, depth=depth, progress=progress)
+
+        if not self._settings.shrinks:
+            return upscaled(self._options)
+        multiple = self._pipeline.manifest.size_multiple
+        result, self._options = run_with_less(upscaled, self._options, multiple, self._tell)
+        return result
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source that can be upscaled and written."""
+
+    job: Job
+    source: SourceImage
+    sizes: tuple[Size, ...]
+    """Width and height of each frame's result."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that was not upscaled, and why in one line."""
+
+    job: Job
+    reason: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image whose result exists."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result."""
+
+    job: Job
+    size: Size
+    frames: int
+    depth: int
+    notes: tuple[str, ...]
+    seconds: float
+    """Time of reading, of the networks and of writing, without waiting for other images."""
+
+
+Outcome = Written | Failed | Skipped
+"""What became of an image."""
+
+
+def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
+    """Read a source and check that its result can be written, before any network runs."""
+    began = time.perf_counter()
+    if settings.skip_existing and job.is_done:
+        return Skipped(job)
+    try:
+        source = read_image(_opened(job), settings.max_pixels, first_frame=settings.first_frame)
+        sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
+        _check_pixels(job, sizes, settings.max_pixels)
+        _check_memory(job, source)
+        check_writable(job.target or settings.suffix, source, sizes, settings.writing)
+    except ImageError as error:
+        return Failed(job, str(error))
+    except MemoryError:
+        return Failed(job, f"{job.name} needs more memory than is available")
+    return Loaded(job, source, sizes, time.perf_counter() - began)
+
+
+def upscale(
+    sampler: Sampler,
+    loaded: Loaded,
+    settings: Settings,
+    progress: Callable[[str, float], None],
+) -> list[Pixels] | Failed:
+    """Return the frames of a source four times as large, all with the noise of one seed.
+
+    ``progress`` is called with a text such as ``frame 2 of 9``, empty for one frame, and the share of
+    the image that is done.
+    """
+    frames, depth = loaded.source.frames, _depth(loaded, settings)
+    results = []
+    try:
+        for number, frame in enumerate(frames):
+            label = f"frame {number + 1} of {len(frames)}" if len(frames) > 1 else ""
+
+            def move(done: int, total: int, number: int = number, label: str = label) -> None:
+                progress(label, (number + done / total) / len(frames))
+
+            results.append(sampler.run(frame.pixels, depth, move))
+    except (BundleError, EngineError) as error:  # --low-memory opens the networks only now
+        return Failed(loaded.job, f"{loaded.job.name}: {error}")
+    except MemoryError:
+        return Failed(
+            loaded.job, f"{loaded.job.name}: not enough memory for this size; pass a smaller --tile"
+        )
+    return results
+
+
+def write(
+    loaded: Loaded, results: list[Pixels], settings: Settings, seconds: float
+) -> Written | Failed | Skipped:
+    """Write the result of an image; ``seconds`` were spent on it before."""
+    began = time.perf_counter()
+    job, depth = loaded.job, results[0].dtype.itemsize * 8
+    try:
+        size = _write(loaded, results, settings)
+    except ImageError as error:
+        if settings.skip_existing and job.is_done:  # another process was faster
+            return Skipped(job)
+        return Failed(job, str(error))
+    except MemoryError:
+        return Failed(job, f"{job.target or 'standard output'}: not enough memory to write it")
+    return Written(
+        job,
+        size,
+        len(loaded.sizes),
+        depth,
+        loaded.source.notes,
+        seconds + time.perf_counter() - began,
+    )
+
+
+def _write(loaded: Loaded, results: list[Pixels], settings: Settings) -> Size:
+    source, sizes, target = loaded.source, loaded.sizes, loaded.job.target
+    if target:
+        return write_image(
+            target, results, source, sizes, settings.writing, replace=settings.overwrite
+        )
+    data = io.BytesIO()
+    size = write_image(
+        data, results, source, sizes, replace(settings.writing, format=settings.suffix)
+    )
+    sys.stdout.buffer.write(data.getbuffer())
+    sys.stdout.buffer.flush()
+    return size
+
+
+def _opened(job: Job) -> Path | BinaryIO:
+    """Return the source for ``read_image``: a pipe is read to its end first."""
+    if job.source and not job.source.is_fifo():
+        return job.source
+    try:
+        if job.source:
+            with job.source.open("rb") as file:
+                data = file.read(_LONGEST_STREAM + 1)
+        else:
+            data = sys.stdin.buffer.read(_LONGEST_STREAM + 1)
+    except OSError as error:
+        raise ImageError(f"{job.name} cannot be read: {error.strerror or error}") from error
+    if len(data) > _LONGEST_STREAM:
+        raise ImageError(f"{job.name} must be an image of at most {_LONGEST_STREAM >> 30} GiB")
+    return io.BytesIO(data)
+
+
+def _check_pixels(job: Job, sizes: tuple[Size, ...], max_pixels: int) -> None:
+    """Raise ImageError for a result with more pixels than the largest source gives at four times."""
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    limit = max_pixels * SCALE**2
+    if width * height > limit:
+        raise ImageError(
+            f"{job.name}: its result must have at most {limit} pixels (16 times --max-pixels), "
+            f"got {width} x {height}; ask for a smaller size or pass a larger --max-pixels"
+        )
+
+
+def _check_memory(job: Job, source: SourceImage) -> None:
+    """Raise ImageError for an image whose arrays alone are larger than the free memory."""
+    width, height = max((frame.size for frame in source.frames), key=lambda size: size[0] * size[1])
+    need, free = image_bytes(height, width), free_memory()
+    if free is not None and need > free:
+        raise ImageError(
+            f"{job.name}: four times as large it needs about {in_gigabytes(need)}, and {in_gigabytes(free)} "
+            "are free; reduce the image or cut it"
+        )
+
+
+def _depth(loaded: Loaded, settings: Settings) -> int:
+    """Return the bits a channel of the result."""
+    asked = settings.writing.depth
+    if asked != "auto":
+        return int(asked)
+    suffix = loaded.job.target.suffix if loaded.job.target else settings.suffix
+    return loaded.source.depth if writable(suffix).deep else 8

@@ -1,0 +1,92 @@
+"""The pipeline of a run, opened once the options fit its bundle."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from ..bundle import DEMO, MANIFEST, read_manifest
+from ..engines.tensorrt.library import LIBRARIES
+from ..engines.tensorrt.options import BuildOptions, parse_options
+from ..errors import BundleError, EngineError
+from ..hardware import GpuError, find_extra, find_gpu
+from ..memory import MemoryPlan, plan_memory
+from ..options import SamplingOptions
+from .arguments import Arguments
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+
+def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan | None:
+    """Return the tiles for the free memory; None where they are given or the bundle does not tell.
+
+    Raise click.UsageError if the bundle does not support the options. Loads no network.
+    """
+    try:
+        manifest = read_manifest((arguments.bundle or DEMO) / MANIFEST)
+    except BundleError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        options.check(manifest)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+    if arguments.tile is not None:
+        return None
+    low_memory = arguments.low_memory
+    return plan_memory(manifest, _likely(arguments.device), options.tiling, low_memory=low_memory)
+
+
+def _likely(device: str) -> str:
+    """Return the kind of device that ``auto`` will take: a GPU where there is one."""
+    if device != "auto":
+        return device
+    try:
+        find_gpu()
+    except GpuError:
+        return "cpu"
+    return "cuda"
+
+
+def open_pipeline(arguments: Arguments) -> "Pipeline":
+    """Load the networks."""
+    from ..pipeline import load_pipeline
+
+    build = _build_options(arguments)
+    if arguments.bundle is None:
+        click.echo(
+            "no --bundle: running the built-in demo model; create a bundle with "
+            "dossr-export CHECKPOINT -o BUNDLE",
+            err=True,
+        )
+    device = arguments.device
+    try:
+        return load_pipeline(
+            arguments.bundle,
+            device,
+            low_memory=arguments.low_memory,
+            build=build,
+            tf32=arguments.tf32,
+            precision=arguments.precision,
+            verify=arguments.verify,
+            log=partial(click.echo, err=True),
+        )
+    except (BundleError, EngineError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error}; install it with: pip install "
+            f"'dossr[{find_extra('cpu' if device == 'auto' else device)}]'"
+        ) from error
+
+
+def _build_options(arguments: Arguments) -> BuildOptions | None:
+    try:
+        build = parse_options(arguments.build) if arguments.build else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if build and arguments.device not in LIBRARIES:
+        raise click.UsageError(
+            f"--build is for --device {' and '.join(LIBRARIES)}, got --device {arguments.device}"
+        )
+    return build

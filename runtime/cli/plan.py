@@ -1,0 +1,125 @@
+"""``--dry-run``: what a run would read and write."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..images.sizes import Size
+from ..memory import MemoryPlan, describe, image_bytes, in_gigabytes
+from .jobs import Job, Plan
+from .one_image import Failed, Loaded, Settings, Skipped, load
+from .overlap import read_ahead
+
+_HEAD = ("input", "size", "frames", "output", "final size")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An image that a run would upscale."""
+
+    job: Job
+    size: Size
+    frames: int
+    final: Size
+    notes: tuple[str, ...]
+
+
+Row = Planned | Failed | Skipped
+
+
+def plan_rows(plan: Plan, settings: Settings) -> list[Row]:
+    """Read every source and check its result as a run does; write nothing."""
+    failed = [Failed(job, reason) for job, reason in plan.failures]
+    return [*failed, *(_row(item) for item in read_ahead(load(job, settings) for job in plan.jobs))]
+
+
+def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table of the images, then what is passed over."""
+    table = [_HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEAD))]
+    for cells in table:
+        yield "  ".join(
+            f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)
+        ).rstrip()
+    for item in plan.passed_over:
+        yield f"{item.path}  passed over: {item.what}" + (
+            f" ({item.remedy})" if item.remedy else ""
+        )
+
+
+def memory_lines(memory: MemoryPlan | None, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield one line about tiles and memory, if the need is known."""
+    if memory:
+        need, free = memory.need, memory.free
+        whole = need.total + _largest_image(rows)
+        yield (
+            f"{describe(memory.tiling)}, about {in_gigabytes(whole)} of memory: weights "
+            f"{in_gigabytes(need.weights)}, networks at work {in_gigabytes(need.activations)}, largest image "
+            f"{in_gigabytes(_largest_image(rows))}; "
+            f"{in_gigabytes(free) if free is not None else 'an unknown amount'} free"
+        )
+
+
+def memory_record(memory: MemoryPlan | None, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return tiles and memory for JSON, in bytes; None if the need is not known."""
+    if memory is None:
+        return None
+    return {
+        "tile": memory.tiling.tile,
+        "batch": memory.tiling.batch,
+        "weights": memory.need.weights,
+        "activations": memory.need.activations,
+        "largest_image": _largest_image(rows),
+        "total": memory.need.total + _largest_image(rows),
+        "free": memory.free,
+    }
+
+
+def _largest_image(rows: Sequence[Row]) -> int:
+    sizes = [row.size for row in rows if isinstance(row, Planned)]
+    return max((image_bytes(height, width) for width, height in sizes), default=0)
+
+
+def plan_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the images for JSON."""
+    return [_record(row) for row in rows]
+
+
+def _row(item: Loaded | Failed | Skipped) -> Row:
+    if not isinstance(item, Loaded):
+        return item
+    frames = item.source.frames
+    return Planned(item.job, frames[0].size, len(frames), item.sizes[0], item.source.notes)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if isinstance(row, Failed):
+        return row.job.name, "", "", _target(row.job), f"fails: {row.reason}"
+    if isinstance(row, Skipped):
+        return row.job.name, "", "", _target(row.job), "exists"
+    return row.job.name, _spelled(row.size), str(row.frames), _target(row.job), _spelled(row.final)
+
+
+def _record(row: Row) -> dict[str, Any]:
+    record: dict[str, Any] = {"input": row.job.name, "output": _target(row.job)}
+    if isinstance(row, Failed):
+        return record | {"error": row.reason}
+    if isinstance(row, Skipped):
+        return record | {"exists": True}
+    (width, height), (final_width, final_height) = row.size, row.final
+    return record | {
+        "source_width": width,
+        "source_height": height,
+        "frames": row.frames,
+        "width": final_width,
+        "height": final_height,
+        "notes": list(row.notes),
+    }
+
+
+def _target(job: Job) -> str:
+    return str(job.target or "standard output")
+
+
+def _spelled(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,119 @@
+"""The open networks of a bundle, and how each process comes to its own.
+
+A session of ONNX Runtime or OpenVINO has threads, which a forked process does not inherit, and it
+cannot be pickled. What is passed on is therefore the settings; each process opens the bundle itself.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from ..bundle import DEMO, Bundle, Manifest, open_bundle
+from ..errors import BundleError, EngineError
+from ..terminal import log as log_to_terminal
+from .auto import choose_device
+from .device import Device, load_device
+from .engine import Engine
+from .lazy import EngineSlot, LazyEngine
+from .precision import parse_precision
+from .tensorrt.options import BuildOptions
+
+_SURVIVE_FORK = ("cpu", "openvino", "openvino:CPU")  # CUDA cannot be used after a fork
+_inherited: list["Networks"] = []  # kept: what a parent opened cannot be closed in its child
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``load_pipeline`` was called with, but ``log``."""
+
+    bundle: Path | None
+    device: str
+    low_memory: bool
+    build: BuildOptions | None
+    tf32: bool | None
+    precision: tuple[str, ...]
+    verify: bool
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of one bundle on one device."""
+
+    stages: Mapping[str, Engine]
+    manifest: Manifest
+    device: Device
+    precision: Mapping[str, str]
+    """The precision in which each stage computes."""
+
+
+class NetworkSource:
+    """Gives networks to a pipeline: opened when first needed, and again in a forked process.
+
+    With ``settings`` None, the networks stay those given.
+    """
+
+    def __init__(self, settings: Settings | None, networks: Networks | None = None) -> None:
+        self.settings = settings
+        self._networks, self._process = networks, os.getpid()
+
+    def get(self) -> Networks:
+        """Return the networks of this process. Raise as ``open_networks`` does."""
+        if self._networks is None or (self.settings and self._process != os.getpid()):
+            assert self.settings is not None
+            if self._networks is not None:
+                _inherited.append(self._networks)
+                _check_forked(self._networks.device)
+            self._networks, self._process = open_networks(self.settings), os.getpid()
+        return self._networks
+
+
+@cache
+def shared_source(settings: Settings) -> NetworkSource:
+    """Return a source that is the same for equal settings, so that a worker opens networks once."""
+    return NetworkSource(settings)
+
+
+def open_networks(settings: Settings, log: Callable[[str], None] = log_to_terminal) -> Networks:
+    """Open all networks of a bundle, see ``load_pipeline``, whose errors these are."""
+    asked = parse_precision(settings.precision)
+    opened = open_bundle(settings.bundle or DEMO, again=settings.verify)
+    if settings.device == "auto" and settings.build is None:
+        asked.check_fixed(settings.device)
+        place, reason = choose_device(opened, settings.tf32, log)
+        log(f"device {place.name}: {reason}")
+    else:
+        place = load_device(settings.device, settings.build, settings.tf32, log, asked)
+    if place.target not in ("cpu", "openvino") and opened.manifest.precision == "fp32":
+        log("this bundle is float32; a GPU is faster with one exported with --fp16")
+    taken = place.precisions(opened)
+    slot = EngineSlot()
+    stages: dict[str, Engine] = {}
+    for name, record in opened.manifest.stages.items():
+        open_stage = partial(_open_stage, place, opened, name)
+        if settings.low_memory:
+            stages[name] = LazyEngine(slot, open_stage, *record.signature)
+        else:
+            stages[name] = open_stage()
+    return Networks(stages, opened.manifest, place, taken)
+
+
+def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
+    engine, record = place.open(bundle, stage), bundle.manifest.stages[stage]
+    signature = (*engine.inputs.values(), *engine.outputs.values())
+    if signature != (*record.inputs, *record.outputs):
+        raise BundleError(
+            f"the inputs/outputs of {bundle.path(stage, place.target)} do not match the manifest; "
+            "export the checkpoint again"
+        )
+    return engine
+
+
+def _check_forked(device: Device) -> None:
+    """Raise EngineError if a device that the parent process used cannot be used here."""
+    if device.name not in _SURVIVE_FORK:
+        raise EngineError(
+            f"a pipeline on {device.name} must not be used in a forked process; "
+            "start workers with multiprocessing.get_context('spawn')"
+        )
