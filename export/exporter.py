@@ -84,8 +84,7 @@ def export_bundle(
     times the denoiser is verified. ``tile``: LR side of the largest golden vectors, against which
     engines of fixed size are checked. ``prompt``: the text to fold in; any other than the default and
     '' needs ``tokenizer``, a folder with a CLIP tokenizer. ``verify``: compare every graph in ONNX
-    Runtime with torch. ``inspect``: called with every stage's graphs when they are written, before they
-    are verified.
+    Runtime with torch. ``inspect``: called with the graphs of each stage before they are verified.
 
     Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError or
     FileExistsError (``out`` exists and ``overwrite`` is not set). After any error, ``out`` is unchanged.
