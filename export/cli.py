@@ -13,7 +13,7 @@ from .. import __version__
 from ..runtime.bundle import TARGETS, Manifest, Precision, Target, open_bundle
 from ..runtime.engines.tensorrt.library import LIBRARIES
 from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
-from ..runtime.errors import BundleError, EngineError
+from ..runtime.errors import EngineError
 from ..runtime.hardware import find_extra
 from ..runtime.options import TILE
 from ..runtime.terminal import Command, Terminal, say
@@ -257,7 +257,7 @@ def _errors_in_one_line(output: Path = Path()) -> Iterator[None]:
     """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
     try:
         yield
-    except (BundleError, CheckpointError, EngineError, Fp16Error, VerificationError) as error:
+    except (CheckpointError, EngineError, Fp16Error, VerificationError) as error:
         say("dossr-export", error)
         sys.exit(1)
     except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:
