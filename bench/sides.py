@@ -1,14 +1,20 @@
 """Devices and precisions on the command line: what the bundles of a comparison run on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from ..runtime.engines.device import DEVICES
 from ..runtime.engines.precision import parse_precision
+from ..runtime.errors import BundleError, EngineError
+from ..runtime.pipeline import Pipeline, load_pipeline
 from .measure.calls import runs_on_host
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,31 @@ precision_option = click.option(
     show_default=True, help="auto, fp32, bf16 or int8, as in dossr-run; with commas for single stages: "
     "bf16,decoder=fp32. May be repeated: every device runs in every precision that it has.",
 )  # fmt: skip
+
+
+_ONE_SIDE = (
+    click.option("-b", "--bundle", type=click.Path(exists=True, path_type=Path),
+                 help="Bundle folder made by dossr-export.  [default: the built-in demo model]"),
+    click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
+                 help="Device that runs the bundle, as in dossr-run."),
+    click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
+                 help="Of the networks on a processor, as in dossr-run.  [default: auto]"),
+)  # fmt: skip
+
+
+def one_side(function: _Function) -> _Function:
+    """Add the options of a command that runs one bundle on one device, see ``open_side``."""
+    for option in reversed(_ONE_SIDE):
+        function = option(function)
+    return function
+
+
+def open_side(bundle: Path | None, device: str, precision: Sequence[str]) -> Pipeline:
+    """Open the bundle of ``one_side``; raise UsageError where it cannot be opened so."""
+    try:
+        return load_pipeline(bundle, device, precision=precision or "auto")
+    except (BundleError, EngineError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
 
 
 def find_sides(devices: Sequence[str], precisions: Sequence[str]) -> tuple[Side, ...]:

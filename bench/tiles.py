@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..runtime.engines.device import DEVICES
-from ..runtime.errors import BundleError, EngineError
 from ..runtime.options import Tiling
-from ..runtime.pipeline import Pipeline, load_pipeline
+from ..runtime.pipeline import Pipeline
 from ..runtime.tensors import SCALE
 from ..runtime.terminal import Command, Terminal
 from ..runtime.tiling import Axis, denoiser_grid
 from .folders import make_folders
 from .metrics import Pixels, psnr
+from .sides import one_side, open_side
 from .tables import markdown_table
 
 _TILES = (64, 96, 128)
@@ -47,12 +46,7 @@ class Entry:
 @click.argument(
     "folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-@click.option("-b", "--bundle", type=click.Path(exists=True, path_type=Path),
-              help="Bundle folder made by dossr-export.  [default: the built-in demo model]")  # fmt: skip
-@click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
-              help="Device that runs the bundle, as in dossr-run.")  # fmt: skip
-@click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
-              help="Of the networks on a processor, as in dossr-run.  [default: auto]")  # fmt: skip
+@one_side
 @click.option("--tile", "tiles", type=click.IntRange(1), multiple=True, default=_TILES, show_default=True,
               help="Side of the tiles in pixels of the input; may be repeated.")  # fmt: skip
 @click.option("--size", type=click.IntRange(32), default=192, show_default=True,
@@ -82,10 +76,10 @@ def tiles(
     make_folders(out)
     try:
         images = _plain_images(size) if folder is None else _read(folder, size)
-        pipeline = load_pipeline(bundle, device, precision=precision or "auto")
+        pipeline = open_side(bundle, device, precision)
         for tile in tiles:
             Tiling(tile).check(pipeline.manifest.size_multiple)
-    except (BundleError, EngineError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("upscaling", len(images) * (len(tiles) + 1)) as advance:

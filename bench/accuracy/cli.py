@@ -4,22 +4,15 @@ from pathlib import Path
 
 import click
 
-from ...runtime.engines.device import DEVICES
-from ...runtime.errors import BundleError, EngineError
-from ...runtime.pipeline import load_pipeline
 from ...runtime.terminal import Command, Terminal
+from ..sides import one_side, open_side
 from .originals import SMALLEST, photographs, read_originals
 
 
 @click.command("accuracy", cls=Command)
 @click.argument("originals", required=False, metavar="[FOLDER]",
                 type=click.Path(exists=True, file_okay=False, path_type=Path))  # fmt: skip
-@click.option("-b", "--bundle", type=click.Path(exists=True, path_type=Path),
-              help="Bundle folder made by dossr-export.  [default: the built-in demo model]")  # fmt: skip
-@click.option("--device", type=click.Choice((*DEVICES, "auto")), default="cpu", show_default=True,
-              help="Device that runs the bundle, as in dossr-run.")  # fmt: skip
-@click.option("--precision", multiple=True, metavar="[STAGE=]PRECISION",
-              help="Of the networks on a processor, as in dossr-run.  [default: auto]")  # fmt: skip
+@one_side
 @click.option("--orders", type=click.IntRange(1, 3), multiple=True, default=(1, 2, 3),
               show_default=True, help="Solver orders; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 2, 3, 5, 7, 10),
@@ -65,9 +58,9 @@ def accuracy(
     settings += [Setting(3, 5, detail=share) for share in detail]
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
-        pipeline = load_pipeline(bundle, device, precision=precision or "auto")
-    except (BundleError, EngineError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
+    pipeline = open_side(bundle, device, precision)
     progress = Terminal()
     with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
         entries = measure(pipeline, images, settings, seed, advance)
