@@ -15,8 +15,10 @@ from ...runtime.bundle import (
 from ...runtime.bundle.golden import largest_image
 from ...runtime.bundle.integrity import Bundle
 from ...runtime.engines.device import OnnxDevice, load_onnx_device
+from ...runtime.engines.openvino.core import check_bf16
 from ...runtime.engines.openvino.golden_errors import BOUNDS
-from ...runtime.engines.precision import FP32
+from ...runtime.engines.precision import FP32, PrecisionOptions
+from ...runtime.errors import EngineError
 from ...runtime.files import whole_folder
 from ...runtime.terminal import Progress, Silent
 from ..errors import VerificationError
@@ -80,7 +82,7 @@ def _quantized(
     smallest = [case.inputs for case in golden if _size(case.inputs) == _size(golden[0].inputs)]
     samples = [*smallest, *(run for image in images[:-1] for run in image)]
     judges = [*largest_image(golden), *_run(device, source, images[-1])]
-    scratch = Scratch(source, folder, device)
+    scratch = Scratch(source, folder, device, _judge())
     try:
         network = find_network(stage, scratch, samples, judges, BOUNDS[stage], progress)
     finally:
@@ -89,6 +91,15 @@ def _quantized(
     with progress.phase(f"{stage}: writing", weights_size(graphs)) as advance:
         write_graphs(graphs, folder / f"{stage}.weights", advance)
     return network
+
+
+def _judge() -> OnnxDevice:
+    """Return the device that computes what is not in 8 bits as ``--precision int8`` does here."""
+    try:
+        check_bf16()
+    except EngineError:
+        return load_onnx_device(TARGET, precision=FP32)
+    return load_onnx_device(TARGET, precision=PrecisionOptions("bf16"))
 
 
 def _run(device: OnnxDevice, source: Path, runs: Sequence[Inputs]) -> list[GoldenCase]:

@@ -20,21 +20,30 @@ _GATED = 128
 
 
 class Scratch:
-    """Writes changed graphs of one stage into a folder and runs them on a device, one at a time."""
+    """Writes changed graphs of one stage into a folder and runs them, one at a time.
 
-    def __init__(self, source: Path, folder: Path, device: OnnxDevice) -> None:
+    ``device`` computes in float32; ``judge`` as the graph in 8 bits will run, between its products in
+    bfloat16 where the processor has it.
+    """
+
+    def __init__(
+        self, source: Path, folder: Path, device: OnnxDevice, judge: OnnxDevice | None = None
+    ) -> None:
         self._source, self._folder, self._device = source, folder, device
+        self._judge = judge or device
 
     def load(self) -> ir.Model:
         """Return the stage's graph as the bundle has it."""
         return ir.load(self._source)
 
-    def runner(self, model: ir.Model, name: str) -> Callable[..., Mapping[str, Array]]:
+    def runner(
+        self, model: ir.Model, name: str, *, judged: bool = False
+    ) -> Callable[..., Mapping[str, Array]]:
         """Return a function that runs a graph; the one before is removed from the folder."""
         self.clear()
         path = self._folder / f"scratch-{name}.onnx"
         write_graphs({path: model}, path.with_suffix(".weights"), lambda _: None)
-        return self._device.open_file(path).run
+        return (self._judge if judged else self._device).open_file(path).run
 
     def clear(self) -> None:
         """Remove the graph that ran last."""
