@@ -40,10 +40,12 @@ def test_ctrl_c_during_the_imports_is_one_line(photo, heeding):
                     break
             time.sleep(0.02 * number)
             process.send_signal(signal.SIGINT)
-            said = [line for line in process.stderr if not line.startswith("import time:")]
+            said = (
+                process.stderr.read()
+            )  # between the lines of importtime, or behind an unfinished one
             assert process.wait(timeout=60) == 1
         assert "dossr-run: stopped\n" in said
-        assert "Traceback" not in "".join(said)
+        assert "Traceback" not in said
 
 
 def test_too_little_memory_to_start_is_one_line(dossr_run, photo):
