@@ -15,10 +15,9 @@ from ...runtime.bundle import (
 from ...runtime.bundle.golden import largest_image
 from ...runtime.bundle.integrity import Bundle
 from ...runtime.engines.device import OnnxDevice, load_onnx_device
-from ...runtime.engines.openvino.core import check_bf16
+from ...runtime.engines.openvino.core import preferred_precision
 from ...runtime.engines.openvino.golden_errors import BOUNDS
 from ...runtime.engines.precision import FP32, PrecisionOptions
-from ...runtime.errors import EngineError
 from ...runtime.files import whole_folder
 from ...runtime.terminal import Progress, Silent
 from ..errors import VerificationError
@@ -59,11 +58,12 @@ def add_int8(folder: Path, progress: Progress | None = None) -> Manifest:
                 progress.note(f"{error}; it is left out")
         if not networks:
             raise VerificationError("no stage of this checkpoint keeps its accuracy in int8")
-        files = {path.name: path for path in new.iterdir()}
         records = {
-            f"{FOLDER}/{name}": FileRecord(path.stat().st_size, sha256(path))
-            for name, path in files.items()
+            f"{FOLDER}/{path.name}": FileRecord(path.stat().st_size, sha256(path))
+            for path in new.iterdir()
         }
+        if any(record.int8 for record in bundle.manifest.stages.values()):
+            _updated(bundle.manifest, {}, {}).write(folder)  # valid whenever the process dies
     manifest = _updated(bundle.manifest, networks, records)
     manifest.write(folder)
     return manifest
@@ -82,7 +82,8 @@ def _quantized(
     smallest = [case.inputs for case in golden if _size(case.inputs) == _size(golden[0].inputs)]
     samples = [*smallest, *(run for image in images[:-1] for run in image)]
     judges = [*largest_image(golden), *_run(device, source, images[-1])]
-    scratch = Scratch(source, folder, device, _judge())
+    judge = load_onnx_device(TARGET, precision=PrecisionOptions(preferred_precision()))
+    scratch = Scratch(source, folder, device, judge)
     try:
         network = find_network(stage, scratch, samples, judges, BOUNDS[stage], progress)
     finally:
@@ -91,15 +92,6 @@ def _quantized(
     with progress.phase(f"{stage}: writing", weights_size(graphs)) as advance:
         write_graphs(graphs, folder / f"{stage}.weights", advance)
     return network
-
-
-def _judge() -> OnnxDevice:
-    """Return the device that computes what is not in 8 bits as ``--precision int8`` does here."""
-    try:
-        check_bf16()
-    except EngineError:
-        return load_onnx_device(TARGET, precision=FP32)
-    return load_onnx_device(TARGET, precision=PrecisionOptions("bf16"))
 
 
 def _run(device: OnnxDevice, source: Path, runs: Sequence[Inputs]) -> list[GoldenCase]:

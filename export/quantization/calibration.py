@@ -26,11 +26,9 @@ class Scratch:
     bfloat16 where the processor has it.
     """
 
-    def __init__(
-        self, source: Path, folder: Path, device: OnnxDevice, judge: OnnxDevice | None = None
-    ) -> None:
-        self._source, self._folder, self._device = source, folder, device
-        self._judge = judge or device
+    def __init__(self, source: Path, folder: Path, device: OnnxDevice, judge: OnnxDevice) -> None:
+        self._source, self._folder = source, folder
+        self._device, self._judge = device, judge
 
     def load(self) -> ir.Model:
         """Return the stage's graph as the bundle has it."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from typing import Literal
 
 import openvino as ov
 
@@ -71,19 +72,23 @@ def check_bf16() -> None:
         raise EngineError(f"{processor()} has neither AMX nor AVX512-BF16")
 
 
-def facts() -> dict[str, str]:
-    """Return version, devices, processor, what it computes, and the precision that auto prefers."""
+def preferred_precision() -> Literal["bf16", "fp32"]:
+    """Return bf16 where the processor multiplies in it, else fp32."""
     try:
         check_bf16()
-        preferred = "bf16"
     except EngineError:
-        preferred = "fp32"
+        return "fp32"
+    return "bf16"
+
+
+def facts() -> dict[str, str]:
+    """Return version, devices, processor, what it computes, and the precision that auto prefers."""
     return {
         "version": version(),
         "devices": ", ".join(core().available_devices),
         "processor": processor(),
         "capabilities": ", ".join(capabilities()),
-        "precision": preferred,
+        "precision": preferred_precision(),
     }
 
 

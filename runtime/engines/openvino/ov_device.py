@@ -14,7 +14,14 @@ from ..precision import PrecisionOptions, summary
 from .blobs import BlobCache
 from .buffers import Buffers
 from .compiled_model import OvEngine
-from .core import check_bf16, check_plugin, default_precision, device_name, processor
+from .core import (
+    check_bf16,
+    check_plugin,
+    default_precision,
+    device_name,
+    preferred_precision,
+    processor,
+)
 from .golden_errors import BOUNDS, golden_errors, over_bound
 from .graph import Graph
 
@@ -122,7 +129,7 @@ class OpenVino(Host):
         signature = bundle.manifest.stages[stage].signature
         graph = self._graph(bundle, stage, precision)
         if precision == "int8":  # of the products; this is of everything between them
-            precision = self._between_products()
+            precision = preferred_precision()
         return OvEngine(graph, signature, self._plugin, precision, self._blobs, self._buffers)
 
     def _graph(self, bundle: Bundle, stage: str, precision: str) -> Graph:
@@ -133,13 +140,6 @@ class OpenVino(Host):
         files = [path.relative_to(bundle.readable).as_posix(), *([weights] if weights else [])]
         hashes = {name: bundle.manifest.files[name].sha256 for name in files}
         return Graph(path, bundle.readable / weights if weights else None, hashes)
-
-    def _between_products(self) -> str:
-        try:
-            check_bf16()
-        except EngineError:
-            return "fp32"
-        return "bf16"
 
     def _check_bf16(self) -> None:
         """Raise EngineError if the device does not compute in bfloat16."""
