@@ -6,6 +6,12 @@ from pathlib import Path
 
 from ..tensors import SCALE
 
+MOST_SEEDS = 10_000
+"""Draws of an image in one run; the sums of ``Statistics`` hold more."""
+
+MOST_SHOWN = 1000
+"""Draws that a contact sheet holds."""
+
 MARK = re.compile(r"\.(seed\d+|mean|sheet|spread)$")
 """What the names of these files have before their suffix, apart from the best draw's."""
 

@@ -7,9 +7,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..tensors import Array
 
-MOST = 1000
-"""Draws that a sheet holds."""
-
 _PAGE = 32_000_000  # pixels, about
 _CELL = 480**2  # pixels of a thumbnail, at most
 _LONGEST = 1600  # side of a thumbnail
