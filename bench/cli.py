@@ -11,6 +11,7 @@ from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .scale.cli import scale
+from .seeds import seeds
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -34,6 +35,7 @@ for command in (
     pipeline,
     sizes,
     start,
+    seeds,
     accuracy,
     tiles,
     overhead,
