@@ -1,6 +1,7 @@
 """dossr-run --seeds: the files of the single runs, the best of them, sheet, mean and spread."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_every_draw_is_the_file_of_its_single_run(run, photo, tmp_path, files):
 
 def test_mean_spread_and_sheet_are_those_of_the_draws(run, photo, tmp_path, files):
     options = ["--seeds", 4, "--mean", "--spread", "--sheet", "--json"]
-    code, stdout, _ = run(photo, "-o", tmp_path / "out/", *options)
+    code, stdout, _ = run(photo, "-o", f"{tmp_path}/out/", *options)
     assert code == 0
     draws = np.stack([_pixels(tmp_path / f"out/photo.seed{42 + n}.png") for n in range(4)])
     np.testing.assert_array_equal(_pixels(tmp_path / "out/photo.mean.png"), np.rint(draws.mean(0)))
@@ -55,14 +56,14 @@ def test_mean_spread_and_sheet_are_those_of_the_draws(run, photo, tmp_path, file
 
 
 def test_the_best_draw_gets_the_usual_name(run, photo, tmp_path, files):
-    code, stdout, _ = run(photo, "-o", tmp_path / "all/", "--seeds", 5, "--json")
+    code, stdout, _ = run(photo, "-o", f"{tmp_path}/all/", "--seeds", 5, "--json")
     (everything,) = json.loads(stdout)["results"]
     best = max(everything["draws"], key=lambda draw: draw["score"])
     options = ["--seeds", 5, "--best", "agreement", "--json"]
-    code, stdout, _ = run(photo, "-o", tmp_path / "best/", *options)
+    code, stdout, _ = run(photo, "-o", f"{tmp_path}/best/", *options)
     assert code == 0
     assert files(tmp_path / "best") == ["photo.png"]
-    assert (tmp_path / "best/photo.png").read_bytes() == open(best["output"], "rb").read()
+    assert (tmp_path / "best/photo.png").read_bytes() == Path(best["output"]).read_bytes()
     (found,) = json.loads(stdout)["results"]
     assert found["output"] == str(tmp_path / "best/photo.png")
     assert (found["measure"], found["best_seed"]) == ("agreement", best["seed"])
@@ -138,28 +139,28 @@ def test_folders_and_results_beside_their_sources(run, tmp_path, make_image, fil
 def test_a_single_frame_only(run, tmp_path, files):
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
-    code, _, stderr = run(tmp_path / "two.gif", "-o", tmp_path / "out/", "--seeds", 2)
+    code, _, stderr = run(tmp_path / "two.gif", "-o", f"{tmp_path}/out/", "--seeds", 2)
     assert code == 1
     assert "two.gif has 2 frames, and --seeds takes still images; pass --first-frame" in stderr
-    code, *_ = run(tmp_path / "two.gif", "-o", tmp_path / "out/", "--seeds", 2, "--first-frame")
+    code, *_ = run(tmp_path / "two.gif", "-o", f"{tmp_path}/out/", "--seeds", 2, "--first-frame")
     assert code == 0
     assert files(tmp_path / "out") == ["two.seed42.png", "two.seed43.png"]
 
 
 def test_transparency_grey_and_16_bits_are_kept_in_draws_and_mean(run, tmp_path, make_image):
     make_image(tmp_path / "clear.png", mode="LA")
-    assert run(tmp_path / "clear.png", "-o", tmp_path / "o/", "--seeds", 2, "--mean")[0] == 0
+    assert run(tmp_path / "clear.png", "-o", f"{tmp_path}/o/", "--seeds", 2, "--mean")[0] == 0
     for name in ("seed42", "seed43", "mean"):
         with Image.open(tmp_path / f"o/clear.{name}.png") as image:
             assert image.mode == "LA"
     Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(tmp_path / "deep.png")
     options = ["--seeds", 2, "--best", "agreement", "--spread", "--json"]
-    code, stdout, _ = run(tmp_path / "deep.png", "-o", tmp_path / "o/", *options)
+    _, stdout, _ = run(tmp_path / "deep.png", "-o", f"{tmp_path}/o/", *options)
     assert json.loads(stdout)["results"][0]["depth"] == 16
 
 
 def test_sizes_below_four_times_have_a_spread_of_their_own_size(run, photo, tmp_path, size_of):
-    run(photo, "-o", tmp_path / "o/", "--seeds", 2, "--spread", "--scale", 2)
+    run(photo, "-o", f"{tmp_path}/o/", "--seeds", 2, "--spread", "--scale", 2)
     assert size_of(tmp_path / "o/photo.seed43.png") == (40, 24)
     assert size_of(tmp_path / "o/photo.spread.png") == (40, 24)
 
@@ -189,7 +190,7 @@ def test_several_images_do_not_go_to_standard_output(run, photo):
 
 def test_existing_draws_and_names_that_clash_are_refused(run, tmp_path, photo, make_image, files):
     make_image(tmp_path / "out/photo.seed43.png")
-    code, _, stderr = run(photo, "-o", tmp_path / "out/", "--seeds", 2)
+    code, _, stderr = run(photo, "-o", f"{tmp_path}/out/", "--seeds", 2)
     assert code == 2
     assert "photo.seed43.png exists" in stderr
     make_image(tmp_path / "in/a.png")
@@ -205,7 +206,7 @@ def test_a_dry_run_counts_the_files_and_the_memory_of_the_sums(run, photo, tmp_p
     needs = []
     for extra in ([], ["--spread"]):
         options = ["--seeds", 3, *extra, "--dry-run", "--json"]
-        code, stdout, _ = run(photo, "-o", tmp_path / "o/", *options)
+        code, stdout, _ = run(photo, "-o", f"{tmp_path}/o/", *options)
         assert code == 0
         (row,) = json.loads(stdout)["plan"]
         needs.append(row["output"])
@@ -220,7 +221,7 @@ def test_a_full_disk_stops_an_image_and_names_it(run, photo, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dossr.runtime.images.writer.write_whole", full)
-    code, _, stderr = run(photo, "-o", tmp_path / "o/", "--seeds", 30)
+    code, _, stderr = run(photo, "-o", f"{tmp_path}/o/", "--seeds", 30)
     assert code == 1
     assert "photo.seed42.png cannot be written: No space left on device" in stderr
     assert len(sampled) < 30
@@ -242,7 +243,7 @@ def test_memory_that_runs_out_goes_on_with_smaller_batches(run, photo, tmp_path,
         yield from draws
 
     monkeypatch.setattr(Pipeline, "draws", scarce)
-    code, _, stderr = run(photo, "-o", tmp_path / "o/", "--seeds", 4, "--batch", 4)
+    code, _, stderr = run(photo, "-o", f"{tmp_path}/o/", "--seeds", 4, "--batch", 4)
     assert code == 0
     assert batches == [(4, 4), (2, 3), (1, 2)]  # what is done is not done again
     assert "memory ran out; going on with tiles of 128 in batches of 2" in stderr
