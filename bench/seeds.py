@@ -23,13 +23,13 @@ from .tables import markdown_table
 
 _FIRST = 42
 _RUN = """
-import atexit, sys
+import atexit, sys, time
 from dossr.bench.measure.memory import process_peak
-atexit.register(lambda: print("peak", process_peak() or 0, file=sys.stderr))
+atexit.register(lambda: print("peak", process_peak() or 0, time.process_time(), file=sys.stderr))
 from dossr.runtime.launch import run
 run()
 """
-_HEAD = ("precision, device", "single runs (s)", "--seeds (s)", "ratio", "peak of a single run (GiB)",
+_HEAD = ("precision, device", "single runs (s)", "--seeds (s)", "ratio", "ratio of processor time", "peak of a single run (GiB)",
          "peak of --seeds (GiB)", "ratio", "the same bytes")  # fmt: skip
 
 
@@ -43,6 +43,10 @@ class Pair:
     """The sum over all seeds, for each repetition."""
 
     seeds_s: list[float] = field(default_factory=list)
+    single_cpu_s: list[float] = field(default_factory=list)
+    """Processor time of all threads, which other load on the machine does not stretch."""
+
+    seeds_cpu_s: list[float] = field(default_factory=list)
     single_bytes: int | None = None
     """Largest peak of a process."""
 
@@ -58,6 +62,11 @@ class Pair:
         return min(self.seeds_s) / min(self.single_s) if self.seeds_s else None
 
     @property
+    def cpu_ratio(self) -> float | None:
+        """The same of processor time."""
+        return min(self.seeds_cpu_s) / min(self.single_cpu_s) if self.seeds_cpu_s else None
+
+    @property
     def memory_ratio(self) -> float | None:
         """Peak of several seeds over that of a single run."""
         if not self.single_bytes or not self.seeds_bytes:
@@ -65,9 +74,13 @@ class Pair:
         return self.seeds_bytes / self.single_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields and both ratios."""
-        ratios = {"time_ratio": self.time_ratio, "memory_ratio": self.memory_ratio}
-        return {**asdict(self), **ratios}
+        """Return all fields and all ratios."""
+        return {
+            **asdict(self),
+            "time_ratio": self.time_ratio,
+            "cpu_ratio": self.cpu_ratio,
+            "memory_ratio": self.memory_ratio,
+        }
 
 
 @click.command("seeds", cls=Command)
@@ -153,10 +166,12 @@ def measure_processes(
         except CallError as error:
             pair.failed = str(error)
             return
-        pair.single_s.append(sum(seconds for seconds, _ in single))
-        pair.seeds_s.append(several[0])
-        pair.single_bytes = max([pair.single_bytes or 0, *(peak for _, peak in single)])
-        pair.seeds_bytes = max(pair.seeds_bytes or 0, several[1])
+        pair.single_s.append(sum(each.seconds for each in single))
+        pair.single_cpu_s.append(sum(each.cpu_s for each in single))
+        pair.single_bytes = max([pair.single_bytes or 0, *(each.peak for each in single)])
+        pair.seeds_s.append(several.seconds)
+        pair.seeds_cpu_s.append(several.cpu_s)
+        pair.seeds_bytes = max(pair.seeds_bytes or 0, several.peak)
         for path in (folder / "single").iterdir():
             other = folder / "several" / path.name
             pair.is_equal &= other.is_file() and path.read_bytes() == other.read_bytes()
@@ -174,30 +189,44 @@ def measure_calls(
     pipeline = open_side(bundle, pair.side.device, tuple(pair.side.precision.split(",")))
     pipeline.upscale(image, steps=1)
     for _ in range(repetitions):
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         single = [
             pipeline.upscale(image, steps=steps, seed=_FIRST + number) for number in range(count)
         ]
-        middle = time.perf_counter()
+        middle = time.perf_counter(), time.process_time()
         advance(count)
         several = pipeline.upscale(image, steps=steps, seed=_FIRST, seeds=count)
-        pair.seeds_s.append(time.perf_counter() - middle)
-        pair.single_s.append(middle - began)
+        ended = time.perf_counter(), time.process_time()
         advance(count)
+        pair.single_s.append(middle[0] - began[0])
+        pair.single_cpu_s.append(middle[1] - began[1])
+        pair.seeds_s.append(ended[0] - middle[0])
+        pair.seeds_cpu_s.append(ended[1] - middle[1])
         pair.is_equal &= all(map(np.array_equal, single, several))
 
 
-def _timed(options: Sequence[str]) -> tuple[float, int]:
-    """Run dossr-run; return its seconds and its peak in bytes. Raise CallError where it fails."""
+@dataclass(frozen=True)
+class _Ended:
+    """A process that has ended."""
+
+    seconds: float
+    cpu_s: float
+    peak: int
+    """In bytes."""
+
+
+def _timed(options: Sequence[str]) -> _Ended:
+    """Run dossr-run. Raise CallError where it fails."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _RUN, *options], capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - began
-    *messages, peak = done.stderr.strip().splitlines() or ["peak 0"]
+    *messages, last = done.stderr.strip().splitlines() or ["peak 0 0"]
     if done.returncode:
         raise CallError(messages[-1] if messages else f"exit code {done.returncode}")
-    return seconds, int(peak.split()[-1])
+    _, peak, cpu_s = last.split()
+    return _Ended(seconds, float(cpu_s), int(peak))
 
 
 def table(pairs: Sequence[Pair]) -> str:
@@ -211,6 +240,7 @@ def _cells(pair: Pair) -> list[str]:
         f"failed: {pair.failed}" if pair.failed else significant(min(pair.single_s)),
         significant(min(pair.seeds_s, default=None)),
         significant(pair.time_ratio),
+        significant(pair.cpu_ratio),
         gibibytes(pair.single_bytes),
         gibibytes(pair.seeds_bytes),
         significant(pair.memory_ratio),

@@ -20,7 +20,8 @@ def test_both_ways_are_measured_and_the_bytes_compared(toy_bundle, tmp_path):
     for row in (processes, calls):
         assert row["is_equal"]
         assert row["time_ratio"] == pytest.approx(row["seeds_s"][0] / row["single_s"][0])
-    assert processes["time_ratio"] < 1  # two processes start, against one
+        assert row["cpu_ratio"] == pytest.approx(row["seeds_cpu_s"][0] / row["single_cpu_s"][0])
+    assert processes["cpu_ratio"] < 1  # two processes start, against one
     ratio = processes["seeds_bytes"] / processes["single_bytes"]
     assert processes["memory_ratio"] == pytest.approx(ratio)
     assert 0.5 < ratio < 2
@@ -29,9 +30,9 @@ def test_both_ways_are_measured_and_the_bytes_compared(toy_bundle, tmp_path):
 
 def test_images_that_differ_and_failures_are_shown():
     pairs = [
-        Pair(Side("cpu", "fp32"), "8 calls", [8.0], [6.0], is_equal=False),
+        Pair(Side("cpu", "fp32"), "8 calls", [8.0], [6.0], [16.0], [10.0], is_equal=False),
         Pair(Side("cpu", "fp32"), "8 processes", failed="no network"),
     ]
     _, _, differing, failed = table(pairs).splitlines()
-    assert differing == "| fp32, cpu, 8 calls | 8.00 | 6.00 | 0.750 | - | - | - | no |"
+    assert differing == "| fp32, cpu, 8 calls | 8.00 | 6.00 | 0.750 | 0.625 | - | - | - | no |"
     assert "| failed: no network |" in failed
