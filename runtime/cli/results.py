@@ -16,7 +16,7 @@ from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
 from ..progress import PhaseProgress, status_text
-from ..seeds.report import draw_lines, draws_record
+from ..seeds.records import draw_lines, draws_record
 from ..terminal import say
 from .arguments import Arguments
 from .jobs import Plan
