@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -149,28 +149,15 @@ class Pipeline:
         options = SamplingOptions(
             steps, order, seed, color_fix, tiling, schedule, start=start, detail=detail
         )
+        watching: _Watching = {"depth": depth, "observe": observe, "progress": progress}
         if seeds is None:
-            return self.run(
-                lr, options, depth=depth, noise=noise, observe=observe, progress=progress
-            )
+            return self.run(lr, options, noise=noise, **watching)
         if noise is not None:
-            raise ValueError(
-                "each of several seeds has its own noise; give seeds or noise, not both"
-            )
+            raise ValueError("each seed has its own noise; give seeds or noise, not both")
         pixels = to_pixels(lr)
         images = _empty_images(seeds, pixels.shape, result_dtype(pixels, depth))
-        for place, image in zip(
-            images,
-            self.draws(
-                pixels,
-                options,
-                range(seed, seed + seeds),
-                depth=depth,
-                observe=observe,
-                progress=progress,
-            ),
-            strict=True,
-        ):
+        draws = self.draws(pixels, options, range(seed, seed + seeds), **watching)
+        for place, image in zip(images, draws, strict=True):
             place[:] = image
         return images
 
@@ -253,6 +240,14 @@ class Pipeline:
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the shape of each noise array for an LR image of this size."""
         return latent_shape(self.manifest, height, width)
+
+
+class _Watching(TypedDict):
+    """Arguments of ``run`` and of ``draws``."""
+
+    depth: int | None
+    observe: Observe | None
+    progress: OnProgress | None
 
 
 def _unpickled(settings: Settings) -> Pipeline:

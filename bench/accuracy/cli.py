@@ -1,10 +1,11 @@
 """``dossr-bench accuracy``: compare the images of a bundle with sharp originals."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from ...runtime.seeds.iqa import MeasureError, open_metric
+from ...runtime.seeds.iqa import MeasureError, Metric, open_metric
 from ...runtime.terminal import Command, Terminal
 from ..sides import one_side, open_side
 from .originals import SMALLEST, photographs, read_originals
@@ -62,10 +63,7 @@ def accuracy(
     settings = [Setting(order, count) for order in orders for count in steps]
     settings += [Setting(3, 5, start) for start in t1]
     settings += [Setting(3, 5, detail=share) for share in detail]
-    try:
-        metrics = [open_metric(name) for name in dict.fromkeys(names)]
-    except MeasureError as error:
-        raise click.UsageError(f"--metric: {error}") from error
+    metrics = _opened(names)
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
     except (ValueError, OSError) as error:
@@ -77,3 +75,11 @@ def accuracy(
     click.echo(table(entries))
     if out is not None:
         write_report(out, entries, pipeline, images, seed)
+
+
+def _opened(names: Iterable[str]) -> list[Metric]:
+    """Return each metric once; raise UsageError for one that cannot be loaded."""
+    try:
+        return [open_metric(name) for name in dict.fromkeys(names)]
+    except MeasureError as error:
+        raise click.UsageError(f"--metric: {error}") from error
