@@ -27,6 +27,7 @@ from ..cli.one_image import (
 from ..cli.overlap import WriteBehind
 from ..files import write_whole
 from ..images.source import Pixels
+from ..terminal import printable
 from .measures import Measure
 from .request import SeedsRequest
 from .sheet import ContactSheet
@@ -119,7 +120,7 @@ class _Work:
             self._statistics = self._statistics or Statistics(height, width, image.dtype)
             self._statistics.add(image)
         if self.is_complete and self.request.sheet:
-            title = f"{self.loaded.job.name}: {self.request.count} seeds, {self.measure.name}"
+            title = f"{printable(self.loaded.job.name)}: {self.request.count} seeds, {self.measure.name}"
             self._sheet = self._sheet or ContactSheet(self.request.count, (width, height), title)
             self._sheet.add(image, f"seed {seed}  {score:.2f}")
         self.drawn += 1
