@@ -248,3 +248,17 @@ def test_memory_that_runs_out_goes_on_with_smaller_batches(run, photo, tmp_path,
     assert batches == [(4, 4), (2, 3), (1, 2)]  # what is done is not done again
     assert "memory ran out; going on with tiles of 128 in batches of 2" in stderr
     assert len(list((tmp_path / "o").iterdir())) == 4
+
+
+def test_memory_for_the_sums_is_counted_before_the_networks_run(run, photo, tmp_path, monkeypatch):
+    from dossr.runtime.memory import image_bytes
+
+    monkeypatch.setattr("dossr.runtime.cli.one_image.free_memory", lambda: image_bytes(12, 20) + 99)
+    assert (
+        run(photo, "-o", f"{tmp_path}/o/", "--seeds", 500, "--dry-run")[0] == 0
+    )  # any number fits
+    assert run(photo, "-o", f"{tmp_path}/o/", "--seeds", 2)[0] == 0
+    code, _, stderr = run(photo, "-o", f"{tmp_path}/p/", "--seeds", 2, "--spread")
+    assert code == 1
+    assert "photo.png: four times as large it needs about" in stderr
+    assert not (tmp_path / "p").exists()
