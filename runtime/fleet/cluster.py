@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when a cluster starts
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of the core in this process, on stderr
 import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

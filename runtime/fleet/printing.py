@@ -7,7 +7,7 @@ import click
 
 from ..cli.arguments import Arguments
 from ..cli.search import count_text
-from ..terminal import say
+from ..terminal import captured_stderr, say
 from .places import PlaceError
 from .records import Row
 from .upscaling import Plan, Report, check_fleet, run_fleet
@@ -22,7 +22,8 @@ def print_fleet(arguments: Arguments) -> int:
     _tell(plan)
     for _, reason in plan.inputs.failures:
         say("dossr-run", reason)
-    report = run_fleet(plan, _tell_failure)
+    with captured_stderr():  # Ray's core logs to it; its bar and its errors are Python's
+        report = run_fleet(plan, _tell_failure)
     if report.stopped:
         say("dossr-run", report.stopped)
     if arguments.as_json:
