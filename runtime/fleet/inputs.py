@@ -157,12 +157,12 @@ def _remote_files(
     return found
 
 
-_known: set[tuple[str, str]] = set()
+_known: set[tuple[int, str]] = set()
 
 
 def _check_known_bucket(place: Place) -> None:
     """Check the bucket of an input once for all of its files."""
-    key = (place.name.partition("://")[0], place.path.partition("/")[0])
+    key = (id(place.system), place.path.partition("/")[0])
     if key not in _known:
         _check_bucket(place)
         _known.add(key)

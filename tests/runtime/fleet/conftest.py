@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 
 @pytest.fixture(scope="session")
-def cluster(user_cache):
+def keys():
+    """The environment has credentials of a store, which processes started later inherit."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(user_cache, keys):
     """This process has joined a cluster of two cores, which ends with the tests."""
     import ray
 

@@ -19,6 +19,7 @@ from dossr.runtime.fleet.node import BundleSource
 from dossr.runtime.fleet.places import find_place
 
 IMAGES = 12
+SETTINGS = {"seed": 7, "steps": 1}
 
 
 def _files(folder):
@@ -81,10 +82,12 @@ def run(cluster, toy_bundle, make_images, tmp_path_factory):
     killers = []
     for pipe, times, data in ((once, 1, (photos / "00.png").read_bytes()), (twice, 2, None)):
         os.mkfifo(pipe)
-        killers.append(threading.Thread(target=_kill_readers, args=(pipe, times, data), daemon=True))
+        killers.append(
+            threading.Thread(target=_kill_readers, args=(pipe, times, data), daemon=True)
+        )
         killers[-1].start()
     report = upscale_dataset(
-        [once, photos, twice], home / "out", bundle=toy_bundle, threads=1, workers=2, seed=7
+        [once, photos, twice], home / "out", bundle=toy_bundle, threads=1, workers=2, **SETTINGS
     )
     for killer in killers:
         killer.join()
@@ -97,7 +100,7 @@ def test_every_image_is_upscaled_as_by_one_process_while_workers_are_killed(
     home, report = run
     assert (report.done, report.skipped, report.workers) == (IMAGES + 1, 0, 2)
     alone = home / "alone"
-    dossr_run(home / "photos", "-o", alone, "-b", toy_bundle, "--seed", 7, "--steps", 5)
+    dossr_run(home / "photos", "-o", alone, "-b", toy_bundle, "--seed", 7)  # one step
     expected = _files(alone)
     expected["once.png"] = expected["00.png"]
     assert len(expected) == IMAGES + 1
@@ -126,7 +129,7 @@ def test_a_rerun_does_what_is_left_and_the_next_one_nothing(run, toy_bundle, rea
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
     (photos / "bad.png").write_bytes((photos / "01.png").read_bytes())
     (out / "03.png").unlink()
-    settings = {"bundle": toy_bundle, "threads": 1, "workers": 2, "seed": 7}
+    settings = {"bundle": toy_bundle, "threads": 1, "workers": 2, **SETTINGS}
     report = upscale_dataset(photos, out, **settings)
     assert (report.done, report.skipped, report.failures) == (2, IMAGES - 1, [])
     changed = {p.name for p in out.glob("*.png") if before.get(p) != p.stat().st_mtime_ns}
@@ -142,7 +145,7 @@ def test_results_that_a_killed_driver_did_not_record_are_recorded(run, toy_bundl
     out = home / "out"
     for part in (out / "_manifest").glob("*.jsonl"):
         part.unlink()
-    upscale_dataset(home / "photos", out, bundle=toy_bundle, seed=7)
+    upscale_dataset(home / "photos", out, bundle=toy_bundle, **SETTINGS)
     assert len(read_rows(out)) == IMAGES + 1
     assert all(row["seconds"] is None and row["error"] is None for row in read_rows(out))
 
@@ -152,7 +155,7 @@ def test_results_of_other_settings_are_not_mixed(run, toy_bundle):
     with pytest.raises(
         ValueError, match="is of results with seed 7, and seed is 8 now; give anoth"
     ):
-        upscale_dataset(home / "photos", home / "out", bundle=toy_bundle, seed=8)
+        upscale_dataset(home / "photos", home / "out", bundle=toy_bundle, seed=8, steps=1)
 
 
 def test_more_than_the_cluster_has_is_refused(cluster):
