@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import redirect_stdout
 
 import click
 
@@ -22,7 +23,7 @@ def print_fleet(arguments: Arguments) -> int:
     _tell(plan)
     for _, reason in plan.inputs.failures:
         say("dossr-run", reason)
-    with captured_stderr():  # Ray's core logs to it; its bar and its errors are Python's
+    with captured_stderr(), redirect_stdout(sys.stderr):  # Ray's core logs to both
         report = run_fleet(plan, _tell_failure)
     if report.stopped:
         say("dossr-run", report.stopped)

@@ -106,7 +106,8 @@ def test_every_image_is_upscaled_as_by_one_process_while_workers_are_killed(
     assert len(expected) == IMAGES + 1
     assert _files(home / "out") == expected
     for path in (home / "out").glob("*.png"):
-        assert Image.open(path).size == (64, 80)
+        with Image.open(path) as image:
+            assert image.size == (64, 80)
 
 
 def test_an_image_that_kills_two_workers_and_a_bad_one_are_rows(run, read_rows):
@@ -188,15 +189,7 @@ def test_the_command_prints_one_line_and_json(run, toy_bundle, capsys):
     from dossr.runtime.cli import main
 
     home, _ = run
-    arguments = [
-        str(home / "photos"),
-        "-o",
-        str(home / "out"),
-        "-b",
-        str(toy_bundle),
-        "--seed",
-        "7",
-    ]
+    arguments = f"{home}/photos -o {home}/out -b {toy_bundle} --seed 7 --steps 1".split()
     for more in ([], ["--json"]):
         with pytest.raises(SystemExit) as end:
             main([*arguments, *more, "--ray"])
