@@ -130,7 +130,7 @@ def test_a_rerun_does_what_is_left_and_the_next_one_nothing(run, toy_bundle, rea
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.png")}
     (photos / "bad.png").write_bytes((photos / "01.png").read_bytes())
     (out / "03.png").unlink()
-    settings = {"bundle": toy_bundle, "threads": 1, "workers": 2, **SETTINGS}
+    settings = {"bundle": toy_bundle, "threads": 1, "workers": 1, **SETTINGS}
     report = upscale_dataset(photos, out, **settings)
     assert (report.done, report.skipped, report.failures) == (2, IMAGES - 1, [])
     changed = {p.name for p in out.glob("*.png") if before.get(p) != p.stat().st_mtime_ns}

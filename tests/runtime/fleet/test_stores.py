@@ -13,7 +13,7 @@ import pytest
 from dossr.runtime.fleet import upscale_dataset
 from dossr.runtime.fleet.places import PlaceError, find_place
 
-SETTINGS = {"steps": 1, "threads": 1, "workers": 2}
+SETTINGS = {"steps": 1, "threads": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module")

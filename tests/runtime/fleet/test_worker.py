@@ -91,7 +91,7 @@ def test_an_image_is_begun_twice_and_no_more(work, make_images, tmp_path):
 
 def test_a_device_that_cannot_be_had_ends_the_worker_with_one_line(work, tmp_path):
     given = work(tmp_path / "out", "--precision", "bf16")
-    with pytest.raises(RuntimeError, match="^precision bf16 is not for the device cpu, which"):
+    with pytest.raises(RuntimeError, match=r"^precision bf16 is not for the device cpu, which"):
         Worker(given)
 
 
