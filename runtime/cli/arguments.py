@@ -84,14 +84,19 @@ class PathOrUri(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path, or the text of anything else."""
-        if isinstance(value, str) and is_for_ray(value):
+        if isinstance(value, str) and (is_uri(value) or is_list(value)):
             return value
         return super().convert(value, param, ctx)
 
 
-def is_for_ray(text: str) -> bool:
-    """Return whether a text is a URI or, as @FILE, a list of inputs."""
-    return "://" in text or text.startswith("@")
+def is_uri(text: str) -> bool:
+    """Return whether a text is a URI and no path."""
+    return "://" in text
+
+
+def is_list(text: str) -> bool:
+    """Return whether an input is @FILE, a list of inputs, and no file of such a name."""
+    return text.startswith("@") and not Path(text).exists()
 
 
 def to_arguments(values: Mapping[str, Any]) -> Arguments:

@@ -13,7 +13,8 @@ from .arguments import (
     Arguments,
     GroupedCommand,
     PathOrUri,
-    is_for_ray,
+    is_list,
+    is_uri,
     to_arguments,
     with_options,
 )
@@ -89,8 +90,9 @@ def _run_on_ray(arguments: Arguments) -> int:
 def _check_one_machine(arguments: Arguments) -> None:
     """Raise click.UsageError for what only a run with --ray takes."""
     given = (*arguments.inputs, arguments.output, arguments.bundle_uri or "")
-    if text := next(filter(is_for_ray, given), None):
-        raise click.UsageError(f"{text} is a URI or a list, which need --ray")
+    found = [*filter(is_uri, given), *filter(is_list, arguments.inputs)]
+    if found:
+        raise click.UsageError(f"{found[0]} is a URI or a list, which need --ray")
     if arguments.workers is not None or arguments.gpus_per_worker is not None:
         raise click.UsageError("--workers and --gpus-per-worker need --ray")
 

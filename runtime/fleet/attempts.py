@@ -8,8 +8,12 @@ MOST = 2
 """Times that an image is begun: once, and once more after its worker died."""
 
 
+ENDED = -1
+"""In the place of the number of times: the image is done."""
+
+
 class Attempts:
-    """One for a run. Counts the images in work only: those that ended are forgotten."""
+    """One for a run. Counts the images in work only: those whose result arrived are forgotten."""
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
@@ -19,12 +23,16 @@ class Attempts:
         self._begun[number] = self._begun.get(number, 0) + 1
         return self._begun[number]
 
-    def any_begun(self, numbers: list[int]) -> bool:
-        """Return whether one of these images was begun before."""
-        return any(number in self._begun for number in numbers)
+    def end(self, number: int) -> None:
+        """Note that an image is done, in case that its worker dies before it can tell."""
+        self._begun[number] = ENDED
+
+    def begun(self, numbers: list[int]) -> dict[int, int]:
+        """Return how often images were begun, of those that were."""
+        return {number: self._begun[number] for number in numbers if number in self._begun}
 
     def forget(self, numbers: list[int]) -> None:
-        """Drop images that ended."""
+        """Drop images whose result arrived."""
         for number in numbers:
             self._begun.pop(number, None)
 
@@ -39,6 +47,6 @@ def begin(attempts: Any, number: int) -> int:
     return int(ray.get(attempts.begin.remote(number)))
 
 
-def any_begun(attempts: Any, numbers: list[int]) -> bool:
-    """Return whether one of these images was begun before, by a worker that died."""
-    return bool(ray.get(attempts.any_begun.remote(numbers)))
+def begun(attempts: Any, numbers: list[int]) -> dict[int, int]:
+    """Return how often images were begun, by workers that died."""
+    return dict(ray.get(attempts.begun.remote(numbers)))

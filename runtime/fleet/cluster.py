@@ -25,9 +25,7 @@ LOCAL = "local"
 _AUTO = "auto"
 _CLIENT = "ray://"
 _CONNECT = 5.0  # seconds to reach a cluster
-_OBJECTS = (
-    200 << 20
-)  # bytes of the object store of a cluster that we start: rows alone pass through it
+_OBJECTS = 1 << 30  # bytes of the object store of a cluster that we start, for rows alone
 _CORES = 4  # of a worker on a processor, by default
 
 

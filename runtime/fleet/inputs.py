@@ -7,16 +7,14 @@ from pathlib import Path, PurePosixPath
 import click
 from pyarrow import fs
 
+from ..cli.arguments import is_list, is_uri
 from ..cli.jobs import find_jobs
 from ..cli.naming import Named, Naming, root_names, targets
 from ..cli.output import Output
 from ..cli.search import STREAM, Found, PassedOver, Search, count_text
 from ..images.formats import WRITABLE
 from ..images.kinds import IMAGE_SUFFIXES
-from .places import Place, find_place, is_uri
-
-LIST = "@"
-"""First character of an input that is a file with one input a line."""
+from .places import Place, find_place
 
 _LARGEST_LIST = 1 << 30  # bytes
 
@@ -107,10 +105,10 @@ def _expanded(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         if text == STREAM:
             raise click.UsageError("--ray reads files and URIs, not standard input")
-        if not text.startswith(LIST):
+        if not is_list(text):
             yield text
             continue
-        place = find_place(text[len(LIST) :])
+        place = find_place(text[1:])
         try:
             lines = place.read(_LARGEST_LIST).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from ..cli.arguments import is_uri
 from ..errors import one_line, reason
 from ..files import PREFIX, write_whole
 
@@ -109,11 +110,6 @@ class Place:
         if size != memoryview(data).nbytes:
             self.system.delete_file(path)
             raise OSError(f"{size} of {memoryview(data).nbytes} bytes were written")
-
-
-def is_uri(text: str) -> bool:
-    """Return whether a text is a URI and no path."""
-    return "://" in text
 
 
 def find_place(text: str) -> Place:

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +15,11 @@ from pyarrow import fs
 from ..cli.arguments import Arguments
 from ..cli.jobs import Job
 from ..cli.loop import run_jobs
-from ..cli.one_image import Failed, Outcome, Settings, Written
+from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
 from ..errors import BundleError, ImageError, one_line, reason
-from .attempts import MOST, any_begun, begin
+from .attempts import ENDED, MOST, begin, begun
 from .node import BundleSource
 from .places import Place, PlaceError
 from .records import Row
@@ -120,14 +121,20 @@ class Worker:
         A table that is given again, because a worker died with it, is worked off one by one.
         """
         jobs = [self._job(**row) for row in table.to_pylist()]
-        again = any_begun(self._work.attempts, [job.number for job in jobs])
-        groups = [[job] for job in jobs] if again else [jobs]
-        rows = [
-            _record(outcome)
-            for group in groups
-            for outcome in _outcomes(self._pipeline, group, self._work.settings)
-        ]
-        return pa.Table.from_pylist(rows, schema=_SCHEMA)
+        before = begun(self._work.attempts, [job.number for job in jobs])
+        outcomes = map(partial(self._again, before), jobs) if before else self._outcomes(jobs)
+        return pa.Table.from_pylist([_record(each) for each in outcomes], schema=_SCHEMA)
+
+    def _again(self, before: dict[int, int], job: StoredJob) -> Outcome:
+        """Return what became of an image, or was before its worker died."""
+        if before.get(job.number) == ENDED:
+            return Skipped(job)
+        [outcome] = self._outcomes([job])
+        self._work.attempts.end.remote(job.number)
+        return outcome
+
+    def _outcomes(self, jobs: Sequence[StoredJob]) -> Sequence[Outcome]:
+        return list(_outcomes(self._pipeline, jobs, self._work.settings))
 
     def _job(self, number: int, source: str, name: str, system: int, target: str) -> StoredJob:
         origin = Place(self._work.systems[system], source, name)

@@ -11,8 +11,6 @@ from PIL import Image
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
 
-pytest.importorskip("ray", reason="the extra ray is not installed")
-
 
 @pytest.fixture(scope="session")
 def keys():

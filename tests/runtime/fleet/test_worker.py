@@ -12,7 +12,7 @@ from dossr.runtime.cli.arguments import to_arguments
 from dossr.runtime.cli.checks import check_options
 from dossr.runtime.cli.command import main
 from dossr.runtime.fleet import worker as fleet_worker
-from dossr.runtime.fleet.attempts import any_begun, new_attempts
+from dossr.runtime.fleet.attempts import begin, begun, new_attempts
 from dossr.runtime.fleet.node import find_bundle
 from dossr.runtime.fleet.places import find_place
 from dossr.runtime.fleet.worker import Work, Worker
@@ -78,15 +78,22 @@ def test_what_exists_is_skipped_unless_it_is_to_be_replaced(work, make_images, t
     assert all(row["seconds"] > 0 and row["error"] is None for row in rows)
 
 
-def test_an_image_is_begun_twice_and_no_more(work, make_images, tmp_path):
-    photos = make_images(tmp_path / "photos", 1)
+def test_an_image_is_begun_twice_and_no_more_and_never_again_once_it_is_done(
+    work, make_images, tmp_path
+):
+    """Workers that died have begun the first image once, the second one twice, the third one never."""
+    photos = make_images(tmp_path / "photos", 3)
     given = work(tmp_path / "out", "--overwrite")
-    call, table = Worker(given), _table(photos / "00.png")
-    errors = [call(table).to_pylist()[0]["error"] for _ in range(3)]
-    assert errors[:2] == [None, None]
-    assert "the worker died 2 times" in errors[2]
-    given.attempts.forget.remote([0])
-    assert not any_begun(given.attempts, [0])
+    for number in (0, 1, 1):
+        begin(given.attempts, number)
+    call, table = Worker(given), _table(*sorted(photos.iterdir()))
+    rows = call(table).to_pylist()
+    assert [row["error"] is None for row in rows] == [True, False, True]
+    assert "01.png: the worker died 2 times while it was in work" in rows[1]["error"]
+    again = call(table).to_pylist()
+    assert [(row["seconds"], row["error"]) for row in again] == [(None, None)] * 3
+    given.attempts.forget.remote([0, 1, 2])
+    assert begun(given.attempts, [0, 1, 2]) == {}
 
 
 def test_a_device_that_cannot_be_had_ends_the_worker_with_one_line(work, tmp_path):
