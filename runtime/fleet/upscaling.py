@@ -120,14 +120,19 @@ def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> R
     report = Report(skipped=len(plan.inputs.items) - len(plan.todo))
     report.manifest = plan.records.place.name
     report.failures += [(name, why) for name, why in plan.inputs.failures]
-    if plan.found or plan.todo:
-        plan.records.begin(plan.made_with)
-    plan.records.add(plan.found)
     if plan.todo:
         with connected(str(plan.arguments.ray)):
             _upscale(plan, report, on_row)
-    plan.records.flush()
+    elif plan.found:
+        _record(plan)
     return report
+
+
+def _record(plan: Plan) -> None:
+    """Begin the manifest with what earlier runs did not record."""
+    plan.records.begin(plan.made_with)
+    plan.records.add(plan.found)
+    plan.records.flush()
 
 
 def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
@@ -138,6 +143,7 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
     )
     report.workers = min(count_workers(worker, arguments.workers), len(plan.todo))
     make_ready(plan.bundle, worker)
+    _record(plan)
     attempts = new_attempts()
     systems, records = _systems(plan.todo)
     own = replace(arguments, threads=worker.cores, bundle=None, bundle_uri=None)
