@@ -37,7 +37,8 @@ class Run:
 
     killed: int
     equal: bool
-    """Whether every result has the bytes of the first run, and there is no other file."""
+    """Whether every result has the bytes of the first run, there is no other file, and the manifest of a run
+    on Ray has one line for each."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all figures."""
@@ -116,6 +117,7 @@ class Runs:
         window = times[-1] - times[0]
         rate = (len(times) - 1) / window if window else None
         equal = _bytes(folder) == _bytes(self._scratch / "alone") and len(times) == total
+        equal = equal and _lines(folder) == (total if options else 0)
         return Run(name, seconds, len(times), rate, killer.killed, equal)
 
 
@@ -188,6 +190,12 @@ def check_cores(workers: int) -> None:
 
 def _bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def _lines(folder: Path) -> int:
+    """Return the number of lines of a manifest."""
+    parts = folder.glob("_manifest/*.jsonl")
+    return sum(part.read_bytes().count(b"\n") for part in parts)
 
 
 def _state(folder: Path) -> dict[str, int]:

@@ -27,7 +27,9 @@ def test_of_linear_is_the_speed_up_by_the_number_of_workers():
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_only_workers_below_the_measured_process_are_found():
     program = "exec -a ray::MapWorker sleep 60 & exec -a ray::IDLE sleep 60 & echo; wait"
-    with subprocess.Popen(["bash", "-c", program], stdout=subprocess.PIPE, process_group=0) as tree:
+    with subprocess.Popen(
+        ["bash", "-c", program], stdout=subprocess.PIPE, start_new_session=True
+    ) as tree:
         try:
             tree.stdout.readline()
             found = []
