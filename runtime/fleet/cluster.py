@@ -66,7 +66,10 @@ def connected(address: str) -> Iterator[None]:
                 **(own if address == LOCAL else {}),
             )  # fmt: skip
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            raise click.UsageError(f"no Ray cluster at {address}: {reason(error)}") from error
+            raise click.UsageError(
+                f"no Ray cluster at {address}: {reason(error)}; one that asks for a token needs "
+                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            ) from error
     try:
         yield
     finally:

@@ -153,14 +153,13 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
     missing = set(range(len(records)))
     try:
         for part in _results(work, records, worker, report.workers):
+            report.stopped = next((record["fatal"] for record in part if record["fatal"]), "")
+            if report.stopped:
+                break
             numbers = [record["number"] for record in part]
             attempts.forget.remote(numbers)
             missing.difference_update(numbers)
-            rows = [to_row(record) for record in part]
-            plan.records.add(rows)
-            for row in rows:
-                _count(row, report)
-                on_row(row)
+            _take(plan.records, [to_row(record) for record in part], report, on_row)
     except ray.exceptions.RayError as error:
         report.stopped = last_line(error)
     finally:
@@ -191,13 +190,19 @@ def _results(
         yield batch.to_pylist()
 
 
-def _count(row: Row, report: Report) -> None:
-    if row.error is not None:
-        report.failures.append((row.input, row.error))
-    elif row.seconds is None:
-        report.skipped += 1
-    else:
-        report.done += 1
+def _take(
+    records: Records, rows: Sequence[Row], report: Report, on_row: Callable[[Row], None]
+) -> None:
+    """Record and count what became of some images."""
+    records.add(rows)
+    for row in rows:
+        if row.error is not None:
+            report.failures.append((row.input, row.error))
+        elif row.seconds is None:
+            report.skipped += 1
+        else:
+            report.done += 1
+        on_row(row)
 
 
 def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any]]]:
@@ -233,8 +238,6 @@ def _left(
     if arguments.overwrite:
         return tuple(inputs.items), ()
     before = records.settings()
-    if before is not None:
-        _check_same(before, made_with, records.place)
     there = existing(inputs.items, output)
     done = [item for item in inputs.items if item.target in there]
     if done and before is None and not arguments.skip_existing:
@@ -242,6 +245,8 @@ def _left(
         name = output.below(done[0].target).name
         raise click.UsageError(f"{name}{more} exists; pass --overwrite or --skip-existing")
     recorded = records.rows() if before is not None else {}
+    if before is not None and (done or any(row.error is None for row in recorded.values())):
+        _check_same(before, made_with, records.place)
     rows = (Row(item.source.name, output.below(item.target).name) for item in done)
     found = tuple(
         row for row in rows if row.output not in recorded or recorded[row.output].error is not None

@@ -18,7 +18,7 @@ from ..cli.loop import run_jobs
 from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
-from ..errors import BundleError, ImageError, one_line, reason
+from ..errors import ImageError, one_line, reason
 from .attempts import ENDED, MOST, begin, begun
 from .node import BundleSource
 from .places import Place, PlaceError
@@ -29,7 +29,7 @@ _LARGEST_IMAGE = 1 << 30  # bytes of a file in a store
 _SCHEMA = pa.schema({
     "number": pa.int64(), "input": pa.string(), "output": pa.string(), "width": pa.int64(),
     "height": pa.int64(), "frames": pa.int64(), "seconds": pa.float64(),
-    "notes": pa.list_(pa.string()), "error": pa.string(),
+    "notes": pa.list_(pa.string()), "error": pa.string(), "fatal": pa.string(),
 })  # fmt: skip
 
 
@@ -106,20 +106,24 @@ class Worker:
     """Called by Ray Data with a table of images; returns a table of what became of them."""
 
     def __init__(self, work: Work) -> None:
-        """Open the networks. Raise RuntimeError of one line, which ends the run, if that fails."""
+        """Open the networks. If that fails, all that the worker returns is why, in one line."""
         logging.getLogger("ray").setLevel(logging.ERROR)
+        self._work, self._fatal = work, ""
         try:
             bundle = None if work.bundle.place is None else work.bundle.on_this_node()
             self._pipeline = open_pipeline(replace(work.arguments, bundle=bundle))
-        except (click.UsageError, BundleError, OSError) as error:
-            raise RuntimeError(one_line(_message(error))) from None
-        self._work = work
+        except Exception as error:  # raised from here, it would fill the terminal of the driver
+            self._fatal = one_line(_message(error))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Upscale the images of a table with the columns number, source, name, system and target.
 
+        The column ``fatal`` of the result ends the run if it is not empty.
+
         A table that is given again, because a worker died with it, is worked off one by one.
         """
+        if self._fatal:
+            return pa.Table.from_pylist([{"fatal": self._fatal}], schema=_SCHEMA)
         jobs = [self._job(**row) for row in table.to_pylist()]
         before = begun(self._work.attempts, [job.number for job in jobs])
         outcomes = map(partial(self._again, before), jobs) if before else self._outcomes(jobs)
@@ -181,4 +185,6 @@ def to_row(record: dict[str, Any]) -> Row:
 
 
 def _message(error: Exception) -> str:
-    return error.format_message() if isinstance(error, click.ClickException) else str(error)
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return str(error) or type(error).__name__

@@ -96,10 +96,13 @@ def test_an_image_is_begun_twice_and_no_more_and_never_again_once_it_is_done(
     assert begun(given.attempts, [0, 1, 2]) == {}
 
 
-def test_a_device_that_cannot_be_had_ends_the_worker_with_one_line(work, tmp_path):
+def test_a_worker_whose_networks_cannot_be_opened_returns_one_line(work, photo, tmp_path):
     given = work(tmp_path / "out", "--precision", "bf16")
-    with pytest.raises(RuntimeError, match=r"^precision bf16 is not for the device cpu, which"):
-        Worker(given)
+    [row] = Worker(given)(_table(photo, photo)).to_pylist()
+    assert row["fatal"].startswith(
+        "precision bf16 is not for the device cpu, which takes auto and f"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_cluster_or_without_ray_the_command_says_so(
