@@ -8,6 +8,8 @@ MOST = 2
 """Times that an image is begun: once, and once more after its worker died."""
 
 
+_LAST = 5.0  # seconds that the end of a run waits for
+
 ENDED = -1
 """In the place of the number of times: the image is done."""
 
@@ -42,9 +44,20 @@ def new_attempts() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
 
 
+def end_attempts(attempts: Any) -> None:
+    """End the count of a run, after what was sent to it has arrived."""
+    ray.wait([attempts.forget.remote([])], timeout=_LAST)
+    ray.kill(attempts)
+
+
 def begin(attempts: Any, number: int) -> int:
     """Count an image as begun, on the cluster; return how often it was."""
     return int(ray.get(attempts.begin.remote(number)))
+
+
+def end(attempts: Any, number: int) -> None:
+    """Note that an image is done."""
+    ray.get(attempts.end.remote(number))
 
 
 def begun(attempts: Any, numbers: list[int]) -> dict[int, int]:

@@ -19,7 +19,7 @@ from ..cli.results import SETTINGS
 from ..errors import BundleError
 from ..files import remove_leftovers
 from ..memory import memory_need
-from .attempts import new_attempts
+from .attempts import end_attempts, new_attempts
 from .cluster import (
     Worker,
     choose_worker,
@@ -164,7 +164,7 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
         report.stopped = last_line(error)
     finally:
         plan.records.flush()
-        ray.kill(attempts)
+        end_attempts(attempts)
     report.seconds = time.perf_counter() - began
     if missing and not report.stopped:
         report.stopped = f"Ray lost {len(missing)} images; run the command again"

@@ -19,7 +19,7 @@ from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
 from ..errors import ImageError, one_line, reason
-from .attempts import ENDED, MOST, begin, begun
+from .attempts import ENDED, MOST, begin, begun, end
 from .node import BundleSource
 from .places import Place, PlaceError
 from .records import Row
@@ -134,7 +134,7 @@ class Worker:
         if before.get(job.number) == ENDED:
             return Skipped(job)
         [outcome] = self._outcomes([job])
-        self._work.attempts.end.remote(job.number)
+        end(self._work.attempts, job.number)
         return outcome
 
     def _outcomes(self, jobs: Sequence[StoredJob]) -> Sequence[Outcome]:
