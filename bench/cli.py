@@ -6,6 +6,7 @@ from .. import __version__
 from ..runtime.terminal import Command
 from .ablations.cli import formulations, samplers
 from .accuracy.cli import accuracy
+from .fleet.cli import fleet
 from .overhead import overhead
 from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
@@ -40,6 +41,7 @@ for command in (
     predict,
     predict_check,
     scale,
+    fleet,
 ):
     main.add_command(command)
 
