@@ -35,14 +35,19 @@ _Any = TypeVar("_Any", bound=Array | None)
 
 
 def read_image(
-    source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, *, first_frame: bool = False
+    source: Path | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    first_frame: bool = False,
+    name: str = "standard input",
 ) -> SourceImage:
     """Read an image file: what it is decides its content, not its name.
 
     ``max_pixels``: of all frames together, checked before they are decoded. ``first_frame``: leave the
-    other frames of an animation, or pages, out. Raise ImageError, one line, if it fails.
+    other frames of an animation, or pages, out. ``name`` stands for an open file in messages. Raise
+    ImageError, one line, if it fails.
     """
-    path = source if isinstance(source, Path) else Path("standard input")
+    path = source if isinstance(source, Path) else Path(name)
     try:
         with captured_stderr() as stderr, _unlimited(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata
