@@ -24,7 +24,7 @@ _STOP = 20  # seconds until a server that does not end is killed
 _POLL = 0.1
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUBS = "python_backend_stubs"
-_REASON = re.compile(r"failed to load .*|error: .*|unable to .*", re.IGNORECASE)
+_REASON = re.compile(r"failed to load '[^']*' version .*?(?=\\n|\"|$)|error: .*", re.MULTILINE)
 
 
 class ServerError(RuntimeError):

@@ -64,6 +64,8 @@ class Model:
             code, message = error.INTERNAL, str(problem)
         except Exception as problem:  # an error of ours: the instance goes on with the next request
             code, message = error.INTERNAL, f"{type(problem).__name__}: {problem}"
+        if code != error.INVALID_ARG:
+            self._backend.Logger.log_error(one_line(message))
         return self._backend.InferenceResponse(error=error(one_line(message), code))
 
     def _result(self, request: Any) -> Any:
