@@ -135,8 +135,6 @@ def main(**values: Any) -> None:
         requests = [parse_request(text) for text in arguments.engines]
         settings = replace(parse_options(arguments.build), tf32=arguments.tf32)
         served = parse_serve(arguments.serve)
-        if arguments.triton:
-            check_repository(arguments.triton, served, overwrite=arguments.overwrite)
         targets = (
             open_bundle(arguments.checkpoint).manifest.targets if is_bundle else arguments.targets
         )
@@ -146,6 +144,9 @@ def main(**values: Any) -> None:
         if arguments.int8:
             with _library_errors("openvino"):
                 check_int8(targets)
+        if arguments.triton:
+            served.check_targets(targets)
+            check_repository(arguments.triton, served, overwrite=arguments.overwrite)
     if is_bundle and arguments.debug:
         _debug(arguments.checkpoint, requests)
     bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)

@@ -45,7 +45,7 @@ def running(
         log = log or folder / "log"
         arguments, environment = _wheel(program, folder)
         command = [
-            program, "--model-repository", repository, "--http-address", "127.0.0.1",
+            str(program), "--model-repository", str(repository), "--http-address", "127.0.0.1",
             "--http-port", str(port), "--allow-grpc", "false", "--allow-metrics", "false",
             "--exit-timeout-secs", "5", *arguments,
         ]  # fmt: skip
@@ -108,8 +108,9 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
-            found = _REASON.findall(log.read_text(errors="replace"))
-            raise ServerError(f"tritonserver ended: {found[0] if found else 'see its log'}")
+            text = log.read_text(errors="replace")
+            found = _REASON.findall(text) or text.splitlines()[-1:] or ["it wrote nothing"]
+            raise ServerError(f"tritonserver ended: {found[0]}")
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):
             return
         time.sleep(_POLL)

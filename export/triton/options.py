@@ -1,10 +1,11 @@
 """Options of a model repository, and their spelling on the command line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
-from ...runtime.bundle import Manifest
-from ...runtime.options import TILE, SamplingOptions, Tiling
+from ...runtime.bundle import Manifest, Target
+from ...runtime.engines.tensorrt.library import LIBRARIES
+from ...runtime.options import TILE, Tiling
 from ...runtime.serving.settings import (
     PATTERNS,
     SETTINGS,
@@ -46,18 +47,21 @@ class RepositoryOptions:
         """The side of the image that an instance upscales before it is ready, in LR pixels."""
         return self.service.tile or TILE
 
-    def check(self, manifest: Manifest) -> None:
-        """Raise ValueError if a bundle has no graphs for the device or does not support the tiles."""
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        """Raise ValueError if a bundle has no graphs for the device."""
         device = self.service.device.partition(":")[0]
-        wanted = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt"}.get(device, device)
-        if not any(target.startswith(wanted) for target in manifest.targets):
+        wanted = "tensorrt" if device in LIBRARIES else device
+        if not any(target.startswith(wanted) for target in targets):
             raise ValueError(
                 f"device={self.service.device} needs graphs for {wanted}, and the bundle has them for "
-                f"{', '.join(manifest.targets)}"
+                f"{', '.join(targets)}"
             )
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise ValueError if a bundle does not support the device or the tiles."""
+        self.check_targets(manifest.targets)
         tile = TILE if self.service.tile is None else self.service.tile
-        tiling = Tiling(tile, self.service.overlap, self.service.batch)
-        SamplingOptions(tiling=tiling).check(manifest)
+        Tiling(tile, self.service.overlap, self.service.batch).check(manifest.size_multiple)
 
 
 def parse_serve(texts: Iterable[str]) -> RepositoryOptions:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import ImageError, one_line
 from ..hardware import free_memory
 from ..images.formats import writable
@@ -70,7 +72,7 @@ class Service:
                     f"pixels must have 1 to {limit} pixels, got {width} x {height}; send a smaller array"
                 )
             self._check_memory(Frame(pixels))
-        return self._run(pixels, options, depth=8)
+        return self._run(pixels, options, depth=8).astype(np.uint8, copy=False)
 
     def _planned(self) -> Tiling:
         """Return the tiles of all requests. Raise ValueError if the bundle does not support them."""
