@@ -34,6 +34,7 @@ class Arguments:
     low_memory: bool
     precision: tuple[str, ...]
     verify: bool
+    threads: int | None
     tf32: bool | None
     build: tuple[str, ...]
     steps: int
@@ -204,6 +205,9 @@ _DEVICE: tuple[_Option, ...] = (
             help="Let float32 products on a GPU use TensorFloat-32.  [default: in float16 bundles]"),
     _device("--build", "build", multiple=True, metavar="SETTING",
             help=f"Setting of TensorRT builds: {', '.join(SETTINGS)}; may be repeated."),
+    _device("--threads", type=click.IntRange(1), metavar="N",
+            help="Threads of the networks on a processor; with --ray, cores of each worker.  [default: all "
+            "cores; with --ray, 4 at most]"),
     _device("--verify", is_flag=True,
             help="Hash every file of the bundle, also those that did not change since they were hashed."),
 )  # fmt: skip

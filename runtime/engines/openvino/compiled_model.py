@@ -7,11 +7,10 @@ import numpy as np
 import openvino as ov
 
 from .... import __version__
-from ...hardware import usable_cores
 from ...tensors import Array
 from .blobs import BlobCache, BlobKey
 from .buffers import Buffers
-from .core import capabilities, core, processor, running, version
+from .core import capabilities, core, processor, running, threads, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
 from .mapped_weights import dropping_pages
 
@@ -115,7 +114,7 @@ class OvEngine:
             version=version(),
             processor=processor(),
             capabilities=capabilities(),
-            cores=usable_cores(),
+            cores=threads(),
             precision=self._precision,
             shapes=shapes,
         )
