@@ -126,8 +126,13 @@ def open_service(bundle: Path, settings: ServiceSettings, log: Log) -> Service:
     """
     from ..pipeline import load_pipeline
 
-    precision = settings.precision.split(",")
-    pipeline = load_pipeline(bundle, settings.device, precision=precision, log=log)
+    pipeline = load_pipeline(
+        bundle,
+        settings.device,
+        precision=settings.precision.split(","),
+        threads=settings.threads,
+        log=log,
+    )
     return Service(pipeline, settings, log)
 
 

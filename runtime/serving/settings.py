@@ -31,6 +31,9 @@ class ServiceSettings:
     batch: int = 1
     """Number of tiles in one call of the denoiser."""
 
+    threads: int | None = None
+    """Of the networks of each instance on a processor; None: one for each core."""
+
     max_pixels: int = MAX_PIXELS
     """Largest input, in pixels of all its frames."""
 
@@ -56,10 +59,11 @@ PATTERNS: Patterns = {
     "tile": (r"\d+", int),
     "overlap": (r"\d+", int),
     "batch": (_COUNT, int),
+    "threads": (_COUNT, int),
     "max_pixels": (_COUNT, int),
     "max_steps": (_COUNT, int),
 }
-SETTINGS = ("device=NAME", "precision=PRECISION", "tile=N", "overlap=N", "batch=N", "max_pixels=N",
+SETTINGS = ("device=NAME", "precision=PRECISION", "tile=N", "overlap=N", "batch=N", "threads=N", "max_pixels=N",
             "max_steps=N")  # fmt: skip
 
 

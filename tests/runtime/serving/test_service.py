@@ -64,7 +64,7 @@ def test_no_input_is_a_path():
 
 
 def test_settings_survive_the_configuration():
-    settings = ServiceSettings("openvino", "bf16,decoder=fp32", 64, 32, 4, 1000, 9)
+    settings = ServiceSettings("openvino", "bf16,decoder=fp32", 64, 32, 4, 2, 1000, 9)
     assert read_parameters(settings.as_parameters()) == settings
     assert read_parameters(ServiceSettings().as_parameters()) == ServiceSettings()
     with pytest.raises(ValueError, match=r"a setting must be device=NAME.*got 'devise=cpu'"):
