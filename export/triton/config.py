@@ -33,7 +33,7 @@ def config_text(manifest: Manifest, options: RepositoryOptions) -> str:
         _instances(options),
         "version_policy { latest { num_versions: 1 } }",
         "response_cache { enable: false }",
-        _queue(options),
+        *_queue(options),
         _warmup(options.warm_side),
         *(_parameter(*each) for each in options.service.as_parameters().items()),
     ]
@@ -50,13 +50,19 @@ def _instances(options: RepositoryOptions) -> str:
     return f"instance_group {{ kind: {kind} count: {options.instances} }}"
 
 
-def _queue(options: RepositoryOptions) -> str:
-    """Return the bounds of the queue, which Triton has in its batcher; nothing is batched."""
-    return (
+def _queue(options: RepositoryOptions) -> list[str]:
+    """Return the bounds of the queue; empty where there are none.
+
+    Triton has them in its batcher, which batches nothing here, but may let a request wait half a second
+    for it, as measured with server 2.51.
+    """
+    if not (options.queue or options.timeout):
+        return []
+    return [
         "dynamic_batching {\n  default_queue_policy {\n    timeout_action: REJECT\n"
         f"    default_timeout_microseconds: {round(options.timeout * 1e6)}\n"
         f"    allow_timeout_override: true\n    max_queue_size: {options.queue}\n  }}\n}}"
-    )
+    ]
 
 
 def _warmup(side: int) -> str:

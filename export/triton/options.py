@@ -40,7 +40,8 @@ class RepositoryOptions:
     """Requests that may wait; more are refused at once. 0: any number."""
 
     timeout: float = 600.0
-    """Seconds after which a request that still waits is refused; 0: never."""
+    """Seconds after which a request that still waits is refused; 0: never. With ``queue`` 0 too, requests
+    go past Triton's batcher, which otherwise may delay one by half a second."""
 
     @property
     def warm_side(self) -> int:

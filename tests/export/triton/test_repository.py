@@ -114,4 +114,5 @@ def test_the_configuration_says_what_was_asked():
         "response_cache { enable: false }",
     ):
         assert line in text
+    assert "dynamic_batching" not in _config("queue=0", "timeout=0")
     assert all(f'input {{ name: "{each.name}"' in text for each in INPUTS)

@@ -20,7 +20,9 @@ from dossr.export.triton import parse_serve, write_repository
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import open_bundle
 
-WHEEL = Path(__file__).parents[3] / ".triton"
+ROOT = Path(__file__).parents[3]
+CLIENT = ROOT / "docs" / "triton" / "client.py"
+WHEEL = ROOT / ".triton"
 SERVER = WHEEL / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 MISSING = [
     reason
@@ -145,6 +147,17 @@ def test_options_of_a_request_are_those_of_dossr_run(ask, toy_bundle, tmp_path):
     ]
     _dossr_run(toy_bundle, source, target, *flags)
     assert ask(image=source.read_bytes(), format="webp", **options) == target.read_bytes()
+
+
+def test_the_client_of_the_docs_gets_the_file_of_dossr_run(url, toy_bundle, tmp_path):
+    source, expected, found = (
+        tmp_path / name for name in ("in.png", "expected.webp", "found.webp")
+    )
+    source.write_bytes(_png())
+    _dossr_run(toy_bundle, source, expected, "--seed", "9", "--steps", "1")
+    client = [sys.executable, CLIENT, url, source, found, "--seed", "9", "--steps", "1"]
+    subprocess.run(client, check=True, timeout=60)
+    assert found.read_bytes() == expected.read_bytes()
 
 
 def test_raw_arrays_are_those_of_the_pipeline(ask, toy_bundle):
