@@ -88,6 +88,14 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert not (tmp_path / "m" / "dossr").exists()
 
 
+def test_a_checkpoint_is_not_exported_for_a_device_without_its_graphs(export, tmp_path):
+    (tmp_path / "model.ckpt").write_bytes(b"not read")
+    code, line = export(tmp_path / "model.ckpt", "-o", tmp_path / "bundle", "--target", "cpu",
+                        "--triton", tmp_path / "models", "--serve", "device=openvino")  # fmt: skip
+    assert (code, "device=openvino needs graphs for openvino" in line) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
+
+
 def test_the_help_names_every_setting():
     text = CliRunner().invoke(main, ["--help"]).output
     for name in ("device=NAME", "instances=N", "max_pixels=N", "timeout=SECONDS"):
