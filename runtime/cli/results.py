@@ -1,6 +1,5 @@
 """What a run reports: a line for each image, notes once, one JSON document, the compare page."""
 
-import re
 import shutil
 import sys
 import threading
@@ -16,7 +15,7 @@ from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
 from ..progress import PhaseProgress, status_text
-from ..terminal import say
+from ..terminal import printable, say
 from .arguments import Arguments
 from .jobs import Plan
 from .one_image import Failed, Loaded, Outcome, Settings, Skipped, Written
@@ -33,7 +32,6 @@ _SETTINGS = (
 """Options in the JSON document."""
 
 _SHOWN = 3  # renamed files that a note names
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a file name may hold any
 _REDRAW = 0.1  # seconds between two drawings
 
 
@@ -67,13 +65,13 @@ class StatusLine:
         """Print a line on stdout or stderr."""
         with self._lock:
             self._clear()
-            click.echo(_CONTROL.sub("?", text), file=stream)
+            click.echo(printable(text), file=stream)
 
     def error(self, text: str) -> None:
         """Print an error of the command."""
         with self._lock:
             self._clear()
-            say("dossr-run", _CONTROL.sub("?", text))
+            say("dossr-run", printable(text))
 
     def close(self) -> None:
         """Remove the line."""
