@@ -32,7 +32,7 @@ class ServiceSettings:
     """Number of tiles in one call of the denoiser."""
 
     threads: int | None = None
-    """Of the networks of each instance on a processor; None: one for each core."""
+    """Of the networks of each instance on a processor; None: the cores, shared among the instances."""
 
     max_pixels: int = MAX_PIXELS
     """Largest input, in pixels of all its frames."""

@@ -5,13 +5,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import EngineError, OutOfMemoryError, one_line
-from ..hardware import find_extra
+from ..hardware import find_extra, usable_cores
 from .inputs import INPUTS
 from .service import RequestError, Service, open_service
 from .settings import read_parameters
@@ -32,13 +33,13 @@ class Model:
         Raise an error of one line, which the server reports, if the bundle or a parameter does not fit.
         """
         self._backend = backend
-        parameters = {
-            name: value["string_value"]
-            for name, value in json.loads(arguments["model_config"])["parameters"].items()
-        }
+        config = json.loads(arguments["model_config"])
+        parameters = {name: each["string_value"] for name, each in config["parameters"].items()}
         version = Path(arguments["model_repository"]).absolute() / arguments["model_version"]
         bundle = version / parameters.pop(BUNDLE, BUNDLE)
         settings = read_parameters(parameters)
+        if settings.threads is None:
+            settings = replace(settings, threads=_share(config["instance_group"]))
         try:
             if settings.is_on_gpu:
                 _select_gpu(int(arguments["model_instance_device_id"]))
@@ -86,6 +87,12 @@ class Model:
             return self._backend.Tensor(PIXELS, np.ascontiguousarray(pixels))
         data = self._service.upscale(tensors[IMAGE].ravel()[0], asked)
         return self._backend.Tensor(IMAGE, np.array([data], np.object_))
+
+
+def _share(groups: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the cores of one instance where several share a processor; None: all."""
+    instances = sum(int(group["count"]) for group in groups if group["kind"] == "KIND_CPU")
+    return max(1, usable_cores() // instances) if instances > 1 else None
 
 
 def _value(tensor: Any) -> Any:

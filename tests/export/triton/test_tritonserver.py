@@ -45,7 +45,7 @@ TYPES = {int: ("INT64", np.int64), float: ("FP64", np.float64), bool: ("BOOL", n
 def url(toy_bundle, tmp_path_factory):
     """The address of a server of the toy bundle that takes images of up to 4096 pixels."""
     models = tmp_path_factory.mktemp("models")
-    options = parse_serve(["max_pixels=4096", "instances=2", "threads=1", "tile=64"])
+    options = parse_serve(["max_pixels=4096", "instances=2", "tile=64"])
     write_repository(open_bundle(toy_bundle), models, options)
     with running(models, SERVER, seconds=60) as address:
         yield address

@@ -122,7 +122,7 @@ class _Failure:
         self.message, self.code = message, code
 
 
-def _model(bundle, pipeline=None):
+def _model(bundle, pipeline=None, **group):
     """A model over stand-ins for Triton's classes, and the lines that it logs."""
     logged = []
     backend = SimpleNamespace(
@@ -132,7 +132,10 @@ def _model(bundle, pipeline=None):
         Logger=SimpleNamespace(log_info=logged.append, log_error=logged.append),
     )
     parameters = {"device": "cpu", "bundle": str(bundle)}
-    config = {"parameters": {name: {"string_value": v} for name, v in parameters.items()}}
+    config = {
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+        "instance_group": [{"kind": "KIND_CPU", "count": 1, **group}],
+    }
     model = Model(
         backend,
         {"model_config": json.dumps(config), "model_repository": "/", "model_version": "1"},
@@ -176,6 +179,21 @@ def test_arrays_that_an_old_server_spoils_are_not_upscaled(toy_bundle):
     model, _ = _model(toy_bundle)
     (failed,) = model.execute([_request(pixels=spoiled)])
     assert (failed.code, "pip install 'numpy<2'" in failed.message) == ("internal", True)
+
+
+@pytest.mark.parametrize(
+    ("group", "threads"),
+    [({}, None), ({"count": 4}, 2), ({"count": 40}, 1), ({"count": 4, "kind": "KIND_GPU"}, None)],
+)
+def test_instances_on_a_processor_share_its_cores(toy_bundle, monkeypatch, group, threads):
+    opened = []
+    monkeypatch.setattr("dossr.runtime.serving.triton.usable_cores", lambda: 8)
+    monkeypatch.setattr(
+        "dossr.runtime.serving.triton.open_service",
+        lambda bundle, settings, log: opened.append(settings),
+    )
+    _model(toy_bundle, **group)
+    assert opened[0].threads == threads
 
 
 def test_a_missing_package_is_one_line_with_its_extra(toy_bundle, monkeypatch):
