@@ -131,12 +131,32 @@ def main(**values: Any) -> None:
     is_bundle = arguments.checkpoint.is_dir()
     if is_bundle:
         _check_bundle_only(arguments)
+    requests, settings, served = _planned(arguments)
+    if is_bundle and arguments.debug:
+        _debug(arguments.checkpoint, requests)
+    bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
+    if arguments.int8:
+        _add_int8(bundle)
+    _build(bundle, requests, settings, arguments.tile)
+    if arguments.triton:
+        _write_triton(bundle, arguments.triton, served, overwrite=arguments.overwrite)
+
+
+def _planned(
+    arguments: Arguments,
+) -> tuple[list[EngineRequest], BuildOptions, RepositoryOptions]:
+    """Return what is built and served after the export.
+
+    Exit, before the export takes its time, where that cannot be done.
+    """
     with _errors_in_one_line():
         requests = [parse_request(text) for text in arguments.engines]
         settings = replace(parse_options(arguments.build), tf32=arguments.tf32)
         served = parse_serve(arguments.serve)
         targets = (
-            open_bundle(arguments.checkpoint).manifest.targets if is_bundle else arguments.targets
+            open_bundle(arguments.checkpoint).manifest.targets
+            if arguments.checkpoint.is_dir()
+            else arguments.targets
         )
         if requests:
             with _library_errors(requests[0].library):
@@ -147,14 +167,7 @@ def main(**values: Any) -> None:
         if arguments.triton:
             served.check_targets(targets)
             check_repository(arguments.triton, served, overwrite=arguments.overwrite)
-    if is_bundle and arguments.debug:
-        _debug(arguments.checkpoint, requests)
-    bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
-    if arguments.int8:
-        _add_int8(bundle)
-    _build(bundle, requests, settings, arguments.tile)
-    if arguments.triton:
-        _write_triton(bundle, arguments.triton, served, overwrite=arguments.overwrite)
+    return requests, settings, served
 
 
 def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:

@@ -3,12 +3,12 @@
 import importlib.util
 import io
 import itertools
-import os
 import struct
 import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -228,11 +228,11 @@ def test_a_damaged_bundle_is_not_served_and_no_process_stays(fresh_bundle, tmp_p
         running(tmp_path / "models", SERVER, seconds=60),
     ):
         pass
-    commands = [path.read_bytes() for path in _files_of_processes("cmdline")]
-    assert not [line for line in commands if bytes(tmp_path) in line]
+    assert not [line for line in _commands() if bytes(tmp_path) in line]
 
 
-def _files_of_processes(name):
+def _commands():
+    """The command lines of all processes."""
     for folder in Path("/proc").glob("[0-9]*"):
-        if os.access(folder / name, os.R_OK):
-            yield folder / name
+        with suppress(OSError):  # it has ended
+            yield (folder / "cmdline").read_bytes()

@@ -122,7 +122,7 @@ class _Failure:
         self.message, self.code = message, code
 
 
-def _model(bundle, pipeline=None, **group):
+def _model(bundle, pipeline=None, device="cpu", **group):
     """A model over stand-ins for Triton's classes, and the lines that it logs."""
     logged = []
     backend = SimpleNamespace(
@@ -131,14 +131,19 @@ def _model(bundle, pipeline=None, **group):
         InferenceResponse=lambda tensors=(), error=None: error or tensors[0].as_numpy(),
         Logger=SimpleNamespace(log_info=logged.append, log_error=logged.append),
     )
-    parameters = {"device": "cpu", "bundle": str(bundle)}
+    parameters = {"device": device, "bundle": str(bundle)}
     config = {
         "parameters": {name: {"string_value": value} for name, value in parameters.items()},
         "instance_group": [{"kind": "KIND_CPU", "count": 1, **group}],
     }
     model = Model(
         backend,
-        {"model_config": json.dumps(config), "model_repository": "/", "model_version": "1"},
+        {
+            "model_config": json.dumps(config),
+            "model_repository": "/",
+            "model_version": "1",
+            "model_instance_device_id": "3",
+        },
     )
     if pipeline:
         model._service._pipeline = pipeline
@@ -194,6 +199,19 @@ def test_instances_on_a_processor_share_its_cores(toy_bundle, monkeypatch, group
     )
     _model(toy_bundle, **group)
     assert opened[0].threads == threads
+
+
+def test_an_instance_opens_its_networks_on_the_gpu_that_it_was_given(monkeypatch):
+    steps = []
+    home = "dossr.runtime.serving.triton"
+    monkeypatch.setattr(f"{home}._select_gpu", steps.append)
+    monkeypatch.setattr(
+        f"{home}.open_service", lambda bundle, settings, log: steps.append("opened")
+    )
+    for device in ("cuda", "tensorrt", "tensorrt-rtx"):
+        _model("bundle", device=device, kind="KIND_GPU")
+    _model("bundle", device="cpu")
+    assert steps == [3, "opened"] * 3 + ["opened"]
 
 
 def test_a_missing_package_is_one_line_with_its_extra(toy_bundle, monkeypatch):
