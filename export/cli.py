@@ -20,13 +20,7 @@ from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
 from .quantization import check_int8
-from .triton import (
-    SERVE_SETTINGS,
-    RepositoryOptions,
-    check_repository,
-    parse_serve,
-    write_repository,
-)
+from .triton.options import SERVE_SETTINGS, RepositoryOptions, parse_serve
 
 if TYPE_CHECKING:
     from .exporter import Inspect
@@ -165,6 +159,8 @@ def _planned(
             with _library_errors("openvino"):
                 check_int8(targets)
         if arguments.triton:
+            from .triton.repository import check_repository
+
             served.check_targets(targets)
             check_repository(arguments.triton, served, overwrite=arguments.overwrite)
     return requests, settings, served
@@ -293,6 +289,8 @@ def _write_triton(
     folder: Path, repository: Path, options: RepositoryOptions, *, overwrite: bool
 ) -> None:
     """Write the model of a bundle into a model repository and print where it is."""
+    from .triton.repository import write_repository
+
     with _errors_in_one_line(repository):
         model = write_repository(open_bundle(folder), repository, options, overwrite=overwrite)
         size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
