@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_STOP = 20  # seconds until a server that does not end is killed
+_STOP = 30  # seconds until a server that does not end is killed
 _POLL = 0.1
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUBS = "python_backend_stubs"
@@ -47,7 +47,7 @@ def running(
         command = [
             str(program), "--model-repository", str(repository), "--http-address", "127.0.0.1",
             "--http-port", str(port), "--allow-grpc", "false", "--allow-metrics", "false",
-            "--exit-timeout-secs", "5", *arguments,
+            "--exit-timeout-secs", "20", *arguments,
         ]  # fmt: skip
         with log.open("wb") as file:
             try:
