@@ -1,9 +1,9 @@
 """The command line, checked as a whole before any network is loaded."""
 
 import click
-from PIL import ImageColor
 
 from ..files import remove_leftovers
+from ..images.alpha import parse_color
 from ..images.formats import WRITABLE
 from ..images.sizes import TargetSize, parse_fit
 from ..images.source import WriteOptions
@@ -114,12 +114,9 @@ def _writing(arguments: Arguments, suffix: str) -> WriteOptions:
 
 def _color(text: str) -> tuple[int, int, int]:
     try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-        return red, green, blue
+        return parse_color(text)
     except ValueError as error:
-        raise click.UsageError(
-            f"--background must be a colour such as white or #ff8800, got '{text}'"
-        ) from error
+        raise click.UsageError(f"--background {error}") from error
 
 
 def _check_compare(arguments: Arguments, is_stdout: bool) -> None:

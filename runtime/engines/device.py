@@ -111,6 +111,9 @@ class Host:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
 
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+
     def precisions(self, bundle: Bundle) -> dict[str, str]:
         """Return fp32 for every stage, whatever the weights are stored in."""
         return dict.fromkeys(bundle.manifest.stages, "fp32")
