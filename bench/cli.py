@@ -13,6 +13,7 @@ from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .scale.cli import scale
 from .serve.cli import serve
+from .seeds import seeds
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -36,6 +37,7 @@ for command in (
     pipeline,
     sizes,
     start,
+    seeds,
     accuracy,
     tiles,
     overhead,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..images.source import Pixels
+from ..seeds.written import draw_all
 from ..terminal import printable
 from .jobs import Job
 from .one_image import Failed, Loaded, Outcome, Sampler, Settings, Skipped, load, upscale, write
@@ -66,6 +67,8 @@ def _start(
         if settings.skip_existing:
             return Skipped(item.job)
         return Failed(item.job, f"{item.job.target} was created meanwhile and is not replaced")
+    if settings.seeds:
+        return draw_all(sampler, item, settings, progress, behind, end)
     began = time.perf_counter()
     results = upscale(sampler, item, settings, progress)
     if isinstance(results, Failed):

@@ -15,6 +15,7 @@ from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
 from ..progress import PhaseProgress, status_text
+from ..seeds.records import draw_lines, draws_record
 from ..terminal import printable, say
 from .arguments import Arguments
 from .jobs import Plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "scale", "longest", "shortest", "width", "height", "fit",
-    "steps", "order", "seed", "start", "detail", "color_fix", "tile", "overlap", "batch",
+    "steps", "order", "seed", "seeds", "best", "start", "detail", "color_fix", "tile", "overlap", "batch",
     "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame",
 )  # fmt: skip
 """Options in the JSON document."""
@@ -115,7 +116,8 @@ class Reporter:
         if isinstance(outcome, Failed):
             self.line.error(outcome.reason)
         elif isinstance(outcome, Written) and self._results:
-            self.line.result(_result_line(outcome), self._results)
+            for line in draw_lines(outcome) if outcome.draws else (_result_line(outcome),):
+                self.line.result(line, self._results)
 
     def tell(self, text: str) -> None:
         """Print a line on stderr, each text once."""
@@ -207,4 +209,5 @@ def _record(outcome: Written | Failed) -> dict[str, Any]:
         "depth": outcome.depth,
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
+        **(draws_record(outcome) if outcome.draws else {}),
     }
