@@ -12,8 +12,8 @@ from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .scale.cli import scale
-from .serve.cli import serve
 from .seeds import seeds
+from .serve.cli import serve
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
