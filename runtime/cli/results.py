@@ -25,7 +25,7 @@ from .search import PassedOver, count_text
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
-_SETTINGS = (
+SETTINGS = (
     "scale", "longest", "shortest", "width", "height", "fit",
     "steps", "order", "seed", "seeds", "best", "start", "detail", "color_fix", "tile", "overlap", "batch",
     "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame",
@@ -157,7 +157,7 @@ def document(
         "bundle": str(arguments.bundle or DEMO),
         "device": pipeline.device.name if pipeline else arguments.device,
         "precision": pipeline.precision if pipeline else {},
-        **{name: getattr(arguments, name) for name in _SETTINGS},
+        **{name: getattr(arguments, name) for name in SETTINGS},
         "results": [_record(each) for each in outcomes if not isinstance(each, Skipped)],
         "skipped": [str(each.job.target) for each in outcomes if isinstance(each, Skipped)],
         "passed_over": [passed_over_record(item) for item in plan.passed_over],
@@ -193,8 +193,7 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Argumen
 
 def _result_line(done: Written) -> str:
     frames = f"  {done.frames} frames" if done.frames > 1 else ""
-    where = done.job.target or "standard output"
-    return f"{where}  {done.size[0]} x {done.size[1]}{frames}  {done.seconds:.1f} s"
+    return f"{done.job.target_name}  {done.size[0]} x {done.size[1]}{frames}  {done.seconds:.1f} s"
 
 
 def _record(outcome: Written | Failed) -> dict[str, Any]:

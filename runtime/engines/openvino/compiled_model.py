@@ -7,12 +7,11 @@ import numpy as np
 import openvino as ov
 
 from .... import __version__
-from ...hardware import usable_cores
 from ...tensors import Array
 from ...terminal import interruptible
 from .blobs import BlobCache, BlobKey
 from .buffers import Buffers
-from .core import capabilities, core, processor, running, version
+from .core import capabilities, core, processor, running, threads, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
 from .mapped_weights import dropping_pages
 
@@ -119,7 +118,7 @@ class OvEngine:
             version=version(),
             processor=processor(),
             capabilities=capabilities(),
-            cores=usable_cores(),
+            cores=threads(),
             precision=self._precision,
             shapes=shapes,
         )
