@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BundleError, EngineError, ImageError, OutOfMemoryError
