@@ -12,6 +12,8 @@ from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .scale.cli import scale
+from .seeds import seeds
+from .serve.cli import serve
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -35,6 +37,7 @@ for command in (
     pipeline,
     sizes,
     start,
+    seeds,
     accuracy,
     tiles,
     overhead,
@@ -42,6 +45,7 @@ for command in (
     predict_check,
     scale,
     fleet,
+    serve,
 ):
     main.add_command(command)
 

@@ -1,14 +1,16 @@
 """Image quality against a sharp original. Images are uint8 (h, w, 3), sRGB."""
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..runtime.seeds.iqa import Metric
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
@@ -39,9 +41,12 @@ class Scores:
     lpips: float | None
     """LPIPS with AlexNet, version 0.1; None if the package or its weights are not installed."""
 
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Scores by pyiqa, by the names of its metrics."""
 
-def score(image: Pixels, original: Pixels) -> Scores:
-    """Compute all scores of one image. Raises ValueError if the shapes differ."""
+
+def score(image: Pixels, original: Pixels, metrics: Sequence[Metric] = ()) -> Scores:
+    """Compute all scores of one image, and ``metrics`` of pyiqa. Raises ValueError if the shapes differ."""
     from skimage.metrics import structural_similarity
 
     if image.shape != original.shape:
@@ -58,6 +63,10 @@ def score(image: Pixels, original: Pixels) -> Scores:
         detail=float((found**2).mean() / (wanted**2).mean()),
         gradients=float(np.abs(np.sort(found.ravel()) - np.sort(wanted.ravel())).mean()),
         lpips=distance(image, original) if distance else None,
+        metrics={
+            each.name: each(image, original) if each.needs_original else each(image)
+            for each in metrics
+        },
     )
 
 

@@ -1,33 +1,29 @@
 """The pipeline: from an image to an image four times as large, stage by stage."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from ..solvers import Schedule, dos_sde_coefficients
-from .bundle import CONDITION, Manifest
+from ..solvers import Schedule
+from .bundle import Manifest
 from .engines.device import Device, Host
-from .engines.engine import Engine, check_output
+from .engines.engine import Engine
 from .engines.networks import Networks, NetworkSource, Settings, open_networks, shared_source
 from .engines.tensorrt.options import BuildOptions
-from .errors import EngineError
-from .images.arrays import quantize, result_dtype, to_pixels, to_unit
-from .images.color import COLOR_FIXES
-from .images.padding import pad_to_multiple
+from .errors import OutOfMemoryError
+from .hardware import free_memory
+from .images.arrays import result_dtype, to_pixels
+from .memory import in_gigabytes
 from .options import TILE, SamplingOptions, Tiling
-from .sampling import Observe, draw_noise, sample
+from .sampling import Observe, draw_noise
+from .seeds.draws import Draws, OnProgress, latent_shape, together
 from .tensors import SCALE, Array
 from .terminal import log as log_to_terminal
-from .tiling import TiledEngine, denoiser_grid, network_grid
-
-OnProgress = Callable[[int, int], None]
-"""Called with the number of network runs done (on a GPU: queued) and their total. A tile is a run.
-
-The first call has 0 runs done and follows the check of all arguments."""
 
 
 def load_pipeline(
@@ -122,6 +118,7 @@ class Pipeline:
         steps: int = 5,
         order: int = 3,
         seed: int = 42,
+        seeds: int | None = None,
         color_fix: str = "wavelet",
         tile: int = TILE,
         overlap: int | None = None,
@@ -142,15 +139,30 @@ class Pipeline:
         uint16 instead. The networks compute in floats; their result is rounded once. Transparency is
         refused unless it is opaque.
 
+        ``seeds``: how many draws to return, of ``seed``, ``seed`` + 1 and so on, as an array (seeds, 4h,
+        4w, 3). Each is the image of its seed alone, to the byte, and the restorer and the encoder run
+        once for all. ``draws`` gives them one after the other, in the memory of one.
+
         ``steps`` to ``color_fix`` and ``schedule`` to ``detail`` are explained in SamplingOptions,
-        ``tile`` to ``batch`` in Tiling, the others in ``run``. Raise ValueError for a wrong argument
-        and EngineError if a network fails.
+        ``tile`` to ``batch`` in Tiling, the others in ``run``. Raise ValueError for a wrong argument,
+        EngineError if a network fails, and OutOfMemoryError if the images of all seeds are larger than
+        the free memory.
         """
         tiling = Tiling(tile, overlap, batch)
         options = SamplingOptions(
             steps, order, seed, color_fix, tiling, schedule, start=start, detail=detail
         )
-        return self.run(lr, options, depth=depth, noise=noise, observe=observe, progress=progress)
+        watching: _Watching = {"depth": depth, "observe": observe, "progress": progress}
+        if seeds is None:
+            return self.run(lr, options, noise=noise, **watching)
+        if noise is not None:
+            raise ValueError("each seed has its own noise; give seeds or noise, not both")
+        pixels = to_pixels(lr)
+        images = _empty_images(seeds, pixels.shape, result_dtype(pixels, depth))
+        draws = self.draws(pixels, options, range(seed, seed + seeds), **watching)
+        for place, image in zip(images, draws, strict=True):
+            place[:] = image
+        return images
 
     def upscale_many(self, images: Iterable[Any], **options: Any) -> Iterator[Array]:
         """Upscale images one after the other, each when it is asked for, with equal options.
@@ -183,90 +195,62 @@ class Pipeline:
         ``progress(done, total)`` is called before the first run of a network and after each run.
         """
         pixels = to_pixels(lr)
-        dtype = result_dtype(pixels, depth)
+        dtype, shape = result_dtype(pixels, depth), self.latent_shape(*pixels.shape[:2])
         options.check(self.manifest)
-        steps, shape = options.steps, self.latent_shape(*pixels.shape[:2])
         drawn = (
-            draw_noise(options.seed, steps, shape)
+            draw_noise(options.seed, options.steps, shape)
             if noise is None
-            else _stacked(noise, steps, shape)
+            else _stacked(noise, options.steps, shape)
         )
-        with self.device.active():
-            hr = self._run(pixels, options, drawn, observe or _ignore, progress or _ignore)
-            return self.device.download(quantize(hr[0], dtype).transpose(1, 2, 0).copy())
+        draws = Draws(self._source.get(), pixels, options, observe or _ignore, progress or _ignore)
+        return next(draws.images([drawn], 1, dtype))
+
+    def draws(
+        self,
+        lr: Any,
+        options: SamplingOptions,
+        seeds: Sequence[int],
+        *,
+        depth: int | None = None,
+        observe: Observe | None = None,
+        progress: OnProgress | None = None,
+    ) -> Iterator[Array]:
+        """Yield the image of each seed, in order; restorer and encoder run once for all.
+
+        Each is the image that ``run`` returns for its seed, to the byte; ``options.seed`` is not used.
+        One image is held at a time. ``options.tiling.batch`` tiles, of one draw or of several, go
+        through the denoiser in one call: on a GPU the last bits of a network may depend on that number,
+        on a processor they do not.
+
+        The other arguments and errors are those of ``run``; all are checked at once. ``observe`` receives
+        ``restored`` and ``hint`` once, ``x_lr`` to ``latent`` of all draws that are sampled together,
+        (draws, channels, height, width), and ``decoded`` and ``image`` of each draw.
+        """
+        pixels = to_pixels(lr)
+        dtype, shape = result_dtype(pixels, depth), self.latent_shape(*pixels.shape[:2])
+        options.check(self.manifest)
+        if not seeds or min(seeds) < 0:
+            raise ValueError("seeds must be one or more numbers from 0 on")
+        networks = self._source.get()
+        part = together(networks, options, *pixels.shape[:2])
+        drawn = (
+            np.concatenate([draw_noise(each, options.steps, shape) for each in some], axis=1)
+            for some in (seeds[first : first + part] for first in range(0, len(seeds), part))
+        )
+        draws = Draws(networks, pixels, options, observe or _ignore, progress or _ignore)
+        return draws.images(drawn, len(seeds), dtype)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the shape of each noise array for an LR image of this size."""
-        multiple, factor = self.manifest.size_multiple, self.manifest.vae_factor
-        rows, columns = (
-            -(-side // multiple) * multiple * SCALE // factor for side in (height, width)
-        )
-        return 1, self.manifest.latent_channels, rows, columns
+        return latent_shape(self.manifest, height, width)
 
-    def _run(
-        self,
-        lr: Array,
-        options: SamplingOptions,
-        drawn: Array,
-        observe: Observe,
-        progress: OnProgress,
-    ) -> Array:
-        """Upload image and noise once, run the stages; return (1, 3, 4h, 4w) on the device."""
-        schedule = options.sampled_schedule(self.manifest.schedule)
-        coefficients = dos_sde_coefficients(schedule, options.order)
-        noise = self.device.upload(drawn)
-        image = to_unit(self.device.upload(lr)).transpose(2, 0, 1)[None]
-        image = pad_to_multiple(image, self.manifest.size_multiple)
-        height, width = image.shape[2], image.shape[3]
-        stages = self._tiled(height, width, options, progress)
-        restored = stages["restorer"].run(lr=image)["restored"]
-        observe("restored", restored)
-        check_output("restorer", restored, (1, 3, height * SCALE, width * SCALE))
-        x_lr, hint = _encode(stages, restored, noise[0], observe)
-        x_lr_weight, noise_weight = schedule.start
-        x = x_lr * x_lr_weight + noise[1] * noise_weight
-        x = sample(stages["denoiser"], self.device, coefficients, x, x_lr, hint, noise[2:], observe)
-        observe("latent", x)
-        decoded = stages["decoder"].run(x=x)["image"]
-        check_output("decoder", decoded, restored.shape)
-        observe("decoded", decoded)
-        fixed = COLOR_FIXES[options.color_fix](decoded, restored, options.detail)
-        if not self.device.download(np.all(np.isfinite(fixed), axis=(1, 2, 3))).all():
-            is_lowered = {"bf16", "int8"} & set(self.precision.values())
-            raise EngineError(
-                "the networks returned values that are not finite; "
-                + (
-                    "give --precision fp32"
-                    if is_lowered
-                    else "export the checkpoint without --fp16"
-                )
-            )
-        hr = np.clip(fixed[:, :, : lr.shape[0] * SCALE, : lr.shape[1] * SCALE], 0.0, 1.0)
-        observe("image", hr)
-        return hr
 
-    def _tiled(
-        self, height: int, width: int, options: SamplingOptions, progress: OnProgress
-    ) -> dict[str, Engine]:
-        """Return the stages with the tiles of one padded image; report the number of runs to come."""
-        tiling, size = options.tiling, (height, width, self.manifest.size_multiple)
-        grids = {name: network_grid(tiling, *size) for name in self._stages}
-        grids["denoiser"] = denoiser_grid(tiling, *size)
-        total = sum(map(len, grids.values())) + (options.steps - 1) * len(grids["denoiser"])
-        done = 0
+class _Watching(TypedDict):
+    """Arguments of ``run`` and of ``draws``."""
 
-        def tick(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(done, total)
-
-        tick(0)
-        return {
-            name: TiledEngine(
-                stage, grids[name], self.device, tick, tiling.batch if name == "denoiser" else 1
-            )
-            for name, stage in self._stages.items()
-        }
+    depth: int | None
+    observe: Observe | None
+    progress: OnProgress | None
 
 
 def _unpickled(settings: Settings) -> Pipeline:
@@ -277,22 +261,6 @@ def _pipeline(source: NetworkSource) -> Pipeline:
     pipeline = Pipeline.__new__(Pipeline)
     pipeline._source = source
     return pipeline
-
-
-def _encode(
-    stages: Mapping[str, Engine], restored: Array, noise: Array, observe: Observe
-) -> tuple[Array, Array]:
-    """Return x_lr, a sample of the posterior, and the ControlNet's hint, its mode."""
-    posterior = stages["encoder"].run(restored=restored)
-    hint = posterior["mean"]
-    if CONDITION in stages:
-        hint = stages[CONDITION].run(restored=restored)["hint"]
-    for latent in (*posterior.values(), hint):
-        check_output("encoder", latent, noise.shape)
-    observe("hint", hint)
-    x_lr = posterior["mean"] + posterior["std"] * noise
-    observe("x_lr", x_lr)
-    return x_lr, hint
 
 
 def _ignore(*_: Any) -> None:
@@ -306,3 +274,17 @@ def _stacked(noise: Sequence[Array], steps: int, shape: tuple[int, ...]) -> Arra
         got = f"one of shape {wrong[0]}" if wrong else f"{len(arrays)}"
         raise ValueError(f"noise must be {steps + 2} arrays of shape {shape}, got {got}")
     return np.stack(arrays)
+
+
+def _empty_images(seeds: Any, lr: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return memory for the results of an LR image (h, w, 3), one for each seed."""
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be the number of draws, 1 or more, got {seeds!r}")
+    shape = (seeds, lr[0] * SCALE, lr[1] * SCALE, 3)
+    need, free = math.prod(shape) * dtype.itemsize, free_memory()
+    if free is not None and need > free:
+        raise OutOfMemoryError(
+            f"{seeds} results of {shape[2]} x {shape[1]} need {in_gigabytes(need)}, and "
+            f"{in_gigabytes(free)} are free; give fewer seeds, or take them one by one from draws()"
+        )
+    return np.empty(shape, dtype)

@@ -101,11 +101,12 @@ class Grid:
 
 
 class TiledEngine:
-    """An engine that accepts and returns arrays of a whole image and runs on tiles.
+    """An engine that accepts and returns arrays of whole images and runs on tiles.
 
-    Arrays (1, channels, height, width) are cut by the grid; others, such as times, are the same for
-    every tile. The engine always receives ``batch`` tiles at once, so that its shapes stay the same.
-    ``tick`` is called with the number of tiles done after each call.
+    Arrays (images, channels, height, width) are cut by the grid; an array of one image serves all, and
+    others, such as times, are the same for every tile. The engine always receives ``batch`` tiles at
+    once, or all of ``images`` images if those are fewer, so that its shapes stay the same. ``tick`` is called with the number of tiles
+    done after each call.
     """
 
     def __init__(
@@ -115,20 +116,22 @@ class TiledEngine:
         device: Device,
         tick: Callable[[int], None],
         batch: int = 1,
+        images: int = 1,
     ) -> None:
         self.inputs, self.outputs = engine.inputs, engine.outputs
         self._engine, self._grid, self._device, self._tick = engine, grid, device, tick
-        self._batch = min(batch, len(grid))
+        self._batch = min(batch, images * len(grid))
         self._blends: dict[str, _Blend] = {}
 
     def run(self, **inputs: Array) -> dict[str, Array]:
-        """Run the engine on all tiles and blend its outputs."""
-        if len(self._grid) == 1:
-            found = self._engine.run(**inputs)
-            self._tick(1)
+        """Run the engine on all tiles of all images and blend its outputs."""
+        images = max(array.shape[0] for array in inputs.values())
+        tiles = range(images * len(self._grid))
+        if len(tiles) == self._batch == images:
+            found = self._engine.run(**{n: _repeated(a, images) for n, a in inputs.items()})
+            self._tick(images)
             return found
         outputs: dict[str, Array] = {}
-        tiles = range(len(self._grid))
         for first in tiles[:: self._batch]:
             new = tiles[first : first + self._batch]
             numbers = [*new, *[new[-1]] * (self._batch - len(new))]
@@ -136,18 +139,23 @@ class TiledEngine:
             for name, tiles_found in found.items():
                 blend = self._blend(name, tiles_found)
                 if first == 0:
-                    outputs[name] = blend.canvas(tiles_found)
+                    outputs[name] = blend.canvas(tiles_found, images)
                 for number, tile in zip(new, tiles_found, strict=False):
-                    blend.add(outputs[name], number, tile)
+                    image, place = divmod(number, len(self._grid))
+                    blend.add(outputs[name][image], place, tile)
             self._tick(len(new))
         return outputs
 
     def _cut(self, array: Array, numbers: Sequence[int]) -> Array:
-        """Return the tiles with these numbers as a batch."""
+        """Return the tiles with these numbers, counted through all images, as a batch."""
         if array.ndim != _IMAGE_AXES:
-            return np.concatenate([array] * len(numbers))
-        grid = self._grid.scaled(*array.shape[2:])
-        return np.concatenate([array[(..., *grid.slices(number))] for number in numbers])
+            return np.concatenate([array[:1]] * len(numbers))
+        grid, tiles = self._grid.scaled(*array.shape[2:]), []
+        for number in numbers:
+            image, place = divmod(number, len(grid))
+            image %= array.shape[0]
+            tiles.append(array[(slice(image, image + 1), slice(None), *grid.slices(place))])
+        return np.concatenate(tiles)
 
     def _blend(self, name: str, tiles: Array) -> "_Blend":
         """Return the blend of an output, which is the same for every run."""
@@ -168,13 +176,18 @@ class _Blend:
             device.upload(axis.windows()) for axis in (grid.rows, grid.columns)
         )
 
-    def canvas(self, tiles: Array) -> Array:
-        """Return an empty image in the tiles' array library."""
-        shape = 1, tiles.shape[1], self._grid.rows.size, self._grid.columns.size
+    def canvas(self, tiles: Array, images: int) -> Array:
+        """Return empty images in the tiles' array library."""
+        shape = images, tiles.shape[1], self._grid.rows.size, self._grid.columns.size
         return np.zeros(shape, np.float32, like=tiles)
 
-    def add(self, canvas: Array, number: int, tile: Array) -> None:
-        """Add a weighted tile (channels, height, width) at its position."""
+    def add(self, image: Array, number: int, tile: Array) -> None:
+        """Add a weighted tile (channels, height, width) to an image at its position."""
         row, column = self._grid.place(number)
         window = self._rows[row][:, None] * self._columns[column]
-        canvas[(0, slice(None), *self._grid.slices(number))] += tile * window
+        image[(slice(None), *self._grid.slices(number))] += tile * window
+
+
+def _repeated(array: Array, images: int) -> Array:
+    """Return an array of one image as that of all."""
+    return array if len(array) == images else np.concatenate([array] * images)

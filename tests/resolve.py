@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "openvino": X86 | ARM,
     "images": X86 | ARM,
     "ray": X86 | ARM,
+    "iqa": X86,
     "cuda": X86,
     "tensorrt": X86,
     "tensorrt-cu12": X86,
@@ -44,8 +45,10 @@ OVERWRITE = (("onnxruntime", "onnxruntime-gpu"), ("cupy-cuda12x", "cupy-cuda13x"
 STUBS = [
     f"tensorrt-{name}" for name in ("cu12", "cu12-libs", "cu13", "cu13-libs", "rtx", "rtx-cu13")
 ]
-"""NVIDIA's source packages without code: they name others, or fetch a wheel from NVIDIA at install.
-Every other package must have a wheel."""
+"""NVIDIA's source packages without code: they name others, or fetch a wheel from NVIDIA at install."""
+
+SOURCES = [*STUBS, "openai-clip"]
+"""Packages without wheels; openai-clip, of pyiqa, is a few Python files. Every other package must have one."""
 
 Row = tuple[str, str, str]  # what is between the brackets, system, Python
 
@@ -74,7 +77,7 @@ def resolve(extra: str, system: str, python: str) -> set[str]:
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header"]
     command += ["--no-annotate", "--python-version", python]
     command += ["--python-platform", EXTRAS[extra][system], "--only-binary", ":all:"]
-    for name in STUBS:
+    for name in SOURCES:
         command += ["--no-binary", name]
     for name in extra.split(","):
         command += ["--extra", name]

@@ -1,9 +1,11 @@
 """``dossr-bench accuracy``: compare the images of a bundle with sharp originals."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from ...runtime.seeds.iqa import MeasureError, Metric, open_metric
 from ...runtime.terminal import Command, Terminal
 from ..sides import one_side, open_side
 from .originals import SMALLEST, photographs, read_originals
@@ -21,6 +23,9 @@ from .originals import SMALLEST, photographs, read_originals
               help="Additional start times, of 1000 (order 3, 5 steps); may be repeated.")  # fmt: skip
 @click.option("--detail", type=click.FloatRange(0, 1), multiple=True,
               help="Additional shares of the networks' detail, as in dossr-run (order 3, 5 steps); may be repeated.")  # fmt: skip
+@click.option("--metric", "names", multiple=True, metavar="NAME",
+              help="Also score by this metric of pyiqa, such as maniqa, musiq, clipiqa, topiq_nr or lpips, where its "
+              "weights are on the machine; may be repeated.")  # fmt: skip
 @click.option("--size", type=click.IntRange(SMALLEST), default=512, show_default=True,
               help="Larger originals are cropped to this side in pixels; above 512 they run in tiles.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
@@ -36,6 +41,7 @@ def accuracy(
     steps: tuple[int, ...],
     t1: tuple[int, ...],
     detail: tuple[float, ...],
+    names: tuple[str, ...],
     size: int,
     seed: int,
     out: Path | None,
@@ -49,6 +55,7 @@ def accuracy(
     Examples:
       dossr-bench accuracy --out accuracy
       dossr-bench accuracy DIV2K_valid_HR -b bundle --orders 3 --steps 5
+      dossr-bench accuracy DIV2K_valid_HR -b bundle --metric musiq --metric maniqa
     """
     from .measuring import Setting, measure
     from .report import table, write_report
@@ -56,6 +63,7 @@ def accuracy(
     settings = [Setting(order, count) for order in orders for count in steps]
     settings += [Setting(3, 5, start) for start in t1]
     settings += [Setting(3, 5, detail=share) for share in detail]
+    metrics = _opened(names)
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
     except (ValueError, OSError) as error:
@@ -63,7 +71,15 @@ def accuracy(
     pipeline = open_side(bundle, device, precision)
     progress = Terminal()
     with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
-        entries = measure(pipeline, images, settings, seed, advance)
+        entries = measure(pipeline, images, settings, seed, advance, metrics)
     click.echo(table(entries))
     if out is not None:
         write_report(out, entries, pipeline, images, seed)
+
+
+def _opened(names: Iterable[str]) -> list[Metric]:
+    """Return each metric once; raise UsageError for one that cannot be loaded."""
+    try:
+        return [open_metric(name) for name in dict.fromkeys(names)]
+    except MeasureError as error:
+        raise click.UsageError(f"--metric: {error}") from error

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ...export.demo_training.degrade import Degradation
 from ...runtime.pipeline import Pipeline
+from ...runtime.seeds.iqa import Metric
 from ...runtime.tensors import SCALE
 from ...solvers import shifted_schedule
 from ..metrics import Pixels, Scores, score
@@ -45,15 +46,16 @@ def measure(
     settings: Sequence[Setting],
     seed: int,
     advance: Callable[[int], None],
+    metrics: Sequence[Metric] = (),
 ) -> list[Entry]:
-    """Degrade every original with its own seed, upscale it and score the result.
+    """Degrade every original with its own seed, upscale it and score the result, also by ``metrics``.
 
     Calls ``advance`` after each image.
     """
     found: dict[tuple[str, Setting | None], dict[str, Scores]] = {}
     for number, (name, hr) in enumerate(originals.items()):
         for method, setting, pixels in _images(pipeline, degrade(hr, seed, number), settings, seed):
-            found.setdefault((method, setting), {})[name] = score(pixels, hr)
+            found.setdefault((method, setting), {})[name] = score(pixels, hr, metrics)
             advance(1)
     return [
         Entry(method, setting, _mean(list(rows.values())), rows)
@@ -107,8 +109,9 @@ def _images(
 
 
 def _mean(rows: Sequence[Scores]) -> Scores:
-    means = {}
-    for field in fields(Scores):
-        values = [getattr(row, field.name) for row in rows]
-        means[field.name] = None if None in values else float(np.mean(values))
-    return Scores(**means)  # type: ignore[arg-type]
+    means: dict[str, Any] = {}
+    for name in [field.name for field in fields(Scores) if field.name != "metrics"]:
+        values = [getattr(row, name) for row in rows]
+        means[name] = None if None in values else float(np.mean(values))
+    by_pyiqa = {name: float(np.mean([r.metrics[name] for r in rows])) for name in rows[0].metrics}
+    return Scores(**means, metrics=by_pyiqa)

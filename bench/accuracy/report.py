@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from ...runtime.files import whole_file, write_whole
 from ...runtime.pipeline import Pipeline
 from ..metrics import Pixels, Scores
+from ..rounding import significant
 from ..tables import markdown_table
 from .measuring import Entry, Setting, bicubic, degrade, upscale
 from .originals import middle
@@ -25,7 +26,8 @@ def table(entries: Sequence[Entry]) -> str:
     has_lpips = any(entry.scores.lpips is not None for entry in entries)
     head = ["method", "order", "steps", "t1", "--detail", "PSNR-Y (dB)", "SSIM",
             "detail", "gradient distance"]  # fmt: skip
-    return markdown_table(head + ["LPIPS"] * has_lpips, map(_cells, entries))
+    by_pyiqa = list(entries[0].scores.metrics)
+    return markdown_table(head + ["LPIPS"] * has_lpips + by_pyiqa, map(_cells, entries))
 
 
 def write_report(
@@ -124,4 +126,5 @@ def _cells(entry: Entry) -> list[str]:
         ]
     cells = [entry.method, *where, f"{scores.psnr_y:.2f}", f"{scores.ssim:.4f}"]
     cells += [f"{scores.detail:.3f}", f"{scores.gradients:.3f}"]
-    return cells + ([f"{scores.lpips:.4f}"] if scores.lpips is not None else [])
+    cells += [f"{scores.lpips:.4f}"] if scores.lpips is not None else []
+    return cells + [significant(value, 4) for value in scores.metrics.values()]

@@ -14,6 +14,7 @@ from ..engines.tensorrt.options import SETTINGS
 from ..images.color import COLOR_FIXES
 from ..images.formats import WRITABLE
 from ..options import MAX_STEPS, STARTS, TILE
+from ..seeds.request import MOST_SEEDS
 from ..tensors import MAX_PIXELS
 from ..terminal import Command
 
@@ -39,6 +40,11 @@ class Arguments:
     steps: int
     order: int
     seed: int
+    seeds: int | None
+    best: str | None
+    sheet: bool
+    mean: bool
+    spread: bool
     start: int
     detail: float
     color_fix: str
@@ -152,7 +158,7 @@ def _tile(_: click.Context, __: click.Parameter, value: str) -> int | None:
 def with_options(function: _Function) -> _Function:
     """Add every option to a command."""
     for option in reversed(
-        (*_FILES, *_SIZE, *_WRITING, *_SAMPLING, *_DEVICE, *_MEMORY, *_REPORT, *_CLUSTER)
+        (*_FILES, *_SIZE, *_WRITING, *_SAMPLING, *_SEEDS, *_DEVICE, *_MEMORY, *_REPORT, *_CLUSTER)
     ):
         function = option(function)
     return function
@@ -228,6 +234,21 @@ _SAMPLING: tuple[_Option, ...] = (
               help="Share of the invented detail in the result, 0 to 1."),
     _sampling("--color-fix", type=click.Choice(list(COLOR_FIXES)), default="wavelet",
               show_default=True, help="How the colours of the input are restored."),
+)  # fmt: skip
+
+_seeds = _group("Several seeds")
+_SEEDS: tuple[_Option, ...] = (
+    _seeds("--seeds", type=click.IntRange(1, MOST_SEEDS), metavar="N",
+           help="Draw each image N times, with --seed and the N - 1 after it, as single runs would: restorer and "
+           "encoder run once for all. Writes NAME.seed42.png and so on."),
+    _seeds("--best", metavar="MEASURE",
+           help="Write the best draw only, under the usual name. agreement: its reduction contradicts the input "
+           "least; or a no-reference metric of pyiqa, such as musiq."),
+    _seeds("--sheet", is_flag=True,
+           help="Also write NAME.sheet.png, which shows all draws with seed and score."),
+    _seeds("--mean", is_flag=True, help="Also write NAME.mean.png, the mean of all draws."),
+    _seeds("--spread", is_flag=True,
+           help="Also write NAME.spread.png, the standard deviation of each pixel: where the model invents."),
 )  # fmt: skip
 
 _device = _group("Device")

@@ -1,13 +1,18 @@
 """The command line, checked as a whole before any network is loaded."""
 
+from pathlib import Path
+
 import click
-from PIL import ImageColor
 
 from ..files import remove_leftovers
+from ..images.alpha import parse_color
 from ..images.formats import WRITABLE
 from ..images.sizes import TargetSize, parse_fit
 from ..images.source import WriteOptions
 from ..options import TILE, SamplingOptions, Tiling
+from ..seeds.iqa import MeasureError
+from ..seeds.measures import AGREEMENT, Measure, open_measure
+from ..seeds.request import MOST_SHOWN, SeedsRequest
 from .arguments import LOSSY, Arguments
 from .jobs import Plan, check_outputs, find_jobs
 from .naming import Naming
@@ -29,7 +34,12 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
     if output.is_stdout and arguments.as_json:
         raise click.UsageError("--json and -o - both write to standard output; give one of both")
     _check_compare(arguments, output.is_stdout)
-    plan = find_jobs(arguments.inputs, output, name_results(arguments, output.suffix))
+    seeds = settings.seeds
+    if seeds and output.is_stdout and len(seeds.files(Path("image.png"))) > 1:
+        raise click.UsageError(
+            "-o - takes one image; give --best MEASURE alone, or a file or folder"
+        )
+    plan = find_jobs(arguments.inputs, output, name_results(arguments, output.suffix), seeds)
     if not arguments.dry_run:
         for folder in {job.target.parent for job in plan.jobs if job.target}:
             remove_leftovers(folder)
@@ -42,7 +52,7 @@ def check_options(arguments: Arguments, suffix: str) -> Settings:
 
     ``suffix``: of the format that is written.
     """
-    sampling, size = _sampling(arguments), _target_size(arguments)
+    sampling, size, seeds = _sampling(arguments), _target_size(arguments), _seeds(arguments)
     return Settings(
         size,
         sampling,
@@ -53,6 +63,8 @@ def check_options(arguments: Arguments, suffix: str) -> Settings:
         arguments.overwrite,
         arguments.skip_existing,
         shrinks=arguments.tile is None,
+        seeds=seeds,
+        measure=_measure(seeds),
     )
 
 
@@ -77,6 +89,29 @@ def _sampling(arguments: Arguments) -> SamplingOptions:
         )
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
+
+
+def _seeds(arguments: Arguments) -> SeedsRequest | None:
+    """Return what is asked of several seeds; raise click.UsageError where it makes no sense."""
+    asked = [name for name in ("best", "sheet", "mean", "spread") if getattr(arguments, name)]
+    count = arguments.seeds
+    if count is None:
+        if asked:
+            raise click.UsageError(f"--{asked[0]} is for several draws; give --seeds N, too")
+        return None
+    if arguments.sheet and count > MOST_SHOWN:
+        raise click.UsageError(f"--sheet shows at most {MOST_SHOWN} draws, got --seeds {count}")
+    return SeedsRequest(arguments.seed, count, arguments.best, arguments.sheet, arguments.mean,
+                        arguments.spread)  # fmt: skip
+
+
+def _measure(seeds: SeedsRequest | None) -> Measure | None:
+    if seeds is None:
+        return None
+    try:
+        return open_measure(seeds.best or AGREEMENT)
+    except MeasureError as error:
+        raise click.UsageError(f"--best: {error}") from error
 
 
 def _target_size(arguments: Arguments) -> TargetSize:
@@ -114,12 +149,9 @@ def _writing(arguments: Arguments, suffix: str) -> WriteOptions:
 
 def _color(text: str) -> tuple[int, int, int]:
     try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-        return red, green, blue
+        return parse_color(text)
     except ValueError as error:
-        raise click.UsageError(
-            f"--background must be a colour such as white or #ff8800, got '{text}'"
-        ) from error
+        raise click.UsageError(f"--background {error}") from error
 
 
 def _check_compare(arguments: Arguments, is_stdout: bool) -> None:

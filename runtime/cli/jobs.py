@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from ..errors import ImageError
 from ..images.reader import count_frames
+from ..seeds.request import MARK, SeedsRequest
 from .naming import IN_PLACE, Named, Naming, root_names, stem, targets
 from .output import Output
 from .search import RESULT, Found, PassedOver, Search, count_text, same_name
@@ -31,6 +33,14 @@ class Job:
     target: Path | None
     """None: standard output."""
 
+    files: tuple[Path, ...] = ()
+    """All files that are written, where there may be others than the target."""
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files to write; none for standard output."""
+        return self.files or ((self.target,) if self.target else ())
+
     @property
     def name(self) -> str:
         """The source as messages show it."""
@@ -48,8 +58,8 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether the target exists."""
-        return self.target is not None and self.target.exists()
+        """Whether every output exists."""
+        return bool(self.outputs) and all(path.exists() for path in self.outputs)
 
     def opened(self) -> Path | BinaryIO:
         """Return the source for ``read_image``: a pipe is read to its end first. Raise ImageError."""
@@ -86,8 +96,10 @@ class Plan:
     """Jobs whose target has another name than usual, because names clashed."""
 
 
-def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
-    """Return the images to read and the files to write.
+def find_jobs(
+    inputs: Sequence[str], output: Output, naming: Naming, seeds: SeedsRequest | None = None
+) -> Plan:
+    """Return the images to read and the files to write, of one seed or of several.
 
     Raise click.UsageError if there are no images, or if a source would be overwritten.
     """
@@ -97,11 +109,13 @@ def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
     named = _without_results(_named(search, folder, naming), search) if folder else []
     _check_any(search, inputs)
     if folder is None:
-        jobs = tuple(Job(item.path, output.file) for item in search.found)
+        jobs = tuple(_job(item.path, output.file, seeds) for item in search.found)
         return Plan(jobs, tuple(search.passed_over))
     paths = targets([each for each, _ in named])
-    _check_sources(paths, search)
-    jobs = tuple(Job(each.item.path, path) for (each, _), path in zip(named, paths, strict=True))
+    pairs = zip(named, paths, strict=True)
+    jobs = tuple(_job(each.item.path, path, seeds) for (each, _), path in pairs)
+    _check_sources([path for job in jobs for path in job.outputs], search)
+    _check_different(jobs)
     failures = [(Job(path, None), f"{path} {reason}") for path, reason in search.failures]
     failures += [(job, f"{job.name} {_TOO_LONG}") for job in jobs if _is_too_long(job)]
     return Plan(
@@ -116,7 +130,7 @@ def find_jobs(inputs: Sequence[str], output: Output, naming: Naming) -> Plan:
 
 def check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     """Raise click.UsageError, before any work, if an output exists or cannot be written."""
-    paths = [job.target for job in jobs if job.target]
+    paths = [path for job in jobs for path in job.outputs]
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
@@ -193,8 +207,9 @@ def _without_results(
 
 
 def _is_result(each: Named, path: Path, siblings: set[str]) -> bool:
-    found_as_default = each.item.root is not None and stem(path).endswith(IN_PLACE)
-    return found_as_default or each.naming.is_result(path, siblings)
+    plain = path.with_name(f"{MARK.sub('', stem(path))}{path.suffix}")
+    found_as_default = each.item.root is not None and stem(plain).endswith(IN_PLACE)
+    return found_as_default or each.naming.is_result(plain, siblings)
 
 
 def _check_sources(paths: Sequence[Path], search: Search) -> None:
@@ -207,5 +222,17 @@ def _check_sources(paths: Sequence[Path], search: Search) -> None:
             )
 
 
+def _job(source: Path | None, target: Path | None, seeds: SeedsRequest | None) -> Job:
+    return Job(source, target, seeds.files(target) if seeds and target else ())
+
+
+def _check_different(jobs: Sequence[Job]) -> None:
+    """Raise click.UsageError if a draw of one image has the name of another image's file."""
+    names = Counter(same_name(path) for job in jobs for path in job.outputs)
+    for path in (path for job in jobs for path in job.outputs):
+        if names[same_name(path)] > 1:
+            raise click.UsageError(f"two results would be named {path}; rename one of the sources")
+
+
 def _is_too_long(job: Job) -> bool:
-    return job.target is not None and len(os.fsencode(job.target.name)) > _LONGEST_NAME
+    return any(len(os.fsencode(path.name)) > _LONGEST_NAME for path in job.outputs)

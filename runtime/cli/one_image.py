@@ -2,24 +2,30 @@
 
 import io
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BundleError, EngineError, ImageError
+from ..errors import BundleError, EngineError, ImageError, OutOfMemoryError
 from ..hardware import free_memory
 from ..images.formats import writable
 from ..images.reader import read_image
 from ..images.sizes import Size, TargetSize
 from ..images.source import Pixels, SourceImage, WriteOptions
 from ..images.writer import check_writable, write_image
-from ..memory import image_bytes, in_gigabytes, run_with_less
+from ..memory import describe, image_bytes, in_gigabytes, run_with_less, smaller
 from ..options import SamplingOptions
+from ..seeds.measures import Measure
+from ..seeds.request import SeedsRequest
 from ..tensors import SCALE
 from .jobs import Job
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
+
+FAILURES = (BundleError, EngineError, MemoryError)
+"""What sampling raises for one image; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Settings:
     skip_existing: bool = False
     shrinks: bool = False
     """Whether tiles and batches become smaller where memory runs out."""
+
+    seeds: SeedsRequest | None = None
+    measure: Measure | None = None
+    """Scores the draws of ``seeds``."""
 
 
 class Sampler:
@@ -60,6 +70,33 @@ class Sampler:
         multiple = self._pipeline.manifest.size_multiple
         result, self._options = run_with_less(upscaled, self._options, multiple, self._tell)
         return result
+
+    def draws(
+        self,
+        pixels: Pixels,
+        depth: int,
+        seeds: Sequence[int],
+        progress: Callable[[int, int], None],
+    ) -> Iterator[Pixels]:
+        """Yield a frame four times as large for each seed, all in the same tiles.
+
+        Where memory runs out, go on with less; tiles, which change a result, only before the first.
+        """
+        done, multiple = 0, self._pipeline.manifest.size_multiple
+        while done < len(seeds):
+            try:
+                for image in self._pipeline.draws(
+                    pixels, self._options, seeds[done:], depth=depth, progress=progress
+                ):
+                    done += 1
+                    yield image
+            except (OutOfMemoryError, MemoryError):
+                tiling = self._options.tiling
+                less = smaller(tiling, multiple) if self._settings.shrinks else None
+                if less is None or (done and less.tile != tiling.tile):
+                    raise
+                self._options = replace(self._options, tiling=less)
+                self._tell(f"memory ran out; going on with {describe(less)}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +127,16 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """One of several draws of an image."""
+
+    seed: int
+    score: float
+    output: Path | None = None
+    """None: not written on its own."""
+
+
+@dataclass(frozen=True)
 class Written:
     """A result."""
 
@@ -100,6 +147,19 @@ class Written:
     notes: tuple[str, ...]
     seconds: float
     """Time of reading, of the networks and of writing, without waiting for other images."""
+
+    draws: tuple[Draw, ...] = ()
+    """Of several seeds; empty for a run of one."""
+
+    measure: str = ""
+    best: int | None = None
+    """Seed of the best draw by ``measure``."""
+
+    also: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the mean, the sheet and the spread."""
+
+    white: int | None = None
+    """Standard deviation in levels of 255 that the spread shows as white."""
 
 
 Outcome = Written | Failed | Skipped
@@ -117,7 +177,8 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
         )
         sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
         _check_pixels(job, sizes, settings.max_pixels)
-        _check_memory(job, source)
+        _check_seeds(job, source, settings)
+        _check_memory(job, source, settings)
         check_writable(job.target or job.suffix or settings.suffix, source, sizes, settings.writing)
     except ImageError as error:
         return Failed(job, str(error))
@@ -137,7 +198,7 @@ def upscale(
     ``progress`` is called with a text such as ``frame 2 of 9``, empty for one frame, and the share of
     the image that is done.
     """
-    frames, depth = loaded.source.frames, _depth(loaded, settings)
+    frames, depth = loaded.source.frames, depth_of(loaded, settings)
     results = []
     try:
         for number, frame in enumerate(frames):
@@ -147,13 +208,17 @@ def upscale(
                 progress(label, (number + done / total) / len(frames))
 
             results.append(sampler.run(frame.pixels, depth, move))
-    except (BundleError, EngineError) as error:  # --low-memory opens the networks only now
-        return Failed(loaded.job, f"{loaded.job.name}: {error}")
-    except MemoryError:
-        return Failed(
-            loaded.job, f"{loaded.job.name}: not enough memory for this size; pass a smaller --tile"
-        )
+    except FAILURES as error:
+        return failed(loaded, error)
     return results
+
+
+def failed(loaded: Loaded, error: Exception) -> Failed:
+    """Return the outcome of an image for one of FAILURES; --low-memory opens the networks only then."""
+    job = loaded.job
+    if isinstance(error, MemoryError):
+        return Failed(job, f"{job.name}: not enough memory for this size; pass a smaller --tile")
+    return Failed(job, f"{job.name}: {error}")
 
 
 def write(
@@ -204,10 +269,25 @@ def _check_pixels(job: Job, sizes: tuple[Size, ...], max_pixels: int) -> None:
         )
 
 
-def _check_memory(job: Job, source: SourceImage) -> None:
-    """Raise ImageError for an image whose arrays alone are larger than the free memory."""
+def _check_seeds(job: Job, source: SourceImage, settings: Settings) -> None:
+    """Raise ImageError for an image of several frames and several seeds."""
+    if settings.seeds and len(source.frames) > 1:
+        raise ImageError(
+            f"{job.name} has {len(source.frames)} frames, and --seeds takes still images; "
+            "pass --first-frame"
+        )
+
+
+def memory_of(source: SourceImage, settings: Settings) -> int:
+    """Return what the arrays of the largest frame take, for all its draws."""
     width, height = max((frame.size for frame in source.frames), key=lambda size: size[0] * size[1])
-    need, free = image_bytes(height, width), free_memory()
+    held = settings.seeds.memory(height, width, source.depth) if settings.seeds else 0
+    return image_bytes(height, width) + held
+
+
+def _check_memory(job: Job, source: SourceImage, settings: Settings) -> None:
+    """Raise ImageError for an image whose arrays alone are larger than the free memory."""
+    need, free = memory_of(source, settings), free_memory()
     if free is not None and need > free:
         raise ImageError(
             f"{job.name}: four times as large it needs about {in_gigabytes(need)}, and {in_gigabytes(free)} "
@@ -215,7 +295,7 @@ def _check_memory(job: Job, source: SourceImage) -> None:
         )
 
 
-def _depth(loaded: Loaded, settings: Settings) -> int:
+def depth_of(loaded: Loaded, settings: Settings) -> int:
     """Return the bits a channel of the result."""
     asked = settings.writing.depth
     if asked != "auto":

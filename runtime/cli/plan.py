@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..images.sizes import Size
-from ..memory import MemoryPlan, describe, image_bytes, in_gigabytes
+from ..memory import MemoryPlan, describe, in_gigabytes
+from ..terminal import printable
 from .jobs import Job, Plan
-from .one_image import Failed, Loaded, Settings, Skipped, load
+from .one_image import Failed, Loaded, Settings, Skipped, load, memory_of
 from .overlap import read_ahead
 
 _HEAD = ("input", "size", "frames", "output", "final size")
@@ -22,6 +23,8 @@ class Planned:
     frames: int
     final: Size
     notes: tuple[str, ...]
+    memory: int
+    """What its arrays take, in bytes."""
 
 
 Row = Planned | Failed | Skipped
@@ -30,21 +33,23 @@ Row = Planned | Failed | Skipped
 def plan_rows(plan: Plan, settings: Settings) -> list[Row]:
     """Read every source and check its result as a run does; write nothing."""
     failed = [Failed(job, reason) for job, reason in plan.failures]
-    return [*failed, *(_row(item) for item in read_ahead(load(job, settings) for job in plan.jobs))]
+    return [
+        *failed,
+        *(_row(item, settings) for item in read_ahead(load(job, settings) for job in plan.jobs)),
+    ]
 
 
 def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the images, then what is passed over."""
-    table = [_HEAD, *(_cells(row) for row in rows)]
+    table = [_HEAD, *(tuple(map(printable, _cells(row))) for row in rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEAD))]
     for cells in table:
         yield "  ".join(
             f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)
         ).rstrip()
     for item in plan.passed_over:
-        yield f"{item.path}  passed over: {item.what}" + (
-            f" ({item.remedy})" if item.remedy else ""
-        )
+        remedy = f" ({item.remedy})" if item.remedy else ""
+        yield printable(f"{item.path}  passed over: {item.what}{remedy}")
 
 
 def memory_lines(memory: MemoryPlan | None, rows: Sequence[Row]) -> Iterator[str]:
@@ -76,8 +81,7 @@ def memory_record(memory: MemoryPlan | None, rows: Sequence[Row]) -> dict[str, A
 
 
 def _largest_image(rows: Sequence[Row]) -> int:
-    sizes = [row.size for row in rows if isinstance(row, Planned)]
-    return max((image_bytes(height, width) for width, height in sizes), default=0)
+    return max((row.memory for row in rows if isinstance(row, Planned)), default=0)
 
 
 def plan_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -85,11 +89,12 @@ def plan_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [_record(row) for row in rows]
 
 
-def _row(item: Loaded | Failed | Skipped) -> Row:
+def _row(item: Loaded | Failed | Skipped, settings: Settings) -> Row:
     if not isinstance(item, Loaded):
         return item
-    frames = item.source.frames
-    return Planned(item.job, frames[0].size, len(frames), item.sizes[0], item.source.notes)
+    frames, notes = item.source.frames, item.source.notes
+    memory = memory_of(item.source, settings)
+    return Planned(item.job, frames[0].size, len(frames), item.sizes[0], notes, memory)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -118,7 +123,8 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 def _target(job: Job) -> str:
-    return str(job.target or "standard output")
+    first, *others = map(str, job.outputs or ("standard output",))
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _spelled(size: Size) -> str:

@@ -1,6 +1,5 @@
 """What a run reports: a line for each image, notes once, one JSON document, the compare page."""
 
-import re
 import shutil
 import sys
 import threading
@@ -16,7 +15,8 @@ from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
 from ..progress import PhaseProgress, status_text
-from ..terminal import say
+from ..seeds.records import draw_lines, draws_record
+from ..terminal import printable, say
 from .arguments import Arguments
 from .jobs import Plan
 from .one_image import Failed, Loaded, Outcome, Settings, Skipped, Written
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "scale", "longest", "shortest", "width", "height", "fit",
-    "steps", "order", "seed", "start", "detail", "color_fix", "tile", "overlap", "batch",
+    "steps", "order", "seed", "seeds", "best", "start", "detail", "color_fix", "tile", "overlap", "batch",
     "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame",
 )  # fmt: skip
 """Options in the JSON document."""
 
 _SHOWN = 3  # renamed files that a note names
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a file name may hold any
 _REDRAW = 0.1  # seconds between two drawings
 
 
@@ -67,13 +66,13 @@ class StatusLine:
         """Print a line on stdout or stderr."""
         with self._lock:
             self._clear()
-            click.echo(_CONTROL.sub("?", text), file=stream)
+            click.echo(printable(text), file=stream)
 
     def error(self, text: str) -> None:
         """Print an error of the command."""
         with self._lock:
             self._clear()
-            say("dossr-run", _CONTROL.sub("?", text))
+            say("dossr-run", printable(text))
 
     def close(self) -> None:
         """Remove the line."""
@@ -117,7 +116,8 @@ class Reporter:
         if isinstance(outcome, Failed):
             self.line.error(outcome.reason)
         elif isinstance(outcome, Written) and self._results:
-            self.line.result(_result_line(outcome), self._results)
+            for line in draw_lines(outcome) if outcome.draws else (_result_line(outcome),):
+                self.line.result(line, self._results)
 
     def tell(self, text: str) -> None:
         """Print a line on stderr, each text once."""
@@ -209,4 +209,5 @@ def _record(outcome: Written | Failed) -> dict[str, Any]:
         "depth": outcome.depth,
         "notes": list(outcome.notes),
         "seconds": round(outcome.seconds, 3),
+        **(draws_record(outcome) if outcome.draws else {}),
     }

@@ -222,8 +222,12 @@ def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any
 
 def _check_refused(arguments: Arguments) -> None:
     """Raise click.UsageError for an option that needs one process."""
-    for name, is_given in (("--compare", arguments.compare), ("--dry-run", arguments.dry_run)):
-        if is_given:
+    for name, value in (
+        ("--compare", arguments.compare),
+        ("--dry-run", arguments.dry_run),
+        ("--seeds", arguments.seeds),
+    ):
+        if value:
             raise click.UsageError(f"{name} cannot be had with --ray; leave one of both out")
 
 

@@ -48,7 +48,7 @@ class Work:
     """Handle of the count of attempts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredJob(Job):
     """An image that is read and written wherever it lies; counted when it is begun."""
 
@@ -146,10 +146,10 @@ class Worker:
         return StoredJob(
             Path(source) if origin.is_local else None,
             Path(result.path) if result.is_local else None,
-            number,
-            origin,
-            result,
-            self._work.attempts,
+            number=number,
+            origin=origin,
+            result=result,
+            attempts=self._work.attempts,
         )
 
 

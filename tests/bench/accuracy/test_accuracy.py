@@ -12,6 +12,7 @@ pytest.importorskip("skimage")
 from dossr.bench.accuracy.cli import accuracy
 from dossr.bench.accuracy.measuring import Setting, bicubic, degrade, measure
 from dossr.bench.accuracy.originals import photographs, read_originals
+from dossr.bench.accuracy.report import table
 from dossr.bench.metrics import luma, psnr, score
 from dossr.runtime import load_pipeline
 
@@ -122,3 +123,36 @@ def test_the_command_leaves_a_table_a_plot_and_comparisons(tmp_path, photograph)
         assert sheet.size == (4 * 132 - 4, 128 + 18)
     with Image.open(out / "face-dial.png") as sheet:  # released, start 333, detail 0.5
         assert sheet.size == (3 * 132 - 4, 128 + 18)
+
+
+def test_metrics_of_pyiqa_are_columns_and_means(photograph):
+    class Brightness:
+        name, needs_original = "brightness", False
+
+        def __call__(self, image):
+            return float(image.mean())
+
+    class Difference:
+        name, needs_original = "difference", True
+
+        def __call__(self, image, original):
+            return float(np.abs(image.astype(float) - original).mean())
+
+    metrics = [Brightness(), Difference()]
+    assert score(photograph, photograph, metrics).metrics["difference"] == 0.0
+    originals = {"a": photograph, "b": photograph[:64]}
+    entries = measure(load_pipeline(), originals, [Setting(3, 1)], 0, lambda count: None, metrics)
+    for entry in entries:
+        by_image = [scores.metrics["brightness"] for scores in entry.images.values()]
+        assert entry.scores.metrics["brightness"] == pytest.approx(np.mean(by_image))
+    head, _, first, *_ = table(entries).splitlines()
+    assert head.endswith("| brightness | difference |")
+    assert first.count("|") == head.count("|")
+
+
+def test_an_unknown_metric_is_wrong_use(tmp_path):
+    done = CliRunner().invoke(accuracy, ["--metric", "beauty", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "--metric: 'beauty' is " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

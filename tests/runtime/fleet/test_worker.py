@@ -134,6 +134,7 @@ def test_without_a_cluster_or_without_ray_the_command_says_so(
         (["photo.png", "-o", "x.png", "--ray"], "-o must be a folder with --ray, got x.png"),
         (["photo.png", "-o", "out", "--compare", "c.html", "--ray"], "--compare cannot be had with --ray"),
         (["photo.png", "-o", "out", "--dry-run", "--ray"], "--dry-run cannot be had with --ray"),
+        (["photo.png", "-o", "out", "--seeds", "3", "--ray"], "--seeds cannot be had with --ray"),
         (["photo.png", "-o", "out", "--tile", "50", "--ray"], "--tile must be 0 or a multiple of 4 from 16 on, got 50"),
         (["photo.png", "-o", "out", "-b", ".", "--ray"], " is not a bundle: it has no manifest.json; create one with"),
         (["@none.txt", "-o", "out", "--ray"], "none.txt cannot be read: "),

@@ -1,0 +1,1 @@
+"""Several draws of one image: sampled with what they share computed once, measured and compared."""

@@ -1,0 +1,38 @@
+"""dossr-bench seeds: one run with several seeds against as many single runs."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from dossr.bench.seeds import Pair, seeds, table
+from dossr.bench.sides import Side
+
+
+def test_both_ways_are_measured_and_the_bytes_compared(toy_bundle, tmp_path):
+    file = tmp_path / "seeds.json"
+    options = ["--seeds", "2", "--size", "32", "--steps", "1", "--json", str(file)]
+    done = CliRunner().invoke(seeds, [str(toy_bundle), *options])
+    assert done.exit_code == 0, done.output
+    document = json.loads(file.read_text())
+    assert document["provenance"]["cpu"]
+    processes, calls = document["rows"]
+    for row in (processes, calls):
+        assert row["is_equal"]
+        assert row["time_ratio"] == pytest.approx(row["seeds_s"][0] / row["single_s"][0])
+        assert row["cpu_ratio"] == pytest.approx(row["seeds_cpu_s"][0] / row["single_cpu_s"][0])
+    assert processes["cpu_ratio"] < 1  # two processes start, against one
+    ratio = processes["seeds_bytes"] / processes["single_bytes"]
+    assert processes["memory_ratio"] == pytest.approx(ratio)
+    assert 0.5 < ratio < 2
+    assert "| fp32, cpu, 2 processes |" in done.stdout
+
+
+def test_images_that_differ_and_failures_are_shown():
+    pairs = [
+        Pair(Side("cpu", "fp32"), "8 calls", [8.0], [6.0], [16.0], [10.0], is_equal=False),
+        Pair(Side("cpu", "fp32"), "8 processes", failed="no network"),
+    ]
+    _, _, differing, failed = table(pairs).splitlines()
+    assert differing == "| fp32, cpu, 8 calls | 8.00 | 6.00 | 0.750 | 0.625 | - | - | - | no |"
+    assert "| failed: no network |" in failed
