@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,22 +61,28 @@ def connected(address: str) -> Iterator[None]:
     was_connected = ray.is_initialized()
     if not was_connected:
         _check_address(address)
-        own = {"include_dashboard": False, "object_store_memory": _OBJECTS}
-        try:
-            ray.init(
-                address=address, log_to_driver=False, logging_level=logging.ERROR,
-                **(own if address == LOCAL else {}),
-            )  # fmt: skip
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            raise click.UsageError(
-                f"no Ray cluster at {address}: {reason(error)}; one that asks for a token needs "
-                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-            ) from error
+        _join(address)
     try:
         yield
     finally:
         if not was_connected:
             ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """Call ``ray.init``; the program keeps its own handling of SIGTERM, which Ray replaces."""
+    own = {"include_dashboard": False, "object_store_memory": _OBJECTS} if address == LOCAL else {}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise click.UsageError(
+            f"no Ray cluster at {address}: {reason(error)}; one that asks for a token needs "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _check_address(address: str) -> None:
