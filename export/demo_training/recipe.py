@@ -67,5 +67,24 @@ TRAININGS = {
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
 }
 KL_WEIGHT = 1e-7
+RELEASED = "dossr"
+OBJECTIVES = {
+    RELEASED: (1.1, -0.75),
+    "ddpm": (1.0, -0.3),
+    "colddiff": (0.5, 0.5),
+    "resshift": (0.1, 0.9),
+    "flow": (0.0, 0.0),
+}
+"""What the denoiser can be trained for, each with its gains of state and hint at the start.
+
+The gains of the others are those that predict their target best on the training latents, by least
+squares over all levels.
+"""
+
 LOG_VARIANCE = -8.0
 """Initial log-variance of the posterior: nearly no noise, so that images are learnt first."""
+
+
+def named(name: str, objective: str) -> str:
+    """Return a network's or a checkpoint's name for an objective; those of DoSSR are plain."""
+    return name if objective == RELEASED else f"{name}-{objective}"
