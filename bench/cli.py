@@ -6,6 +6,7 @@ from .. import __version__
 from ..runtime.terminal import Command
 from .ablations.cli import formulations, samplers
 from .accuracy.cli import accuracy
+from .objectives.cli import objectives
 from .overhead import overhead
 from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
@@ -35,6 +36,7 @@ for command in (
     sizes,
     start,
     accuracy,
+    objectives,
     tiles,
     overhead,
     predict,

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from ..checkpoint.config import ModelConfig, RestorerConfig, TextConfig, UNetConfig, VaeConfig
+from ..checkpoint.config import (
+    RELEASED,
+    ModelConfig,
+    RestorerConfig,
+    TextConfig,
+    UNetConfig,
+    VaeConfig,
+)
 
 DEMO = ModelConfig(
     unet=UNetConfig(
@@ -67,7 +74,6 @@ TRAININGS = {
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
 }
 KL_WEIGHT = 1e-7
-RELEASED = "dossr"
 OBJECTIVES = {
     RELEASED: (1.1, -0.75),
     "ddpm": (1.0, -0.3),

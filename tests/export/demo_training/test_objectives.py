@@ -98,7 +98,7 @@ def _tensors(point):
 @ALL
 def test_network_times_are_those_of_the_network(objective):
     learnt = process(objective, NoiseLevels())
-    assert 0 <= learnt.first * learnt.pace
+    assert learnt.first * learnt.pace >= 0
     assert learnt.last * learnt.pace == pytest.approx(499 if objective == RELEASED else 999)
 
 

@@ -1,0 +1,111 @@
+"""Scores every row on every image; a stopped run goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...runtime.files import whole_file, write_whole
+from ..accuracy.measuring import bicubic, degrade
+from ..metrics import Pixels, Scores, score
+from .rows import Row
+from .variant import Variant
+
+REFERENCES = ("bicubic", "restorer")
+"""Methods without a denoiser, above the rows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The scores of one method on one image."""
+
+    method: str
+    """One of REFERENCES, or a row's system."""
+
+    image: str
+    key: str
+    """Hash of all that the scores depend on: weights, original, seed."""
+
+    scores: Scores
+
+
+class Results:
+    """What was scored, in ``objectives.json`` and, as images, below ``images/``."""
+
+    def __init__(self, out: Path) -> None:
+        """Read what an earlier run left in ``out``."""
+        self.out, self._path = out, out / "objectives.json"
+        kept = json.loads(self._path.read_bytes())["entries"] if self._path.is_file() else []
+        self.entries = [Entry(**{**each, "scores": Scores(**each["scores"])}) for each in kept]
+
+    def has(self, method: str, image: str, key: str) -> bool:
+        """Return whether these scores are known and their image is there."""
+        known = any((e.method, e.image, e.key) == (method, image, key) for e in self.entries)
+        return known and self.file(method, image).is_file()
+
+    def add(self, entry: Entry, pixels: Pixels) -> None:
+        """Write an image and its scores."""
+        path = self.file(entry.method, entry.image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            Image.fromarray(pixels).save(temporary, "PNG")
+        same = (entry.method, entry.image)
+        self.entries = [e for e in self.entries if (e.method, e.image) != same] + [entry]
+        self.write({})
+
+    def write(self, more: Mapping[str, object]) -> None:
+        """Write ``objectives.json``, with more fields before the entries."""
+        document = {**more, "entries": [asdict(entry) for entry in self.entries]}
+        write_whole(self._path, f"{json.dumps(document, indent=1)}\n".encode())
+
+    def file(self, method: str, image: str) -> Path:
+        """Return the place of an image."""
+        return self.out / "images" / Path(image).stem / f"{method}.png"
+
+    def mean(self, method: str, images: Iterable[str]) -> Scores:
+        """Return a method's mean scores over images."""
+        chosen = set(images)
+        found = [e.scores for e in self.entries if e.method == method and e.image in chosen]
+        means = {}
+        for field in fields(Scores):
+            values = [getattr(scores, field.name) for scores in found]
+            means[field.name] = None if None in values else float(np.mean(values))
+        return Scores(**means)  # type: ignore[arg-type]
+
+
+def score_variant(
+    variant: Variant,
+    rows: Sequence[Row],
+    originals: Mapping[str, Pixels],
+    seed: int,
+    results: Results,
+    advance: Callable[[int], None],
+) -> None:
+    """Score the rows of one variant, and the references, on every image. Advance by one for each."""
+    for number, (name, hr) in enumerate(originals.items()):
+        lr = degrade(hr, seed, number)
+        for method, weights, make in _methods(variant, rows, lr, seed):
+            key = _key(weights, hr, seed)
+            if not results.has(method, name, key):
+                pixels = make()
+                results.add(Entry(method, name, key, score(pixels, hr)), pixels)
+            advance(1)
+
+
+def _methods(
+    variant: Variant, rows: Sequence[Row], lr: Pixels, seed: int
+) -> Iterator[tuple[str, str, Callable[[], Pixels]]]:
+    """Yield each method's name, the hash of its weights, and the function that runs it."""
+    yield "bicubic", "", lambda: bicubic(lr)
+    yield "restorer", variant.common, lambda: variant.restore(lr)
+    for row in rows:
+        sample = row.sample(variant.config.levels)
+        yield row.system, variant.sha256, lambda s=sample: variant.upscale(lr, s, seed)  # type: ignore[misc]
+
+
+def _key(weights: str, hr: Pixels, seed: int) -> str:
+    return hashlib.sha256(f"{weights} {seed} {hr.shape}".encode() + hr.tobytes()).hexdigest()[:16]

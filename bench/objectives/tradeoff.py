@@ -1,0 +1,110 @@
+"""The report of ``dossr-bench objectives``: a table, the order of the rows, a picture, images."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ...runtime.files import whole_file, write_whole
+from ..accuracy.originals import middle
+from ..accuracy.report import strip
+from ..drawing import INK, OURS, RIVAL, STYLE, png
+from ..metrics import Pixels, Scores
+from ..tables import markdown_table
+from .rows import MEASURE, Row
+from .scoring import REFERENCES, Results
+
+_CROP = 176  # pixels of the images side by side
+_BETTER = {"psnr_y": 1.0, "ssim": 1.0, "detail": 1.0, "gradients": -1.0}
+"""Measures whose order is compared with the paper's; -1 where less is better."""
+
+_NAMES = {
+    "psnr_y": "PSNR-Y (dB)",
+    "ssim": "SSIM",
+    "detail": "detail",
+    "gradients": "gradient distance",
+}
+
+
+def table(results: Results, rows: Sequence[Row], images: Sequence[str]) -> str:
+    """Return the table as Markdown, and below it how many pairs of rows are in the paper's order."""
+    head = ["method", "objective", *_NAMES.values(), f"paper: {MEASURE}"]
+    lines = [[name, "-", *_cells(results.mean(name, images)), "-"] for name in REFERENCES]
+    scores = {row: results.mean(row.system, images) for row in rows}
+    lines += [
+        [row.title, row.objective, *_cells(each), f"{row.paper:.4f}"]
+        for row, each in scores.items()
+    ]
+    pairs = len(rows) * (len(rows) - 1) // 2
+    orders = [f"{_NAMES[n]} {agreeing(scores, n)}" for n in _BETTER]
+    order = f"Pairs of rows in the order of the paper's {MEASURE}, of {pairs}: {', '.join(orders)}."
+    return f"{markdown_table(head, lines)}\n\n{order}"
+
+
+def agreeing(scores: Mapping[Row, Scores], measure: str) -> int:
+    """Return how many pairs of rows a measure orders as the paper's MANIQA does."""
+    sign = _BETTER[measure]
+    return sum(
+        sign * (getattr(a, measure) - getattr(b, measure)) * (first.paper - second.paper) > 0
+        for (first, a), (second, b) in combinations(scores.items(), 2)
+    )
+
+
+def draw(results: Results, rows: Sequence[Row], images: Sequence[str]) -> Figure:
+    """Draw fidelity against detail, and against the gradient distance, one labelled point a method."""
+    points = {name: (results.mean(name, images), INK) for name in REFERENCES}
+    points |= {
+        row.title: (
+            results.mean(row.system, images),
+            OURS if row.objective == "dossr" else RIVAL,
+        )
+        for row in rows
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        for axes, measure in zip(figure.subplots(1, 2), ("detail", "gradients"), strict=True):
+            for title, (scores, color) in points.items():
+                place = scores.psnr_y, getattr(scores, measure)
+                axes.scatter(*place, color=color, s=28)
+                axes.annotate(title, place, (5, 4), textcoords="offset points", fontsize=8)
+            axes.set_xlabel("PSNR-Y (dB), higher is more faithful")
+            axes.margins(0.2)
+            axes.grid(alpha=0.3)
+        left, right = figure.axes
+        left.set_ylabel("detail, 1 is the original's")
+        right.set_ylabel("gradient distance, lower is better")
+    return figure
+
+
+def write_report(
+    results: Results, rows: Sequence[Row], originals: Mapping[str, Pixels], text: str
+) -> None:
+    """Write objectives.md, objectives.png and, for each image, all methods side by side."""
+    names = list(originals)
+    write_whole(results.out / "objectives.md", f"{text}\n".encode())
+    write_whole(results.out / "objectives.png", png(draw(results, rows, names)))
+    for name, hr in originals.items():
+        titles = {n: n for n in REFERENCES} | {row.system: row.title for row in rows}
+        shown = {title: _read(results, method, name) for method, title in titles.items()} | {
+            "original": hr
+        }
+        sheet = strip({title: middle(pixels, _CROP) for title, pixels in shown.items()})
+        with whole_file(results.file("all", name).parent.with_suffix(".png")) as temporary:
+            sheet.save(temporary, "PNG")
+
+
+def _read(results: Results, method: str, name: str) -> Pixels:
+    with Image.open(results.file(method, name)) as image:
+        return np.asarray(image)
+
+
+def _cells(scores: Scores) -> list[str]:
+    return [
+        f"{scores.psnr_y:.2f}",
+        f"{scores.ssim:.4f}",
+        f"{scores.detail:.3f}",
+        f"{scores.gradients:.3f}",
+    ]

@@ -1,0 +1,90 @@
+"""A demo model trained for one objective: read from a training folder, run in torch with any sampler."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...export.checkpoint.config import CONTROL, TEXT, UNET
+from ...export.checkpoint.reader import Checkpoint, read_checkpoint
+from ...export.demo_training.recipe import named
+from ...export.networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
+from ...export.stages import stages
+from ...runtime.images.padding import pad_to_multiple
+from ...runtime.tensors import SCALE
+from ..metrics import Pixels
+from ..systems.post import wavelet
+from ..systems.procedure import Sample
+from ..systems.system import Noise
+
+
+def read_variant(folder: Path, objective: str) -> "Variant":
+    """Read the checkpoint of an objective from a folder of the training recipe.
+
+    Raise ValueError in one line where there is none, or where it was trained for another objective.
+    """
+    path = folder / f"{named('demo', objective)}.ckpt"
+    if not (path.is_file() and path.with_suffix(".yaml").is_file()):
+        raise ValueError(
+            f"{folder} must hold a model of the objective {objective}, {path.name} and its .yaml, and it "
+            f"does not; train it: python -m dossr.export.demo_training {folder} --objective {objective}"
+        )
+    return Variant(read_checkpoint(path, path.with_suffix(".yaml"), objective=objective))
+
+
+class Variant:
+    """The networks of one checkpoint, on the CPU in float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Build the networks with the default prompt."""
+        self.config, self.sha256 = checkpoint.config, checkpoint.sha256
+        self.common = _digest(checkpoint)
+        tokens = tokenize(DEFAULT_PROMPT, self.config.text.positions)
+        prompt = embed_prompt(checkpoint.part(TEXT), self.config.text, tokens)
+        self._networks = {
+            stage.name: stage.build(checkpoint, prompt)
+            for stage in stages(checkpoint.shares_encoder)
+        }
+
+    @torch.inference_mode()
+    def upscale(self, lr: Pixels, sample: Sample, seed: int) -> Pixels:
+        """Restore, encode, sample, decode and fix colours, as the runtime does; uint8 (4h, 4w, 3)."""
+        noise = Noise(seed)
+        restored = self._restored(lr)
+        mean, std = self._networks["encoder"](restored)
+        x_lr = mean + std * noise.normal(*mean.shape)
+
+        def denoise(x: Tensor, time: float) -> Tensor:
+            eps: Tensor = self._networks["denoiser"](x, mean, torch.full((1,), float(time)))
+            return eps
+
+        decoded = self._networks["decoder"](sample(denoise, x_lr, noise).float())
+        return _pixels(wavelet(decoded, restored), lr)
+
+    @torch.inference_mode()
+    def restore(self, lr: Pixels) -> Pixels:
+        """Return the restorer's image alone."""
+        return _pixels(self._restored(lr), lr)
+
+    def _restored(self, lr: Pixels) -> Tensor:
+        image = np.float32(lr.transpose(2, 0, 1)[None]) / np.float32(255.0)
+        padded = pad_to_multiple(image, self.config.size_multiple)
+        restored: Tensor = self._networks["restorer"](torch.from_numpy(padded))
+        return restored
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Return a hash of all weights but the denoiser's."""
+    digest = hashlib.sha256()
+    for name, tensor in checkpoint.tensors.items():
+        if not name.startswith((UNET, CONTROL)):
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _pixels(image: Tensor, lr: Pixels) -> Pixels:
+    height, width = lr.shape[0] * SCALE, lr.shape[1] * SCALE
+    levels = image[0, :, :height, :width].clamp(0.0, 1.0).permute(1, 2, 0).numpy() * 255.0
+    return np.rint(levels).astype(np.uint8)
