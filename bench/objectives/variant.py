@@ -69,7 +69,7 @@ class Variant:
         return _pixels(self._restored(lr), lr)
 
     def _restored(self, lr: Pixels) -> Tensor:
-        image = np.float32(lr.transpose(2, 0, 1)[None]) / np.float32(255.0)
+        image = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255.0)
         padded = pad_to_multiple(image, self.config.size_multiple)
         restored: Tensor = self._networks["restorer"](torch.from_numpy(padded))
         return restored

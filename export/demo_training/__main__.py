@@ -7,7 +7,8 @@ import click
 
 from ...runtime.bundle import open_bundle
 from ...runtime.terminal import Command, Terminal, say
-from .recipe import OBJECTIVES, RELEASED, TRAININGS, named
+from ..checkpoint.config import RELEASED
+from .recipe import OBJECTIVES, TRAININGS, named
 
 _NAME = "dossr.export.demo_training"
 

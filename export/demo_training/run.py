@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...runtime.bundle import Bundle
 from ...runtime.files import whole_file
 from ...runtime.terminal import Progress
-from ..checkpoint.config import ModelConfig
+from ..checkpoint.config import RELEASED, ModelConfig
 from ..networks.autoencoder import Encoder, autoencoder
 from ..networks.denoiser import new_denoiser
 from ..networks.restorer import new_restorer
@@ -29,7 +29,6 @@ from .recipe import (
     DEVIATION,
     LOG_VARIANCE,
     OBJECTIVES,
-    RELEASED,
     TRAININGS,
     VIEWS,
     Training,
@@ -65,11 +64,9 @@ def train_demo(
     ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
     ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
     """
-    if not start and set(networks) != set(TRAININGS):
-        raise ValueError("networks that are not trained must come from a bundle; give --start")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
-    _check_objectives(objectives, start, fresh and "denoiser" in networks)
+    _check_start(start, networks, objectives, fresh)
     before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
     if fresh:
         before = {n: s for n, s in before.items() if _TRAINED_AS.get(n, n) not in networks}
@@ -82,18 +79,21 @@ def train_demo(
         restorer = run.restorer(pool, restorer)
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
-    keeps_latents = start is not None and "autoencoder" not in networks
     config = bundle_config(start) if start else DEMO
-    trains = denoiser is None or "denoiser" in networks
-    if trains or not keeps_latents:
+    keeps_latents = start is not None and "autoencoder" not in networks
+    keeps_denoiser = denoiser is not None and "denoiser" not in networks
+    if not (keeps_denoiser and keeps_latents):
         raw = run.encode(restorer, vae, pool)
         scale = config.latent_scale if keeps_latents else _scale(raw)
         config = replace(config, latent_scale=scale)
-        latents = Latents(*(v * scale for v in (raw.x0, raw.mean, raw.std)))
     for objective in objectives:
-        found = run.denoiser(config, latents, denoiser, objective) if trains else denoiser
-        states = {"restorer": restorer, "vae": vae, "denoiser": found}
-        _write_checkpoint(folder, config, states, objective)
+        found = denoiser
+        if found is None or not keeps_denoiser:
+            latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
+            found = run.denoiser(config, latents, denoiser, objective)
+        _write_checkpoint(
+            folder, config, {"restorer": restorer, "vae": vae, "denoiser": found}, objective
+        )
         plot_losses(folder)
 
 
@@ -107,10 +107,14 @@ def recover_checkpoint(folder: Path, start: Bundle) -> None:
     _write_checkpoint(folder, config, bundle_states(start, _prompt(config)), RELEASED)
 
 
-def _check_objectives(objectives: Sequence[str], start: Bundle | None, fresh: bool) -> None:
-    """Raise ValueError where a denoiser of another objective would be trained further or kept."""
+def _check_start(
+    start: Bundle | None, networks: Collection[str], objectives: Sequence[str], fresh: bool
+) -> None:
+    """Raise ValueError where the bundle is missing, or its denoiser has another objective."""
+    if not start and set(networks) != set(TRAININGS):
+        raise ValueError("networks that are not trained must come from a bundle; give --start")
     others = [objective for objective in objectives if objective != RELEASED]
-    if start and others and not fresh:
+    if start and others and not (fresh and "denoiser" in networks):
         raise ValueError(
             f"{start.folder} must hold a denoiser of the objective {others[0]}, and it holds one of "
             f"{RELEASED}; give --fresh and --network denoiser to train one"
