@@ -76,10 +76,10 @@ TRAININGS = {
 KL_WEIGHT = 1e-7
 OBJECTIVES = {
     RELEASED: (1.1, -0.75),
-    "ddpm": (1.0, -0.3),
-    "colddiff": (0.5, 0.5),
-    "resshift": (0.1, 0.9),
-    "flow": (0.0, 0.0),
+    "ddpm": (0.38, -0.2),
+    "colddiff": (0.53, 0.48),
+    "resshift": (0.15, 0.89),
+    "flow": (1.44, -1.44),
 }
 """What the denoiser can be trained for, each with its gains of state and hint at the start.
 
