@@ -35,7 +35,7 @@ def _latents():
     return Latents(x0.half(), (0.8 * x0).half(), torch.full_like(x0, 0.05).half())
 
 
-def _training(objective, folder, steps=12, stop_at=None):
+def _training(objective, folder, steps, stop_at=None):
     """Train a small denoiser and return its loss function and averaged weights."""
     folder.mkdir(exist_ok=True)
     training = Training(steps=steps, batch=4, crop=8, rate=2e-3)
@@ -58,9 +58,9 @@ def _training(objective, folder, steps=12, stop_at=None):
 
 @torch.no_grad()
 def _mean(loss):
-    """Return the mean loss of eight batches, the same ones at every call."""
+    """Return the mean loss of four batches, the same ones at every call."""
     torch.manual_seed(1)
-    return float(torch.stack([loss(np.random.default_rng(i)) for i in range(8)]).mean())
+    return float(torch.stack([loss(np.random.default_rng(i)) for i in range(4)]).mean())
 
 
 def _points(learnt):
@@ -104,7 +104,7 @@ def test_network_times_are_those_of_the_network(objective):
 
 @ALL
 def test_training_lowers_the_loss_of_each_objective(tmp_path, objective):
-    before, after, _ = _training(objective, tmp_path, steps=30)
+    before, after, _ = _training(objective, tmp_path, steps=16)
     assert after < 0.9 * before
 
 
