@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...runtime.files import whole_file, write_whole
 from ..accuracy.measuring import bicubic, degrade
 from ..metrics import Pixels, Scores, score
 from .rows import Row
-from .variant import Variant
+from .variant import Variant, pixels
 
 REFERENCES = ("bicubic", "restorer")
 """Methods without a denoiser, above the rows."""
@@ -64,7 +65,7 @@ class Results:
 
     def file(self, method: str, image: str) -> Path:
         """Return the place of an image."""
-        return self.out / "images" / Path(image).stem / f"{method}.png"
+        return self.out / "images" / Path(image).with_suffix("") / f"{method}.png"
 
     def mean(self, method: str, images: Iterable[str]) -> Scores:
         """Return a method's mean scores over images."""
@@ -91,8 +92,8 @@ def score_variant(
         for method, weights, make in _methods(variant, rows, lr, seed):
             key = _key(weights, hr, seed)
             if not results.has(method, name, key):
-                pixels = make()
-                results.add(Entry(method, name, key, score(pixels, hr)), pixels)
+                made = make()
+                results.add(Entry(method, name, key, score(made, hr)), made)
             advance(1)
 
 
@@ -100,11 +101,12 @@ def _methods(
     variant: Variant, rows: Sequence[Row], lr: Pixels, seed: int
 ) -> Iterator[tuple[str, str, Callable[[], Pixels]]]:
     """Yield each method's name, the hash of its weights, and the function that runs it."""
+    encoded = cache(lambda: variant.encode(lr))
     yield "bicubic", "", lambda: bicubic(lr)
-    yield "restorer", variant.common, lambda: variant.restore(lr)
+    yield "restorer", variant.common, lambda: pixels(encoded().restored, encoded())
     for row in rows:
         sample = row.sample(variant.config.levels)
-        yield row.system, variant.sha256, lambda s=sample: variant.upscale(lr, s, seed)  # type: ignore[misc]
+        yield row.system, variant.sha256, lambda s=sample: variant.sample(encoded(), s, seed)  # type: ignore[misc]
 
 
 def _key(weights: str, hr: Pixels, seed: int) -> str:

@@ -92,7 +92,8 @@ def write_report(
             "original": hr
         }
         sheet = strip({title: middle(pixels, _CROP) for title, pixels in shown.items()})
-        with whole_file(results.file("all", name).parent.with_suffix(".png")) as temporary:
+        folder = results.file("original", name).parent
+        with whole_file(folder.parent / f"{folder.name}.png") as temporary:
             sheet.save(temporary, "PNG")
 
 

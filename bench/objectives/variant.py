@@ -1,6 +1,7 @@
 """A demo model trained for one objective: read from a training folder, run in torch with any sampler."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,22 @@ from ..metrics import Pixels
 from ..systems.post import wavelet
 from ..systems.procedure import Sample
 from ..systems.system import Noise
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What all samplers of an image share."""
+
+    height: int
+    width: int
+    """Of the result."""
+
+    restored: Tensor
+    """(1, 3, h, w) in [0, 1], padded to sides that the networks support."""
+
+    mean: Tensor
+    std: Tensor
+    """Of the posterior of x_lr, scaled; the mean is the hint."""
 
 
 def read_variant(folder: Path, objective: str) -> "Variant":
@@ -49,30 +66,26 @@ class Variant:
         }
 
     @torch.inference_mode()
-    def upscale(self, lr: Pixels, sample: Sample, seed: int) -> Pixels:
-        """Restore, encode, sample, decode and fix colours, as the runtime does; uint8 (4h, 4w, 3)."""
-        noise = Noise(seed)
-        restored = self._restored(lr)
+    def encode(self, lr: Pixels) -> Encoded:
+        """Restore and encode an image, uint8 (h, w, 3)."""
+        image = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255.0)
+        padded = pad_to_multiple(image, self.config.size_multiple)
+        restored = self._networks["restorer"](torch.from_numpy(padded))
         mean, std = self._networks["encoder"](restored)
-        x_lr = mean + std * noise.normal(*mean.shape)
+        return Encoded(lr.shape[0] * SCALE, lr.shape[1] * SCALE, restored, mean, std)
+
+    @torch.inference_mode()
+    def sample(self, image: Encoded, sample: Sample, seed: int) -> Pixels:
+        """Sample, decode and fix colours, as the runtime does; uint8 (4h, 4w, 3)."""
+        noise = Noise(seed)
+        x_lr = image.mean + image.std * noise.normal(*image.mean.shape)
 
         def denoise(x: Tensor, time: float) -> Tensor:
-            eps: Tensor = self._networks["denoiser"](x, mean, torch.full((1,), float(time)))
+            eps: Tensor = self._networks["denoiser"](x, image.mean, torch.full((1,), float(time)))
             return eps
 
         decoded = self._networks["decoder"](sample(denoise, x_lr, noise).float())
-        return _pixels(wavelet(decoded, restored), lr)
-
-    @torch.inference_mode()
-    def restore(self, lr: Pixels) -> Pixels:
-        """Return the restorer's image alone."""
-        return _pixels(self._restored(lr), lr)
-
-    def _restored(self, lr: Pixels) -> Tensor:
-        image = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255.0)
-        padded = pad_to_multiple(image, self.config.size_multiple)
-        restored: Tensor = self._networks["restorer"](torch.from_numpy(padded))
-        return restored
+        return pixels(wavelet(decoded, image.restored), image)
 
 
 def _digest(checkpoint: Checkpoint) -> str:
@@ -84,7 +97,8 @@ def _digest(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _pixels(image: Tensor, lr: Pixels) -> Pixels:
-    height, width = lr.shape[0] * SCALE, lr.shape[1] * SCALE
-    levels = image[0, :, :height, :width].clamp(0.0, 1.0).permute(1, 2, 0).numpy() * 255.0
+def pixels(image: Tensor, encoded: Encoded) -> Pixels:
+    """Return an image (1, 3, h, w) in [0, 1] without its padding, uint8."""
+    inner = image[0, :, : encoded.height, : encoded.width]
+    levels = inner.clamp(0.0, 1.0).permute(1, 2, 0).numpy() * 255.0
     return np.rint(levels).astype(np.uint8)

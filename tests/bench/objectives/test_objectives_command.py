@@ -61,7 +61,16 @@ def _run(*arguments):
 def test_a_run_writes_table_picture_and_images_and_resumes(
     tmp_path, folder, originals, monkeypatch
 ):
-    arguments = (folder, originals, "--objective", "dossr", "--objective", "flow", "--out", tmp_path)
+    arguments = (
+        folder,
+        originals,
+        "--objective",
+        "dossr",
+        "--objective",
+        "flow",
+        "--out",
+        tmp_path,
+    )
     result = _run(*arguments)
     assert result.exit_code == 0, result.output
     titles = [row.title for row in ROWS if row.objective in ("dossr", "flow")]
@@ -78,7 +87,8 @@ def test_a_run_writes_table_picture_and_images_and_resumes(
     def again(*_):
         raise AssertionError("must not run again")
 
-    monkeypatch.setattr(Variant, "upscale", again)
+    monkeypatch.setattr(Variant, "sample", again)
+    monkeypatch.setattr(Variant, "encode", again)
     assert _run(*arguments).output.split("|", 1)[1] == result.output.split("|", 1)[1]
 
 
@@ -90,7 +100,8 @@ def test_dossr_in_torch_is_the_runtime(folder, lr, monkeypatch):
         "dossr.bench.objectives.variant.Noise",
         lambda _seed: type("Drawn", (), {"normal": lambda _self, *_shape: drawn.pop(0)})(),
     )
-    ours = read_variant(folder, "dossr").upscale(lr, dos_sde(5, 3).sample, 3)
+    variant = read_variant(folder, "dossr")
+    ours = variant.sample(variant.encode(lr), dos_sde(5, 3).sample, 3)
     theirs = load_pipeline().upscale(lr, steps=5, order=3, seed=3)
     assert not drawn
     assert np.abs(ours.astype(int) - theirs).max() <= 2
@@ -115,7 +126,9 @@ def test_a_model_under_another_objectives_name_is_refused(folder, tmp_path):
 
 def test_no_bundle_is_made_of_another_objective(folder, tmp_path):
     """dossr-run would sample it wrongly."""
-    with pytest.raises(ValueError, match="objective dossr, and the YAML file states flow") as caught:
+    with pytest.raises(
+        ValueError, match="objective dossr, and the YAML file states flow"
+    ) as caught:
         export_bundle(
             folder / "demo-flow.ckpt", tmp_path / "bundle", config=folder / "demo-flow.yaml"
         )
