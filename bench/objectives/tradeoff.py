@@ -12,13 +12,13 @@ from ...runtime.files import whole_file, write_whole
 from ..accuracy.originals import middle
 from ..accuracy.report import strip
 from ..drawing import INK, OURS, RIVAL, STYLE, png
-from ..metrics import Pixels, Scores
+from ..metrics import Pixels
 from ..tables import markdown_table
 from .rows import MEASURE, Row
-from .scoring import REFERENCES, Results
+from .scoring import REFERENCES, Judged, Results
 
 _CROP = 176  # pixels of the images side by side
-_BETTER = {"psnr_y": 1.0, "ssim": 1.0, "detail": 1.0, "gradients": -1.0}
+_BETTER = {"psnr_y": 1.0, "ssim": 1.0, "detail": 1.0, "gradients": -1.0, "edges": 1.0}
 """Measures whose order is compared with the paper's; -1 where less is better."""
 
 _NAMES = {
@@ -26,6 +26,7 @@ _NAMES = {
     "ssim": "SSIM",
     "detail": "detail",
     "gradients": "gradient distance",
+    "edges": "edges in place",
 }
 
 
@@ -44,7 +45,7 @@ def table(results: Results, rows: Sequence[Row], images: Sequence[str]) -> str:
     return f"{markdown_table(head, lines)}\n\n{order}"
 
 
-def agreeing(scores: Mapping[Row, Scores], measure: str) -> int:
+def agreeing(scores: Mapping[Row, Judged], measure: str) -> int:
     """Return how many pairs of rows a measure orders as the paper's MANIQA does."""
     sign = _BETTER[measure]
     return sum(
@@ -54,7 +55,7 @@ def agreeing(scores: Mapping[Row, Scores], measure: str) -> int:
 
 
 def draw(results: Results, rows: Sequence[Row], images: Sequence[str]) -> Figure:
-    """Draw fidelity against detail, and against the gradient distance, one labelled point a method."""
+    """Draw detail over two measures of fidelity, one labelled point a method."""
     points = {name: (results.mean(name, images), INK) for name in REFERENCES}
     points |= {
         row.title: (
@@ -63,19 +64,22 @@ def draw(results: Results, rows: Sequence[Row], images: Sequence[str]) -> Figure
         )
         for row in rows
     }
+    fidelities = {
+        "psnr_y": "PSNR-Y (dB), higher is more faithful",
+        "edges": "edges in place, 1 is the original's",
+    }
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
-        for axes, measure in zip(figure.subplots(1, 2), ("detail", "gradients"), strict=True):
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (measure, label) in zip(panels, fidelities.items(), strict=True):
             for title, (scores, color) in points.items():
-                place = scores.psnr_y, getattr(scores, measure)
+                place = getattr(scores, measure), scores.detail
                 axes.scatter(*place, color=color, s=28)
                 axes.annotate(title, place, (5, 4), textcoords="offset points", fontsize=8)
-            axes.set_xlabel("PSNR-Y (dB), higher is more faithful")
+            axes.set_xlabel(label)
             axes.margins(0.2)
             axes.grid(alpha=0.3)
-        left, right = figure.axes
-        left.set_ylabel("detail, 1 is the original's")
-        right.set_ylabel("gradient distance, lower is better")
+        panels[0].set_ylabel("detail, with grain; 1 is the original's")
     return figure
 
 
@@ -102,10 +106,11 @@ def _read(results: Results, method: str, name: str) -> Pixels:
         return np.asarray(image)
 
 
-def _cells(scores: Scores) -> list[str]:
+def _cells(scores: Judged) -> list[str]:
     return [
         f"{scores.psnr_y:.2f}",
         f"{scores.ssim:.4f}",
         f"{scores.detail:.3f}",
         f"{scores.gradients:.3f}",
+        f"{scores.edges:.3f}",
     ]

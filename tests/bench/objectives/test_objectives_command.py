@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from dossr.bench.cli import main  # noqa: E402
-from dossr.bench.metrics import Scores  # noqa: E402
 from dossr.bench.objectives.rows import ROWS  # noqa: E402
+from dossr.bench.objectives.scoring import Judged, judge  # noqa: E402
 from dossr.bench.objectives.tradeoff import agreeing  # noqa: E402
 from dossr.bench.objectives.variant import Variant, read_variant  # noqa: E402
 from dossr.bench.systems.dossr import dos_sde  # noqa: E402
@@ -144,6 +145,20 @@ def test_every_objective_has_a_row_and_the_papers_figure():
 def test_pairs_in_the_papers_order_are_counted():
     """All of them where a measure falls with the paper's; none where it rises."""
     ranked = sorted(ROWS, key=lambda row: row.paper)
-    scores = {row: Scores(30.0 - i, 0.5, i / 10, i / 10, None) for i, row in enumerate(ranked)}
-    found = [agreeing(scores, name) for name in ("detail", "psnr_y", "gradients", "ssim")]
-    assert found == [28, 0, 0, 0]
+    scores = {
+        row: Judged(30.0 - i, 0.5, i / 10, i / 10, None, i / 10) for i, row in enumerate(ranked)
+    }
+    found = [agreeing(scores, name) for name in ("detail", "edges", "psnr_y", "gradients", "ssim")]
+    assert found == [28, 28, 0, 0, 0]
+
+
+def test_grain_is_detail_out_of_place():
+    """It raises the gradient energy and lowers the correlation of edges."""
+    path = Path(__file__).parents[2] / "images" / "astronaut.png"
+    sharp = np.asarray(Image.open(path).convert("RGB"))
+    grain = np.random.default_rng(0).normal(0, 12, sharp.shape)
+    grainy = np.clip(sharp + grain, 0, 255).astype(np.uint8)
+    clean, noisy = judge(sharp, sharp), judge(grainy, sharp)
+    assert (clean.detail, clean.edges) == pytest.approx((1.0, 1.0))
+    assert noisy.detail > 1.1
+    assert noisy.edges < 0.95
