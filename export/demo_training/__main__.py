@@ -60,6 +60,11 @@ def main(
         if recover:
             if bundle is None:
                 raise click.UsageError("--recover needs --start, the bundle to take weights from")
+            if set(objectives) != {RELEASED}:
+                raise click.UsageError(
+                    f"--recover writes the denoiser of --start, whose objective is {RELEASED}; "
+                    "leave out --objective"
+                )
             recover_checkpoint(folder, bundle)
         else:
             train_demo(

@@ -64,12 +64,8 @@ def train_demo(
     ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
     ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
-    _check_start(start, networks, objectives, fresh)
-    before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
-    if fresh:
-        before = {n: s for n, s in before.items() if _TRAINED_AS.get(n, n) not in networks}
+    _check(device, start, networks, objectives, fresh)
+    before = _kept(start, networks if fresh else ())
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making images", count) as advance:
         pool = images(folder / f"images-{seed}.npy", count, seed, advance)
@@ -79,21 +75,17 @@ def train_demo(
         restorer = run.restorer(pool, restorer)
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
-    config = bundle_config(start) if start else DEMO
-    keeps_latents = start is not None and "autoencoder" not in networks
-    keeps_denoiser = denoiser is not None and "denoiser" not in networks
-    if not (keeps_denoiser and keeps_latents):
-        raw = run.encode(restorer, vae, pool)
-        scale = config.latent_scale if keeps_latents else _scale(raw)
-        config = replace(config, latent_scale=scale)
+    config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
+    keeps_scale = start is not None and "autoencoder" not in networks
+    if denoiser is None or trains or not keeps_scale:
+        config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
     for objective in objectives:
-        found = denoiser
-        if found is None or not keeps_denoiser:
-            latents = Latents(*(v * config.latent_scale for v in (raw.x0, raw.mean, raw.std)))
-            found = run.denoiser(config, latents, denoiser, objective)
-        _write_checkpoint(
-            folder, config, {"restorer": restorer, "vae": vae, "denoiser": found}, objective
-        )
+        states = {"restorer": restorer, "vae": vae}
+        if denoiser is None or trains:
+            states["denoiser"] = run.denoiser(config, latents, denoiser, objective)
+        else:
+            states["denoiser"] = denoiser
+        _write_checkpoint(folder, config, states, objective)
         plot_losses(folder)
 
 
@@ -107,10 +99,16 @@ def recover_checkpoint(folder: Path, start: Bundle) -> None:
     _write_checkpoint(folder, config, bundle_states(start, _prompt(config)), RELEASED)
 
 
-def _check_start(
-    start: Bundle | None, networks: Collection[str], objectives: Sequence[str], fresh: bool
+def _check(
+    device: str,
+    start: Bundle | None,
+    networks: Collection[str],
+    objectives: Sequence[str],
+    fresh: bool,
 ) -> None:
-    """Raise ValueError where the bundle is missing, or its denoiser has another objective."""
+    """Raise ValueError where the GPU or the bundle is missing, or its denoiser has another objective."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
     if not start and set(networks) != set(TRAININGS):
         raise ValueError("networks that are not trained must come from a bundle; give --start")
     others = [objective for objective in objectives if objective != RELEASED]
@@ -119,6 +117,12 @@ def _check_start(
             f"{start.folder} must hold a denoiser of the objective {others[0]}, and it holds one of "
             f"{RELEASED}; give --fresh and --network denoiser to train one"
         )
+
+
+def _kept(start: Bundle | None, dropped: Collection[str]) -> dict[str, State]:
+    """Return the states of a bundle without those of some networks."""
+    states = bundle_states(start, _prompt(bundle_config(start))) if start else {}
+    return {n: s for n, s in states.items() if _TRAINED_AS.get(n, n) not in dropped}
 
 
 def _write_checkpoint(
@@ -183,7 +187,16 @@ class _Run:
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
+    def latents(
+        self, config: ModelConfig, restorer: State, vae: State, pool: ImageBatch, keeps_scale: bool
+    ) -> tuple[ModelConfig, Latents]:
+        """Return the pool's scaled latents, and the configuration with their scale."""
+        raw = self._encode(restorer, vae, pool)
+        scale = config.latent_scale if keeps_scale else _scale(raw)
+        scaled = Latents(*(v * scale for v in (raw.x0, raw.mean, raw.std)))
+        return replace(config, latent_scale=scale), scaled
+
+    def _encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
         """Return the pool's latents before scaling."""
         network, whole = new_restorer(DEMO.restorer), autoencoder(DEMO)
         network.load_state_dict(restorer)

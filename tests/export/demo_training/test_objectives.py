@@ -139,6 +139,13 @@ def test_a_bundle_without_the_objective_is_refused_in_one_line(tmp_path, options
     assert not (tmp_path / "f").exists()
 
 
+def test_recovering_another_objective_is_refused(tmp_path):
+    result = _run(tmp_path / "f", "--start", BUILT_IN, "--recover", "--objective", "flow")
+    assert result.exit_code == 2
+    assert "objective is dossr" in result.output.splitlines()[-1]
+    assert not (tmp_path / "f").exists()
+
+
 def test_an_unknown_objective_names_the_known_ones(tmp_path):
     result = _run(tmp_path / "f", "--objective", "edm")
     assert result.exit_code == 2
