@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ...export.checkpoint.config import RELEASED
 from ...runtime.files import whole_file, write_whole
 from ..accuracy.originals import middle
 from ..accuracy.report import strip
@@ -17,6 +18,7 @@ from ..tables import markdown_table
 from .rows import MEASURE, Row
 from .scoring import REFERENCES, Judged, Results
 
+_NEAR = 1.0  # dB; methods farther below the restorer are left out of the second panel
 _CROP = 176  # pixels of the images side by side
 _BETTER = {"psnr_y": 1.0, "ssim": 1.0, "detail": 1.0, "gradients": -1.0, "edges": 1.0}
 """Measures whose order is compared with the paper's; -1 where less is better."""
@@ -55,31 +57,29 @@ def agreeing(scores: Mapping[Row, Judged], measure: str) -> int:
 
 
 def draw(results: Results, rows: Sequence[Row], images: Sequence[str]) -> Figure:
-    """Draw detail over two measures of fidelity, one labelled point a method."""
-    points = {name: (results.mean(name, images), INK) for name in REFERENCES}
-    points |= {
-        row.title: (
-            results.mean(row.system, images),
-            OURS if row.objective == "dossr" else RIVAL,
-        )
-        for row in rows
-    }
-    fidelities = {
-        "psnr_y": "PSNR-Y (dB), higher is more faithful",
-        "edges": "edges in place, 1 is the original's",
-    }
+    """Draw detail over fidelity, a labelled point a method: all of them, and those near the restorer."""
+    points = [(name, results.mean(name, images), INK) for name in REFERENCES]
+    for row in rows:
+        color = OURS if row.objective == RELEASED else RIVAL
+        points.append((row.title, results.mean(row.system, images), color))
+    least = results.mean("restorer", images).psnr_y - _NEAR
+    near = [point for point in points if point[1].psnr_y >= least]
+    far = [point for point in points if point[1].psnr_y < least]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, (measure, label) in zip(panels, fidelities.items(), strict=True):
-            for title, (scores, color) in points.items():
-                place = getattr(scores, measure), scores.detail
-                axes.scatter(*place, color=color, s=28)
-                axes.annotate(title, place, (5, 4), textcoords="offset points", fontsize=8)
-            axes.set_xlabel(label)
+        whole, close = figure.subplots(1, 2)
+        for axes, shown, named in ((whole, points, far), (close, near, near)):
+            for title, scores, color in shown:
+                axes.scatter(scores.psnr_y, scores.detail, color=color, s=28, zorder=3)
+                if title in (point[0] for point in named):
+                    place = scores.psnr_y, scores.detail
+                    axes.annotate(title, place, (5, 4), textcoords="offset points", fontsize=8)
+            axes.set_xlabel("PSNR-Y (dB), higher is more faithful")
             axes.margins(0.2)
             axes.grid(alpha=0.3)
-        panels[0].set_ylabel("detail, with grain; 1 is the original's")
+        whole.set_ylabel("detail, with grain; 1 is the original's")
+        whole.set_title("all", fontsize=9)
+        close.set_title(f"within {_NEAR:g} dB of the restorer", fontsize=9)
     return figure
 
 
