@@ -19,7 +19,7 @@ from .rows import MEASURE, Row
 from .scoring import REFERENCES, Judged, Results
 
 _NEAR = 1.0  # dB; methods farther below the restorer are left out of the second panel
-_CROP = 176  # pixels of the images side by side
+_CROP, _COLUMNS = 176, 6  # pixels of the images side by side, and images in a row
 _BETTER = {"psnr_y": 1.0, "ssim": 1.0, "detail": 1.0, "gradients": -1.0, "edges": 1.0}
 """Measures whose order is compared with the paper's; -1 where less is better."""
 
@@ -95,10 +95,23 @@ def write_report(
         shown = {title: _read(results, method, name) for method, title in titles.items()} | {
             "original": hr
         }
-        sheet = strip({title: middle(pixels, _CROP) for title, pixels in shown.items()})
+        sheet = _sheet({title: middle(pixels, _CROP) for title, pixels in shown.items()})
         folder = results.file("original", name).parent
         with whole_file(folder.parent / f"{folder.name}.png") as temporary:
             sheet.save(temporary, "PNG")
+
+
+def _sheet(images: Mapping[str, Pixels]) -> Image.Image:
+    """Place images of one size in rows, each with its name above."""
+    titles = list(images)
+    strips = [
+        strip({title: images[title] for title in titles[i : i + _COLUMNS]})
+        for i in range(0, len(titles), _COLUMNS)
+    ]
+    sheet = Image.new("RGB", (strips[0].width, sum(row.height for row in strips)), "white")
+    for i, row in enumerate(strips):
+        sheet.paste(row, (0, i * row.height))
+    return sheet
 
 
 def _read(results: Results, method: str, name: str) -> Pixels:
