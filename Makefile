@@ -12,6 +12,7 @@ TORCH ?= torch==2.13.0
 RUN := .venv
 DEV := .venv-dev
 GPU := .onnxruntime-gpu
+TRITON := .triton
 SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
 .PHONY: run test lint docs dist resolve full fuzz clean
@@ -20,7 +21,7 @@ run: $(RUN)/installed
 	mkdir -p out
 	$(RUN)/bin/dossr-run tests/images/astronaut.png -o out/astronaut_x4.png --overwrite
 
-test: lint docs $(GPU)/installed
+test: lint docs $(GPU)/installed $(TRITON)/installed
 	$(DEV)/bin/pytest -n 2 --dist loadfile --cov --cov-report term
 
 lint: $(DEV)/installed
@@ -46,7 +47,7 @@ fuzz: $(DEV)/installed
 	$(DEV)/bin/python tests/reliability/run.py --json out/reliability.json
 
 clean:
-	rm -rf $(RUN) $(DEV) $(GPU) out build *.egg-info
+	rm -rf $(RUN) $(DEV) $(GPU) $(TRITON) out build *.egg-info
 
 $(RUN)/installed: pyproject.toml
 	$(PYTHON) -m venv $(RUN)
@@ -63,3 +64,8 @@ $(DEV)/installed: pyproject.toml
 $(GPU)/installed: $(DEV)/installed
 	$(DEV)/bin/pip install --quiet --no-deps --target $(GPU) 'onnxruntime-gpu>=1.31' && touch $@ \
 		|| echo "no onnxruntime-gpu for this machine: the tests of its CUDA provider are skipped"
+
+# A tritonserver for the tests, which needs no GPU. It is built for NumPy 1, which therefore lies beside it.
+$(TRITON)/installed: $(DEV)/installed
+	$(DEV)/bin/pip install --quiet --no-deps --target $(TRITON) nvidia-pytriton==0.7.0 'numpy<2' && touch $@ \
+		|| echo "no nvidia-pytriton for this machine: the tests of its server are skipped"

@@ -6,12 +6,14 @@ from .. import __version__
 from ..runtime.terminal import Command
 from .ablations.cli import formulations, samplers
 from .accuracy.cli import accuracy
+from .fleet.cli import fleet
 from .objectives.cli import objectives
 from .overhead import overhead
 from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
 from .predict.cli import predict
 from .scale.cli import scale
+from .serve.cli import serve
 from .sizes import sizes
 from .start import start
 from .table1.cli import table1
@@ -42,6 +44,8 @@ for command in (
     predict,
     predict_check,
     scale,
+    fleet,
+    serve,
 ):
     main.add_command(command)
 

@@ -20,6 +20,7 @@ from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
 from .quantization import check_int8
+from .triton.options import SERVE_SETTINGS, RepositoryOptions, parse_serve
 
 if TYPE_CHECKING:
     from .exporter import Inspect
@@ -40,6 +41,8 @@ class Arguments:
     targets: tuple[Target, ...]
     engines: tuple[str, ...]
     build: tuple[str, ...]
+    triton: Path | None
+    serve: tuple[str, ...]
     tf32: bool | None
     steps: tuple[int, ...]
     tile: int
@@ -71,6 +74,10 @@ class Arguments:
               "tensorrt-rtx:sm86,sm89,sm120 for a list of GPUs, which needs none; may be repeated.")  # fmt: skip
 @click.option("--build", multiple=True, metavar="SETTING",
               help=f"Setting of these builds: {', '.join(SETTINGS)}; may be repeated.")  # fmt: skip
+@click.option("--triton", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Write the bundle as a model of NVIDIA's Triton Inference Server into this model repository.")  # fmt: skip
+@click.option("--serve", multiple=True, metavar="SETTING",
+              help=f"Setting of this model: {', '.join(SERVE_SETTINGS)}; may be repeated.")  # fmt: skip
 @click.option("--tf32/--no-tf32", default=None,
               help="Let float32 products of these engines use TensorFloat-32.  [default: in float16 bundles]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 3, 5, 7),
@@ -86,7 +93,9 @@ class Arguments:
 @click.option("--debug", is_flag=True,
               help="Name the layer at which the graph of each target, and TensorRT on this machine's GPU, "
               "first departs from the graph for the CPU.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing bundle, and with --triton a model."
+)
 @click.version_option(__version__, prog_name="dossr-export")
 def main(**values: Any) -> None:
     """Export a DoSSR CHECKPOINT (.ckpt or .safetensors) to a bundle that runs without torch.
@@ -94,8 +103,8 @@ def main(**values: Any) -> None:
     Each graph is compared with torch; an error above the bound fails the export, and no bundle
     is written. Nothing in a checkpoint is ever executed.
 
-    With --engine, --int8 or --debug, CHECKPOINT may also be a finished bundle: only engines are built
-    then, 8-bit networks added, or its graphs compared.
+    With --engine, --int8, --debug or --triton, CHECKPOINT may also be a finished bundle: only engines
+    are built then, 8-bit networks added, its graphs compared, or a model for Triton written.
 
     \b
     Examples:
@@ -104,20 +113,44 @@ def main(**values: Any) -> None:
       dossr-export bundle --engine tensorrt-rtx:sm86,sm89,sm120
       dossr-export bundle --int8
       dossr-export bundle --debug
+      dossr-export bundle --triton models --serve device=cuda --serve instances=2
 
     Exit code: 0 done, 1 the export failed, 2 wrong use.
     """
     arguments = Arguments(**values)
     if (arguments.build or arguments.tf32 is not None) and not arguments.engines:
         raise click.UsageError("--build and --tf32 are for engines; add --engine")
+    if arguments.serve and not arguments.triton:
+        raise click.UsageError("--serve is for a model repository; add --triton DIR")
     is_bundle = arguments.checkpoint.is_dir()
     if is_bundle:
         _check_bundle_only(arguments)
+    requests, settings, served = _planned(arguments)
+    if is_bundle and arguments.debug:
+        _debug(arguments.checkpoint, requests)
+    bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
+    if arguments.int8:
+        _add_int8(bundle)
+    _build(bundle, requests, settings, arguments.tile)
+    if arguments.triton:
+        _write_triton(bundle, arguments.triton, served, overwrite=arguments.overwrite)
+
+
+def _planned(
+    arguments: Arguments,
+) -> tuple[list[EngineRequest], BuildOptions, RepositoryOptions]:
+    """Return what is built and served after the export.
+
+    Exit, before the export takes its time, where that cannot be done.
+    """
     with _errors_in_one_line():
         requests = [parse_request(text) for text in arguments.engines]
         settings = replace(parse_options(arguments.build), tf32=arguments.tf32)
+        served = parse_serve(arguments.serve)
         targets = (
-            open_bundle(arguments.checkpoint).manifest.targets if is_bundle else arguments.targets
+            open_bundle(arguments.checkpoint).manifest.targets
+            if arguments.checkpoint.is_dir()
+            else arguments.targets
         )
         if requests:
             with _library_errors(requests[0].library):
@@ -125,12 +158,12 @@ def main(**values: Any) -> None:
         if arguments.int8:
             with _library_errors("openvino"):
                 check_int8(targets)
-    if is_bundle and arguments.debug:
-        _debug(arguments.checkpoint, requests)
-    bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
-    if arguments.int8:
-        _add_int8(bundle)
-    _build(bundle, requests, settings, arguments.tile)
+        if arguments.triton:
+            from .triton.repository import check_repository
+
+            served.check_targets(targets)
+            check_repository(arguments.triton, served, overwrite=arguments.overwrite)
+    return requests, settings, served
 
 
 def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
@@ -169,17 +202,28 @@ def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
 def _check_bundle_only(arguments: Arguments) -> None:
     """Raise click.UsageError where the options are not for a finished bundle."""
     context = click.get_current_context()
-    allowed = {"checkpoint", "engines", "build", "tf32", "tile", "output", "debug", "int8"}
+    allowed = {
+        "checkpoint",
+        "engines",
+        "build",
+        "tf32",
+        "tile",
+        "output",
+        "debug",
+        "int8",
+        "triton",
+    }
+    allowed |= {"serve", "overwrite"} if arguments.triton else set()
     given = [
         name
         for name in context.params
         if name not in allowed
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    has_task = bool(arguments.engines) or arguments.debug or arguments.int8
+    has_task = arguments.engines or arguments.debug or arguments.int8 or arguments.triton
     if not has_task or arguments.output is not None or given:
         raise click.UsageError(
-            "a finished bundle takes --engine, --build, --tile, --int8 and --debug only; "
+            "a finished bundle takes --engine, --build, --tile, --int8, --debug and --triton only; "
             "give a checkpoint to export"
         )
 
@@ -239,6 +283,21 @@ def _add_int8(folder: Path) -> None:
                     f"{stage} in int8: {record.int8.products - record.int8.held} of "
                     f"{record.int8.products} products, error {record.int8.error:.1e}"
                 )
+
+
+def _write_triton(
+    folder: Path, repository: Path, options: RepositoryOptions, *, overwrite: bool
+) -> None:
+    """Write the model of a bundle into a model repository and print where it is."""
+    from .triton.repository import write_repository
+
+    with _errors_in_one_line(repository):
+        model = write_repository(open_bundle(folder), repository, options, overwrite=overwrite)
+        size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
+        click.echo(
+            f"{model}: for {options.service.device}, {size / 1e6:.1f} MB; start it with: "
+            f"tritonserver --model-repository {repository.absolute()}"
+        )
 
 
 @contextmanager

@@ -72,22 +72,30 @@ class Report:
 
 
 @click.command("dossr-doctor", cls=Command)
+@click.option("--device", "devices", type=click.Choice(DEVICES), multiple=True,
+              help="Try this device only, and exit with 1 if it does not work, as health checks want; may be "
+              "repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.version_option(__version__, prog_name="dossr-doctor")
-def main(as_json: bool) -> None:
+def main(devices: tuple[str, ...], as_json: bool) -> int:
     """Report the machine, which --device works on it, and how to fix the others.
 
-    Exit code: 0 the report is complete, whatever it contains; 2 wrong use.
+    Exit code: 0 the report is complete, whatever it contains; 1 a device of --device does not work;
+    2 wrong use.
     """
-    report = examine()
+    report = examine(devices)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=1))
     else:
         click.echo("\n".join(lines(report)))
+    return int(any(not report.devices[name].works for name in devices))
 
 
-def examine() -> Report:
-    """Examine this machine. Takes a few seconds, and minutes where TensorRT builds engines."""
+def examine(only: Sequence[str] = ()) -> Report:
+    """Examine this machine. Takes a few seconds, and minutes where TensorRT builds engines.
+
+    ``only``: the devices to try; none: all, and the GPUs and NPUs that OpenVINO finds.
+    """
     gpu, problem = None, ""
     try:
         gpu = find_gpu()
@@ -96,12 +104,13 @@ def examine() -> Report:
     jetson = find_jetson()
     packages = package_versions(_PACKAGES)
     found: dict[str, dict[str, Any]] = {}
-    devices = [name for name in DEVICES if ":" not in name]
+    devices = list(only) or [name for name in DEVICES if ":" not in name]
     while devices:  # one after the other: builders measure kernels
         device = devices.pop(0)
         log(f"trying --device {device}")
         found[device] = _try(device)
-        devices[:0] = _other_plugins(found[device]) if device == "openvino" else []
+        if device == "openvino" and not only:
+            devices[:0] = _other_plugins(found[device])
     return Report(
         dossr=__version__,
         python=platform.python_version(),
@@ -110,8 +119,8 @@ def examine() -> Report:
         gpu_problem=problem,
         jetson=jetson,
         packages=packages,
-        providers=found["cpu"].get("providers", []),
-        openvino=found["openvino"].get("openvino", {}),
+        providers=found.get("cpu", {}).get("providers", []),
+        openvino=found.get("openvino", {}).get("openvino", {}),
         devices={
             name: _report(name, found[name], problem, extra_for(name, gpu, jetson))
             for name in found

@@ -39,6 +39,7 @@ def load_pipeline(
     tf32: bool | None = None,
     precision: str | Sequence[str] = "auto",
     verify: bool = False,
+    threads: int | None = None,
     log: Callable[[str], None] = log_to_terminal,
 ) -> "Pipeline":
     """Open a bundle for upscaling; by default the built-in demo model.
@@ -50,7 +51,8 @@ def load_pipeline(
     TensorRT builds engines and is for its devices only. ``tf32``: whether float32 products on a GPU
     may use TensorFloat-32; None: in float16 bundles only. ``precision`` is "auto", "fp32", "bf16" or
     "int8", or several words for single stages, such as ("bf16", "decoder=fp32"); bf16 and int8 are for
-    OpenVINO, int8 for the stages that the bundle has in it (the others take auto).
+    OpenVINO, int8 for the stages that the bundle has in it (the others take auto). ``threads``: of the
+    networks on a processor, for OpenVINO of all pipelines of the process; None: one for each core.
 
     Check the manifest and the SHA-256 of every file first; large files that did not change are hashed
     once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
@@ -64,6 +66,7 @@ def load_pipeline(
         tf32,
         (precision,) if isinstance(precision, str) else tuple(precision),
         verify,
+        threads,
     )
     return _pipeline(NetworkSource(settings, open_networks(settings, log)))
 

@@ -5,6 +5,7 @@ Results go to stdout, progress and messages to stderr. Progress is redrawn on a 
 
 import io
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import click
 from .progress import PhaseProgress, log_text, status_text
 
 _CAPTURING = threading.RLock()
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STDERR = 2
 _POLL = 0.2  # seconds between checks for Ctrl-C
 _REDRAW = 0.5  # seconds between updates on a terminal
@@ -69,10 +71,15 @@ class Command(click.Command):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def printable(text: str) -> str:
+    """Return a text with ? in place of control characters, which names of files may hold."""
+    return _CONTROL.sub("?", text)
+
+
 def say(name: str, message: object) -> None:
     """Print a command's error as one line on stderr; do nothing if stderr cannot be written."""
     with suppress(OSError):
-        click.echo(f"{name}: {' '.join(str(message).split())}", err=True)
+        click.echo(f"{name}: {printable(' '.join(str(message).split()))}", err=True)
 
 
 def log(message: str) -> None:

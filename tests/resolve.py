@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "cpu": X86 | ARM,
     "openvino": X86 | ARM,
     "images": X86 | ARM,
+    "ray": X86 | ARM,
     "cuda": X86,
     "tensorrt": X86,
     "tensorrt-cu12": X86,

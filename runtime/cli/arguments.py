@@ -1,6 +1,6 @@
 """The options of ``dossr-run``, in the groups of its help."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from ..options import MAX_STEPS, STARTS, TILE
 from ..tensors import MAX_PIXELS
 from ..terminal import Command
 
-_EXISTING = click.Path(exists=True, path_type=Path)
 FORMATS = ", ".join(suffix[1:] for suffix in WRITABLE)
 LOSSY = ", ".join(suffix[1:] for suffix, kind in WRITABLE.items() if kind.quality)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -34,6 +33,7 @@ class Arguments:
     low_memory: bool
     precision: tuple[str, ...]
     verify: bool
+    threads: int | None
     tf32: bool | None
     build: tuple[str, ...]
     steps: int
@@ -67,6 +67,44 @@ class Arguments:
     compare: Path | None
     dry_run: bool
     as_json: bool
+    ray: str | None
+    workers: int | None
+    gpus_per_worker: float | None
+    bundle_uri: str | None = None
+    """Of a bundle in a store; ``bundle`` is then None."""
+
+    @property
+    def bundle_text(self) -> str | None:
+        """The bundle as it was given; None: the built-in demo model."""
+        return self.bundle_uri or (str(self.bundle) if self.bundle else None)
+
+
+class PathOrUri(click.Path):
+    """A path that exists; with ``--ray`` also a URI or @FILE, which are checked later."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a path, or the text of anything else."""
+        if isinstance(value, str) and (is_uri(value) or is_list(value)):
+            return value
+        return super().convert(value, param, ctx)
+
+
+def is_uri(text: str) -> bool:
+    """Return whether a text is a URI and no path."""
+    return "://" in text
+
+
+def is_list(text: str) -> bool:
+    """Return whether an input is @FILE, a list of inputs, and no file of such a name."""
+    return text.startswith("@") and not Path(text).exists()
+
+
+def to_arguments(values: Mapping[str, Any]) -> Arguments:
+    """Return the parameters of the command as a record."""
+    bundle = values["bundle"]
+    uri = bundle if isinstance(bundle, str) else None
+    own = {"start": int(values["start"]), "bundle": None if uri else bundle, "bundle_uri": uri}
+    return Arguments(**{**values, **own})
 
 
 class GroupedOption(click.Option):
@@ -113,7 +151,9 @@ def _tile(_: click.Context, __: click.Parameter, value: str) -> int | None:
 
 def with_options(function: _Function) -> _Function:
     """Add every option to a command."""
-    for option in reversed((*_FILES, *_SIZE, *_WRITING, *_SAMPLING, *_DEVICE, *_MEMORY, *_REPORT)):
+    for option in reversed(
+        (*_FILES, *_SIZE, *_WRITING, *_SAMPLING, *_DEVICE, *_MEMORY, *_REPORT, *_CLUSTER)
+    ):
         function = option(function)
     return function
 
@@ -173,8 +213,8 @@ _WRITING: tuple[_Option, ...] = (
 
 _sampling = _group("Sampling")
 _SAMPLING: tuple[_Option, ...] = (
-    _sampling("-b", "--bundle", type=_EXISTING,
-              help="Bundle folder from dossr-export.  [default: the built-in demo model]"),
+    _sampling("-b", "--bundle", type=PathOrUri(exists=True, path_type=Path),
+              help="Bundle folder from dossr-export; with --ray also a URI.  [default: the built-in demo model]"),
     _sampling("--steps", type=click.IntRange(1, MAX_STEPS), default=5, show_default=True,
               help="Network evaluations: more steps add detail and take longer."),
     _sampling("--order", type=click.IntRange(1, 3), default=3, show_default=True,
@@ -204,6 +244,9 @@ _DEVICE: tuple[_Option, ...] = (
             help="Let float32 products on a GPU use TensorFloat-32.  [default: in float16 bundles]"),
     _device("--build", "build", multiple=True, metavar="SETTING",
             help=f"Setting of TensorRT builds: {', '.join(SETTINGS)}; may be repeated."),
+    _device("--threads", type=click.IntRange(1), metavar="N",
+            help="Threads of the networks on a processor; with --ray, cores of each worker.  [default: all "
+            "cores; with --ray, 4 at most]"),
     _device("--verify", is_flag=True,
             help="Hash every file of the bundle, also those that did not change since they were hashed."),
 )  # fmt: skip
@@ -231,4 +274,16 @@ _REPORT: tuple[_Option, ...] = (
     _report("--compare", type=click.Path(path_type=Path, dir_okay=False), metavar="PAGE.html",
             help="Write a page that shows every image before and after, with a slider."),
     _report("--json", "as_json", is_flag=True, help="Print the results as one JSON document."),
+)  # fmt: skip
+
+_cluster = _group("Many machines")
+_CLUSTER: tuple[_Option, ...] = (
+    _cluster("--ray", is_flag=False, flag_value="local", metavar="[ADDRESS]",
+             help="Run workers of Ray, on this machine or on the cluster at ADDRESS (auto or HOST:PORT). INPUT may then "
+             "be a URI such as s3://bucket/photos, or @FILE, a list with one input a line; OUT is a folder or a URI. A "
+             "rerun does what is left."),
+    _cluster("--workers", type=click.IntRange(1), metavar="N",
+             help="Number of workers.  [default: as many as fit]"),
+    _cluster("--gpus-per-worker", type=click.FloatRange(0), metavar="N",
+             help="GPUs of each worker, such as 0.5 for two on one.  [default: 1 where the device is a GPU]"),
 )  # fmt: skip

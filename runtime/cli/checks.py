@@ -1,9 +1,9 @@
 """The command line, checked as a whole before any network is loaded."""
 
 import click
-from PIL import ImageColor
 
 from ..files import remove_leftovers
+from ..images.alpha import parse_color
 from ..images.formats import WRITABLE
 from ..images.sizes import TargetSize, parse_fit
 from ..images.source import WriteOptions
@@ -24,30 +24,42 @@ def checked(arguments: Arguments) -> tuple[Plan, Settings]:
 
 
 def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
-    options, size = _sampling(arguments), _target_size(arguments)
     output = parse_output(arguments.output, arguments.inputs, arguments.format, arguments.suffix)
-    settings = Settings(
+    settings = check_options(arguments, output.suffix)
+    if output.is_stdout and arguments.as_json:
+        raise click.UsageError("--json and -o - both write to standard output; give one of both")
+    _check_compare(arguments, output.is_stdout)
+    plan = find_jobs(arguments.inputs, output, name_results(arguments, output.suffix))
+    if not arguments.dry_run:
+        for folder in {job.target.parent for job in plan.jobs if job.target}:
+            remove_leftovers(folder)
+    check_outputs(plan.jobs, arguments.overwrite or arguments.skip_existing)
+    return plan, settings
+
+
+def check_options(arguments: Arguments, suffix: str) -> Settings:
+    """Return what is done with every image; raise click.UsageError for options that do not fit.
+
+    ``suffix``: of the format that is written.
+    """
+    sampling, size = _sampling(arguments), _target_size(arguments)
+    return Settings(
         size,
-        options,
-        _writing(arguments, output.suffix),
-        output.suffix,
+        sampling,
+        _writing(arguments, suffix),
+        suffix,
         arguments.max_pixels,
         arguments.first_frame,
         arguments.overwrite,
         arguments.skip_existing,
         shrinks=arguments.tile is None,
     )
-    if output.is_stdout and arguments.as_json:
-        raise click.UsageError("--json and -o - both write to standard output; give one of both")
-    _check_compare(arguments, output.is_stdout)
+
+
+def name_results(arguments: Arguments, suffix: str) -> Naming:
+    """Return how results in a folder are named."""
     keeps_pages = arguments.format is None and not arguments.first_frame
-    naming = Naming(output.suffix, arguments.suffix, keeps_pages)
-    plan = find_jobs(arguments.inputs, output, naming)
-    if not arguments.dry_run:
-        for folder in {job.target.parent for job in plan.jobs if job.target}:
-            remove_leftovers(folder)
-    check_outputs(plan.jobs, arguments.overwrite or arguments.skip_existing)
-    return plan, settings
+    return Naming(suffix, arguments.suffix, keeps_pages)
 
 
 def _sampling(arguments: Arguments) -> SamplingOptions:
@@ -102,12 +114,9 @@ def _writing(arguments: Arguments, suffix: str) -> WriteOptions:
 
 def _color(text: str) -> tuple[int, int, int]:
     try:
-        red, green, blue, *_ = ImageColor.getrgb(text)
-        return red, green, blue
+        return parse_color(text)
     except ValueError as error:
-        raise click.UsageError(
-            f"--background must be a colour such as white or #ff8800, got '{text}'"
-        ) from error
+        raise click.UsageError(f"--background {error}") from error
 
 
 def _check_compare(arguments: Arguments, is_stdout: bool) -> None:

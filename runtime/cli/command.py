@@ -9,17 +9,29 @@ import click
 
 from ... import __version__
 from ..terminal import say
-from .arguments import Arguments, GroupedCommand, with_options
+from .arguments import (
+    Arguments,
+    GroupedCommand,
+    PathOrUri,
+    is_list,
+    is_uri,
+    to_arguments,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from .jobs import Plan
     from .one_image import Outcome, Settings
 
-_INPUT = click.Path(exists=True, allow_dash=True)
-
 
 @click.command("dossr-run", cls=GroupedCommand)
-@click.argument("inputs", nargs=-1, required=True, type=_INPUT, metavar="INPUT...")
+@click.argument(
+    "inputs",
+    nargs=-1,
+    required=True,
+    type=PathOrUri(exists=True, allow_dash=True),
+    metavar="INPUT...",
+)
 @with_options
 @click.version_option(__version__, prog_name="dossr-run")
 def main(**values: Any) -> int:
@@ -49,18 +61,40 @@ def main(**values: Any) -> int:
       dossr-run - -o - < photo.jpg > photo_x4.png
       dossr-run photo.jpg -o photo_x4.png -b bundle --device openvino --precision decoder=fp32
       dossr-run photo.jpg -o photo_x4.png -b bundle --device tensorrt --build level=5
+      dossr-run s3://bucket/photos -o s3://bucket/upscaled -b bundle --ray auto
 
     Exit code: 0 all images done, 1 some images failed (each is named), 2 wrong use.
     """
     from .checks import checked
 
-    arguments = Arguments(**{**values, "start": int(values["start"])})
+    arguments = to_arguments(values)
     if arguments.overwrite and arguments.skip_existing:
         raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
+    if arguments.ray is not None:
+        return _run_on_ray(arguments)
+    _check_one_machine(arguments)
     plan, settings = checked(arguments)
     if arguments.dry_run:
         return _dry_run(arguments, plan, settings)
     return _run(arguments, plan, settings)
+
+
+def _run_on_ray(arguments: Arguments) -> int:
+    try:
+        from ..fleet.printing import print_fleet
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"{error}; install it with: pip install 'dossr[ray]'") from error
+    return print_fleet(arguments)
+
+
+def _check_one_machine(arguments: Arguments) -> None:
+    """Raise click.UsageError for what only a run with --ray takes."""
+    given = (*arguments.inputs, arguments.output, arguments.bundle_uri or "")
+    found = [*filter(is_uri, given), *filter(is_list, arguments.inputs)]
+    if found:
+        raise click.UsageError(f"{found[0]} is a URI or a list, which need --ray")
+    if arguments.workers is not None or arguments.gpus_per_worker is not None:
+        raise click.UsageError("--workers and --gpus-per-worker need --ray")
 
 
 def _dry_run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:

@@ -1,17 +1,22 @@
 """What a run reads and writes, decided before any work."""
 
+import io
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
+from ..errors import ImageError
 from ..images.reader import count_frames
 from .naming import IN_PLACE, Named, Naming, root_names, stem, targets
 from .output import Output
 from .search import RESULT, Found, PassedOver, Search, count_text, same_name
 
+_LONGEST_STREAM = 1 << 30  # bytes of standard input
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 _TOO_LONG = f"would give a result with a name above {_LONGEST_NAME} bytes; rename it"
 
@@ -32,9 +37,40 @@ class Job:
         return "standard input" if self.source is None else str(self.source)
 
     @property
+    def target_name(self) -> str:
+        """The target as messages show it."""
+        return "standard output" if self.target is None else str(self.target)
+
+    @property
+    def suffix(self) -> str | None:
+        """Suffix of the format to write; None: that of the run."""
+        return self.target.suffix if self.target else None
+
+    @property
     def is_done(self) -> bool:
         """Whether the target exists."""
         return self.target is not None and self.target.exists()
+
+    def opened(self) -> Path | BinaryIO:
+        """Return the source for ``read_image``: a pipe is read to its end first. Raise ImageError."""
+        if self.source and not self.source.is_fifo():
+            return self.source
+        try:
+            if self.source:
+                with self.source.open("rb") as file:
+                    data = file.read(_LONGEST_STREAM + 1)
+            else:
+                data = sys.stdin.buffer.read(_LONGEST_STREAM + 1)
+        except OSError as error:
+            raise ImageError(f"{self.name} cannot be read: {error.strerror or error}") from error
+        if len(data) > _LONGEST_STREAM:
+            raise ImageError(f"{self.name} must be an image of at most {_LONGEST_STREAM >> 30} GiB")
+        return io.BytesIO(data)
+
+    def put(self, data: memoryview) -> None:
+        """Write the encoded result where there is no target."""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..images.source import Pixels
+from ..terminal import printable
 from .jobs import Job
 from .one_image import Failed, Loaded, Outcome, Sampler, Settings, Skipped, load, upscale, write
 from .overlap import WriteBehind, read_ahead
@@ -90,6 +91,5 @@ def _move(line: StatusLine, label: str, frame: str, share: float) -> None:
 
 def _short(job: Job) -> str:
     """Return a name that fits into a line of progress."""
-    name = job.source.name if job.source else job.name
-    shown = "".join(character if character.isprintable() else "?" for character in name)
+    shown = printable(job.source.name if job.source else job.name)
     return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST // 2]}...{shown[-_WIDEST // 2 :]}"

@@ -1,12 +1,10 @@
 """One image of a run: read and checked, through the networks, written."""
 
 import io
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ..errors import BundleError, EngineError, ImageError
 from ..hardware import free_memory
@@ -22,8 +20,6 @@ from .jobs import Job
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
-
-_LONGEST_STREAM = 1 << 30  # bytes of standard input
 
 
 @dataclass(frozen=True)
@@ -116,11 +112,13 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
     if settings.skip_existing and job.is_done:
         return Skipped(job)
     try:
-        source = read_image(_opened(job), settings.max_pixels, first_frame=settings.first_frame)
+        source = read_image(
+            job.opened(), settings.max_pixels, first_frame=settings.first_frame, name=job.name
+        )
         sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
         _check_pixels(job, sizes, settings.max_pixels)
         _check_memory(job, source)
-        check_writable(job.target or settings.suffix, source, sizes, settings.writing)
+        check_writable(job.target or job.suffix or settings.suffix, source, sizes, settings.writing)
     except ImageError as error:
         return Failed(job, str(error))
     except MemoryError:
@@ -171,7 +169,7 @@ def write(
             return Skipped(job)
         return Failed(job, str(error))
     except MemoryError:
-        return Failed(job, f"{job.target or 'standard output'}: not enough memory to write it")
+        return Failed(job, f"{job.target_name}: not enough memory to write it")
     return Written(
         job,
         size,
@@ -183,35 +181,16 @@ def write(
 
 
 def _write(loaded: Loaded, results: list[Pixels], settings: Settings) -> Size:
-    source, sizes, target = loaded.source, loaded.sizes, loaded.job.target
-    if target:
+    source, sizes, job = loaded.source, loaded.sizes, loaded.job
+    if job.target:
         return write_image(
-            target, results, source, sizes, settings.writing, replace=settings.overwrite
+            job.target, results, source, sizes, settings.writing, replace=settings.overwrite
         )
     data = io.BytesIO()
-    size = write_image(
-        data, results, source, sizes, replace(settings.writing, format=settings.suffix)
-    )
-    sys.stdout.buffer.write(data.getbuffer())
-    sys.stdout.buffer.flush()
+    format = job.suffix or settings.suffix
+    size = write_image(data, results, source, sizes, replace(settings.writing, format=format))
+    job.put(data.getbuffer())
     return size
-
-
-def _opened(job: Job) -> Path | BinaryIO:
-    """Return the source for ``read_image``: a pipe is read to its end first."""
-    if job.source and not job.source.is_fifo():
-        return job.source
-    try:
-        if job.source:
-            with job.source.open("rb") as file:
-                data = file.read(_LONGEST_STREAM + 1)
-        else:
-            data = sys.stdin.buffer.read(_LONGEST_STREAM + 1)
-    except OSError as error:
-        raise ImageError(f"{job.name} cannot be read: {error.strerror or error}") from error
-    if len(data) > _LONGEST_STREAM:
-        raise ImageError(f"{job.name} must be an image of at most {_LONGEST_STREAM >> 30} GiB")
-    return io.BytesIO(data)
 
 
 def _check_pixels(job: Job, sizes: tuple[Size, ...], max_pixels: int) -> None:
@@ -241,5 +220,4 @@ def _depth(loaded: Loaded, settings: Settings) -> int:
     asked = settings.writing.depth
     if asked != "auto":
         return int(asked)
-    suffix = loaded.job.target.suffix if loaded.job.target else settings.suffix
-    return loaded.source.depth if writable(suffix).deep else 8
+    return loaded.source.depth if writable(loaded.job.suffix or settings.suffix).deep else 8

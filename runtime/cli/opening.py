@@ -69,6 +69,7 @@ def open_pipeline(arguments: Arguments) -> "Pipeline":
             tf32=arguments.tf32,
             precision=arguments.precision,
             verify=arguments.verify,
+            threads=arguments.threads,
             log=partial(click.echo, err=True),
         )
     except (BundleError, EngineError, ValueError) as error:

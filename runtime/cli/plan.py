@@ -6,6 +6,7 @@ from typing import Any
 
 from ..images.sizes import Size
 from ..memory import MemoryPlan, describe, image_bytes, in_gigabytes
+from ..terminal import printable
 from .jobs import Job, Plan
 from .one_image import Failed, Loaded, Settings, Skipped, load
 from .overlap import read_ahead
@@ -35,16 +36,15 @@ def plan_rows(plan: Plan, settings: Settings) -> list[Row]:
 
 def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the images, then what is passed over."""
-    table = [_HEAD, *(_cells(row) for row in rows)]
+    table = [_HEAD, *(tuple(map(printable, _cells(row))) for row in rows)]
     widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEAD))]
     for cells in table:
         yield "  ".join(
             f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)
         ).rstrip()
     for item in plan.passed_over:
-        yield f"{item.path}  passed over: {item.what}" + (
-            f" ({item.remedy})" if item.remedy else ""
-        )
+        remedy = f" ({item.remedy})" if item.remedy else ""
+        yield printable(f"{item.path}  passed over: {item.what}{remedy}")
 
 
 def memory_lines(memory: MemoryPlan | None, rows: Sequence[Row]) -> Iterator[str]:

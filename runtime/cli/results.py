@@ -1,6 +1,5 @@
 """What a run reports: a line for each image, notes once, one JSON document, the compare page."""
 
-import re
 import shutil
 import sys
 import threading
@@ -16,7 +15,7 @@ from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
 from ..progress import PhaseProgress, status_text
-from ..terminal import say
+from ..terminal import printable, say
 from .arguments import Arguments
 from .jobs import Plan
 from .one_image import Failed, Loaded, Outcome, Settings, Skipped, Written
@@ -25,7 +24,7 @@ from .search import PassedOver, count_text
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
-_SETTINGS = (
+SETTINGS = (
     "scale", "longest", "shortest", "width", "height", "fit",
     "steps", "order", "seed", "start", "detail", "color_fix", "tile", "overlap", "batch",
     "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame",
@@ -33,7 +32,6 @@ _SETTINGS = (
 """Options in the JSON document."""
 
 _SHOWN = 3  # renamed files that a note names
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a file name may hold any
 _REDRAW = 0.1  # seconds between two drawings
 
 
@@ -67,13 +65,13 @@ class StatusLine:
         """Print a line on stdout or stderr."""
         with self._lock:
             self._clear()
-            click.echo(_CONTROL.sub("?", text), file=stream)
+            click.echo(printable(text), file=stream)
 
     def error(self, text: str) -> None:
         """Print an error of the command."""
         with self._lock:
             self._clear()
-            say("dossr-run", _CONTROL.sub("?", text))
+            say("dossr-run", printable(text))
 
     def close(self) -> None:
         """Remove the line."""
@@ -157,7 +155,7 @@ def document(
         "bundle": str(arguments.bundle or DEMO),
         "device": pipeline.device.name if pipeline else arguments.device,
         "precision": pipeline.precision if pipeline else {},
-        **{name: getattr(arguments, name) for name in _SETTINGS},
+        **{name: getattr(arguments, name) for name in SETTINGS},
         "results": [_record(each) for each in outcomes if not isinstance(each, Skipped)],
         "skipped": [str(each.job.target) for each in outcomes if isinstance(each, Skipped)],
         "passed_over": [passed_over_record(item) for item in plan.passed_over],
@@ -193,8 +191,7 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Argumen
 
 def _result_line(done: Written) -> str:
     frames = f"  {done.frames} frames" if done.frames > 1 else ""
-    where = done.job.target or "standard output"
-    return f"{where}  {done.size[0]} x {done.size[1]}{frames}  {done.seconds:.1f} s"
+    return f"{done.job.target_name}  {done.size[0]} x {done.size[1]}{frames}  {done.seconds:.1f} s"
 
 
 def _record(outcome: Written | Failed) -> dict[str, Any]:

@@ -22,25 +22,28 @@ _FAILURES = (ImportError, RuntimeError, BundleError)  # CuPy's errors are Runtim
 
 
 def choose_device(
-    bundle: Bundle, tf32: bool | None = None, log: Callable[[str], None] = log_to_terminal
+    bundle: Bundle,
+    tf32: bool | None = None,
+    log: Callable[[str], None] = log_to_terminal,
+    threads: int | None = None,
 ) -> tuple[Device, str]:
     """Return a device for a bundle, and why it was chosen, in one line.
 
     Engines are never built here: TensorRT is chosen only if every stage has an engine for tiles of
     the default size that fits this machine. Images of other sizes then run on the CPU, and ``log`` is
-    told.
+    told. ``threads``: of a processor's networks; None: one for each core.
     """
     reasons = []
-    for name, load, reason in _candidates(bundle, tf32, log):
+    for name, load, reason in _candidates(bundle, tf32, log, threads):
         try:
             return load(), reason
         except _FAILURES as error:
             reasons.append(f"{name}: {error}")
-    return Host(), "; ".join(reasons) or "no GPU packages are installed"
+    return Host(threads), "; ".join(reasons) or "no GPU packages are installed"
 
 
 def _candidates(
-    bundle: Bundle, tf32: bool | None, log: Callable[[str], None]
+    bundle: Bundle, tf32: bool | None, log: Callable[[str], None], threads: int | None
 ) -> Iterator[tuple[str, Callable[[], Device], str]]:
     """Return devices that may be better than the CPU: name, how to load it, why it is taken."""
     for library in _libraries_with_engines(bundle):
@@ -50,7 +53,7 @@ def _candidates(
     if "cuda" in targets and all(map(is_installed, ("cupy", "onnxruntime"))):
         yield "cuda", partial(_cuda, tf32), "it gives the golden vectors of the demo model"
     if "openvino" in targets and is_installed("openvino"):
-        yield "openvino", partial(_openvino, log), "this processor computes in bfloat16"
+        yield "openvino", partial(_openvino, log, threads), "this processor computes in bfloat16"
 
 
 def _cuda(tf32: bool | None) -> Device:
@@ -60,9 +63,9 @@ def _cuda(tf32: bool | None) -> Device:
     return device
 
 
-def _openvino(log: Callable[[str], None]) -> Device:
+def _openvino(log: Callable[[str], None], threads: int | None) -> Device:
     """Return OpenVINO; raise EngineError where it gains little, since nothing computes in bfloat16."""
-    device = load_device("openvino", log=log)
+    device = load_device("openvino", log=log, threads=threads)
     from .openvino.core import check_bf16
 
     check_bf16()

@@ -102,10 +102,17 @@ class OnnxDevice(Device, Protocol):
 
 
 class Host:
-    """The CPU, with NumPy and ONNX Runtime."""
+    """The CPU, with NumPy and ONNX Runtime. ``threads``: of a network; None: one for each core."""
 
     name = "cpu"
     target: Target = "cpu"
+    _threads: int | None = None
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
 
     def precisions(self, bundle: Bundle) -> dict[str, str]:
         """Return fp32 for every stage, whatever the weights are stored in."""
@@ -119,7 +126,7 @@ class Host:
         """Open an ``.onnx`` file in ONNX Runtime."""
         from .onnxruntime.session import OrtEngine
 
-        return OrtEngine(path)
+        return OrtEngine(path, self._threads)
 
     def active(self) -> AbstractContextManager[Any]:
         """Return a no-op context."""
@@ -165,12 +172,14 @@ def load_device(
     tf32: bool | None = None,
     log: Callable[[str], None] = log_to_terminal,
     precision: PrecisionOptions = AUTO,
+    threads: int | None = None,
 ) -> Device:
     """Load a device; ``name`` must be one of DEVICES, ``build`` is for LIBRARIES only.
 
     ``tf32``: whether float32 products on a GPU may use TensorFloat-32; None: in float16 bundles only.
     ``log`` is called with one message per build or refusal of an engine, and with the precision taken.
     ``precision``: auto, or fp32, bf16 or int8 for all or single stages; GPUs of NVIDIA take the bundle's.
+    ``threads``: of a processor's networks; None: one for each core.
 
     Raise ModuleNotFoundError if its packages are not installed, ValueError if an option is not for it,
     and EngineError if packages or machine do not support it.
@@ -185,7 +194,7 @@ def load_device(
             _check_cupy()
             build = build or BuildOptions()
             return _tensorrt(library, build if tf32 is None else replace(build, tf32=tf32), log)
-    return load_onnx_device(name, tf32, log, precision)
+    return load_onnx_device(name, tf32, log, precision, threads)
 
 
 def load_onnx_device(
@@ -193,6 +202,7 @@ def load_onnx_device(
     tf32: bool | None = None,
     log: Callable[[str], None] = log_to_terminal,
     precision: PrecisionOptions = AUTO,
+    threads: int | None = None,
 ) -> OnnxDevice:
     """Load ``cpu``, ``cuda`` or one of OPENVINO. Raises as ``load_device`` does."""
     if name != "cuda" and tf32 is not None:
@@ -200,10 +210,10 @@ def load_onnx_device(
     if name in OPENVINO:
         with _loading("OpenVINO"):
             from .openvino.ov_device import OpenVino
-        return OpenVino(name, precision, log)
+        return OpenVino(name, precision, log, threads)
     precision.check_fixed(name)
     if name == "cpu":
-        return Host()
+        return Host(threads)
     _check_cupy()
     from .cuda.cupy_device import Cuda
 

@@ -35,6 +35,7 @@ class Settings:
     tf32: bool | None
     precision: tuple[str, ...]
     verify: bool
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ def open_networks(settings: Settings, log: Callable[[str], None] = log_to_termin
     opened = open_bundle(settings.bundle or DEMO, again=settings.verify)
     if settings.device == "auto" and settings.build is None:
         asked.check_fixed(settings.device)
-        place, reason = choose_device(opened, settings.tf32, log)
+        place, reason = choose_device(opened, settings.tf32, log, settings.threads)
         log(f"device {place.name}: {reason}")
     else:
-        place = load_device(settings.device, settings.build, settings.tf32, log, asked)
+        place = load_device(
+            settings.device, settings.build, settings.tf32, log, asked, settings.threads
+        )
     if place.target not in ("cpu", "openvino") and opened.manifest.precision == "fp32":
         log("this bundle is float32; a GPU is faster with one exported with --fp16")
     taken = place.precisions(opened)

@@ -1,7 +1,7 @@
 """Transparency: colours for the networks under it, enlargement, and backgrounds."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from ..tensors import SCALE, Array
 from .source import Pixels
@@ -26,6 +26,15 @@ def spread(pixels: Pixels, alpha: Array) -> Pixels:
     result = pixels.copy()
     result[hidden] = np.rint(filled[hidden]).astype(pixels.dtype)
     return result
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Return red, green and blue of a colour, a name or #rrggbb. Raise ValueError if it is none."""
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError as error:
+        raise ValueError(f"must be a colour such as white or #ff8800, got '{text}'") from error
+    return red, green, blue
 
 
 def _pull(colour: Array, weight: Array) -> Array:

@@ -52,6 +52,11 @@ IMAGE_SUFFIXES = frozenset(
         ".psd",
         ".pcx",
         ".dds",
+        ".mpo",
+        ".qoi",
+        ".sgi",
+        ".icns",
+        ".xbm",
     ]
 )
 """Suffixes that promise an image, so that a file with other content is damaged."""

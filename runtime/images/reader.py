@@ -35,19 +35,24 @@ _Any = TypeVar("_Any", bound=Array | None)
 
 
 def read_image(
-    source: Path | BinaryIO, max_pixels: int = MAX_PIXELS, *, first_frame: bool = False
+    source: Path | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    first_frame: bool = False,
+    name: str = "standard input",
 ) -> SourceImage:
     """Read an image file: what it is decides its content, not its name.
 
     ``max_pixels``: of all frames together, checked before they are decoded. ``first_frame``: leave the
-    other frames of an animation, or pages, out. Raise ImageError, one line, if it fails.
+    other frames of an animation, or pages, out. ``name``: of an open file, for messages. Raise
+    ImageError, one line, if it fails.
     """
-    path = source if isinstance(source, Path) else Path("standard input")
+    path = str(source) if isinstance(source, Path) else name
     try:
         with captured_stderr() as stderr, _unlimited(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata
             with _opened(source) as file:
-                image = _read(file, path, max_pixels, first_frame)
+                image = _read(file, Path(path).suffix.lower(), max_pixels, first_frame)
     except ImageError as error:
         raise ImageError(one_line(f"{path} {error}")) from error.__cause__
     except MemoryError as error:
@@ -93,9 +98,9 @@ def _unlimited() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _read(file: BinaryIO, path: Path, max_pixels: int, first_frame: bool) -> SourceImage:
+def _read(file: BinaryIO, suffix: str, max_pixels: int, first_frame: bool) -> SourceImage:
     """Read an open file; the messages of ImageError follow its name."""
-    kind = classify_content(file, path.suffix.lower())
+    kind = classify_content(file, suffix)
     _check_kind(kind)
     if size := claimed_size(file):
         _check_size([size], max_pixels)

@@ -52,7 +52,10 @@ def test_a_finished_bundle_gets_engines_and_keeps_those_it_has(demo):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "a finished bundle takes --engine, --build, --tile, --int8 and --debug only"),
+        (
+            (),
+            "a finished bundle takes --engine, --build, --tile, --int8, --debug and --triton only",
+        ),
         (("--engine", "tensorrt-rtx:sm89", "--fp16"), "a finished bundle takes --engine"),
         (("--engine", "tensorrt-rtx:sm89", "-o", "x"), "a finished bundle takes --engine"),
         (("--engine", "gpu"), "engine must be tensorrt, tensorrt-rtx or tensorrt-rtx:sm86,sm89"),

@@ -49,6 +49,13 @@ def test_the_cpu_works_where_onnx_runtime_is(here):
     assert "onnxruntime" in " ".join(here["packages"])
 
 
+def test_a_health_check_tries_one_device_and_exits_with_what_it_found():
+    healthy, ill = _run("--device", "cpu", "--json"), _run("--device", "tensorrt", "--json")
+    assert json.loads(healthy.stdout)["devices"].keys() == {"cpu"}
+    works = json.loads(ill.stdout)["devices"]["tensorrt"]["works"]
+    assert (healthy.returncode, ill.returncode) == (0, int(not works))
+
+
 def test_openvino_works_where_it_is_and_says_what_the_processor_computes(here):
     found = here["openvino"]
     assert here["devices"]["openvino"]["works"]

@@ -192,3 +192,14 @@ def test_an_unknown_device_is_refused(toy_bundle):
         ValueError, match=r"device must be cpu, openvino, .*, tensorrt-rtx, got 'tpu'"
     ):
         load_pipeline(toy_bundle, "tpu")
+
+
+def test_networks_take_as_many_threads_as_given_and_give_the_same_image(toy_bundle):
+    lr = np.random.default_rng(0).integers(0, 256, (40, 24, 3), np.uint8)
+    images = []
+    for threads in (1, 3):
+        pipeline = load_pipeline(toy_bundle, threads=threads)
+        for engine in pipeline._stages.values():
+            assert engine._session.get_session_options().intra_op_num_threads == threads
+        images.append(pipeline.upscale(lr))
+    np.testing.assert_array_equal(*images)

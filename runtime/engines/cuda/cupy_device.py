@@ -188,6 +188,14 @@ def check_gpu() -> None:
         ) from error
 
 
+def select_gpu(index: int) -> None:
+    """Let this thread's devices be those of one GPU; raise EngineError if there is none of this number."""
+    try:
+        cupy.cuda.Device(index).use()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise EngineError(f"GPU {index} cannot be used ({error}); nvidia-smi lists them") from error
+
+
 def _compile(order: int) -> Any:
     """Return the fused solver step; CuPy compiles it at its first call and caches it on disk."""
     kernel = step_kernel(order)

@@ -57,12 +57,12 @@ class OrtEngine:
     """An ``.onnx`` file in an ONNX Runtime session on the CPU.
 
     The memory of a run is released after it. Otherwise every network of a pipeline would hold the
-    memory of its largest image.
+    memory of its largest image. ``threads``: that compute; None: one for each core.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         self._name = path.name
-        self._session = _open(path, CPU)
+        self._session = _open(path, CPU, threads=threads)
         with running(path.name):
             self.inputs, self.outputs = signature(self._session)
         self._options = ort.RunOptions()
@@ -168,8 +168,10 @@ def _open(
     sizes: Mapping[str, int] | None = None,
     severity: int = _NOTHING,
     graph: bytes | None = None,
+    threads: int | None = None,
 ) -> ort.InferenceSession:
     settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads or 0
     settings.log_severity_level = severity
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     for name, size in (sizes or {}).items():

@@ -7,11 +7,11 @@ import numpy as np
 import openvino as ov
 
 from .... import __version__
-from ...hardware import usable_cores
 from ...tensors import Array
+from ...terminal import interruptible
 from .blobs import BlobCache, BlobKey
 from .buffers import Buffers
-from .core import capabilities, core, processor, running, version
+from .core import capabilities, core, processor, running, threads, version
 from .graph import Graph, Signature, check_signature, read_model, read_signature
 from .mapped_weights import dropping_pages
 
@@ -44,7 +44,10 @@ class OvEngine:
         self._requests: dict[tuple[tuple[int, ...], ...], ov.InferRequest] = {}
 
     def run(self, **inputs: Array) -> dict[str, Array]:
-        """Run the network on NumPy arrays; inputs are not copied, outputs are new arrays."""
+        """Run the network on NumPy arrays; inputs are not copied, outputs are new arrays.
+
+        Ctrl-C ends it after the operator in progress.
+        """
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
         self._buffers.pass_to(self)
@@ -58,7 +61,7 @@ class OvEngine:
                 shape = tuple(request.get_tensor(name).shape)
                 found[name] = np.empty(shape, np.dtype(spec.dtype))
                 request.set_tensor(name, ov.Tensor(found[name], shared_memory=True))
-            request.infer(share_outputs=True)
+            interruptible(lambda: request.infer(share_outputs=True), request.cancel)
         return found
 
     def release(self) -> None:
@@ -115,7 +118,7 @@ class OvEngine:
             version=version(),
             processor=processor(),
             capabilities=capabilities(),
-            cores=usable_cores(),
+            cores=threads(),
             precision=self._precision,
             shapes=shapes,
         )

@@ -9,6 +9,7 @@ from typing import Literal
 import openvino as ov
 
 from ...errors import BundleError, EngineError, OutOfMemoryError
+from ...hardware import usable_cores
 
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
@@ -30,6 +31,16 @@ def core() -> ov.Core:
             f"pip install -U 'openvino>={least}'"
         )
     return ov.Core()
+
+
+def limit_threads(threads: int | None) -> None:
+    """Let this process's networks on the processor use so many threads; None: one for each core."""
+    core().set_property("CPU", {"INFERENCE_NUM_THREADS": threads or 0})
+
+
+def threads() -> int:
+    """Return how many threads a network on the processor uses."""
+    return int(core().get_property("CPU", "INFERENCE_NUM_THREADS")) or usable_cores()
 
 
 def version() -> str:

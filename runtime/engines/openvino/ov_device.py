@@ -19,6 +19,7 @@ from .core import (
     check_plugin,
     default_precision,
     device_name,
+    limit_threads,
     preferred_precision,
     processor,
 )
@@ -29,15 +30,23 @@ from .graph import Graph
 class OpenVino(Host):
     """One of OpenVINO's devices. ``log`` is told the precision that a bundle gets, and why.
 
+    ``threads``: of a processor's networks, for all pipelines of this process; None: one for each core.
     Raise EngineError if OpenVINO is too old, finds no such device, or the device has no such precision.
     """
 
     target: Target = "openvino"
 
-    def __init__(self, name: str, precision: PrecisionOptions, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        precision: PrecisionOptions,
+        log: Callable[[str], None],
+        threads: int | None = None,
+    ) -> None:
         self.name = name
         self._plugin = name.partition(":")[2] or "CPU"
         check_plugin(self._plugin)
+        limit_threads(threads)
         self._asked, self._log, self._blobs = precision, log, BlobCache(log)
         self._buffers = Buffers()
         self._taken: dict[Path, dict[str, str]] = {}

@@ -20,7 +20,9 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise it 
 
 _ROWS = 64  # of a strip
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-_DEFLATE, _PREDICTOR, _INCH, _UNASSOCIATED, _WHITE_IS_ZERO = 8, 2, 2, 2, 0
+_DEFLATE, _PREDICTOR, _INCH, _UNASSOCIATED = 8, 2, 2, 2
+_WHITE_IS_ZERO = 0
+_COLORS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3}  # channels of grey and RGB, by photometric interpretation
 _HEADER = b"II*\0"
 
 
@@ -77,9 +79,10 @@ def open_layout(file: BinaryIO) -> Layout:
 
 
 def read_layout(file: BinaryIO, page: int) -> Array:
-    """Return uint8 or uint16 (height, width, channels) of a page that Pillow does not know.
+    """Return uint8 or uint16 (height, width, 1 to 4) of a page that Pillow does not know.
 
-    Raise ImageError if it is of floats or other depths; else as tifffile.
+    The channels are grey or RGB, then transparency: one further channel, or the first of several if
+    the page says so. Raise ImageError if it is of floats, other depths or other colours; else as tifffile.
     """
     with _opened(file) as tiff:
         found: Any = tiff.pages[page]
@@ -88,9 +91,17 @@ def read_layout(file: BinaryIO, page: int) -> Array:
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.dtype not in (np.uint8, np.uint16) or found.axes not in ("YX", "YXS", "SYX"):
             raise ImageError(f"must have 8 or 16 bits a channel, got {pixels.dtype}; {SCALE_FIRST}")
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        colors = _COLORS.get(int(found.photometric), 0)
+        if not 0 < colors <= pixels.shape[2]:
+            kind = getattr(found.photometric, "name", found.photometric)
+            raise ImageError(
+                f"must be grey or RGB, got {kind} of {pixels.shape[2]} channels; save it as RGB first"
+            )
         if found.photometric == _WHITE_IS_ZERO:
-            pixels = np.iinfo(pixels.dtype).max - pixels
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+            pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
+        is_clear = pixels.shape[2] == colors + 1 or 0 not in found.extrasamples[:1]
+        return pixels[..., : colors + is_clear]
 
 
 def _opened(file: BinaryIO) -> Any:

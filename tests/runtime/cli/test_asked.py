@@ -169,6 +169,19 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
     assert files(tmp_path) == before
 
 
+def test_a_name_with_control_characters_is_one_line_and_steers_no_terminal(
+    run, make_image, tmp_path
+):
+    make_image(tmp_path / "in" / "a\nb.png")
+    (tmp_path / "in" / "\x1b[31m.png").write_text("no image")
+    for more in (["--dry-run"], []):
+        code, stdout, stderr = run(tmp_path / "in", "-o", tmp_path / "out", *more, bundle=DEMO)
+        assert code == 1
+        assert "/a?b.png" in stdout
+        assert "/?[31m.png must be an image" in stdout + stderr
+        assert "\x1b" not in stdout + stderr
+
+
 def test_a_dry_run_refuses_what_the_run_refuses(run, make_image, tmp_path):
     photo = make_image(tmp_path / "a.png")
     make_image(tmp_path / "o.png")

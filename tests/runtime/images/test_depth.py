@@ -100,6 +100,32 @@ def test_tiff_is_read_in_both_orders_compressed_and_in_planes(
         np.testing.assert_array_equal(frame.alpha, pixels[..., -1])
 
 
+@pytest.mark.parametrize("extra", ["unassalpha", "unspecified"])
+def test_further_channels_of_a_tiff_are_no_colours(tmp_path, extra):
+    """Spot colours of a printer, or damage; the first is transparency if the page says so."""
+    spots = np.arange(1, 9 * 7 * 4 + 1, dtype=np.uint16).reshape(9, 7, 4)
+    pixels = np.concatenate([DEEP[:9, :7, :3], spots], axis=2)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        photometric="rgb",
+        extrasamples=[extra, *["unspecified"] * 3],
+    )
+    frame = read_image(tmp_path / "a.tif").frames[0]
+    np.testing.assert_array_equal(frame.pixels, pixels[..., :3])
+    if extra == "unassalpha":
+        np.testing.assert_array_equal(frame.alpha, pixels[..., 3])
+    else:
+        assert frame.alpha is None
+
+
+def test_other_colours_in_planes_of_a_tiff_are_refused_in_one_line(tmp_path):
+    cmyk = np.moveaxis(np.repeat(DEEP[..., :1], 4, axis=2), 2, 0)
+    tifffile.imwrite(tmp_path / "a.tif", cmyk, photometric="separated", planarconfig="separate")
+    with pytest.raises(ImageError, match="must be grey or RGB, got SEPARATED of 4 channels; save"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_an_interlaced_png_is_read(tmp_path):
     """Adam7, by the text of the standard; no pass is filtered."""
     raw = b""

@@ -1,10 +1,5 @@
 """ONNX Runtime sessions on the CPU."""
 
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import onnx
 import pytest
@@ -100,37 +95,3 @@ def test_nodes_on_another_provider_are_named_except_shape_arithmetic(tmp_path):
         "Erf",
         "Softmax weigh",
     ]
-
-
-def test_ctrl_c_ends_a_long_run_after_the_operator_in_progress(heeding, tmp_path):
-    """A network of several seconds; the run may go on afterwards."""
-    square = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1536, 1536])
-    nodes = [
-        helper.make_node("MatMul", [f"x{n}" if n else "x", "x"], [f"x{n + 1}"]) for n in range(100)
-    ]
-    result = helper.make_tensor_value_info("x100", TensorProto.FLOAT, [1536, 1536])
-    model = helper.make_model(
-        helper.make_graph(nodes, "long", [square], [result]),
-        opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=10,
-    )
-    onnx.save(model, tmp_path / "long.onnx")
-    program = (
-        "import sys, threading, numpy as np\n"
-        "from pathlib import Path\n"
-        "from dossr.runtime.engines.onnxruntime.session import OrtEngine\n"
-        "engine = OrtEngine(Path(sys.argv[1]))\n"
-        "x = np.zeros((1536, 1536), np.float32)\n"
-        "threading.Timer(0.5, lambda: print('running', flush=True)).start()\n"
-        "try: engine.run(x=x)\n"
-        "except KeyboardInterrupt: print('stopped', flush=True)\n"
-        "else: print('finished', flush=True)\n"
-    )
-    command = [sys.executable, "-c", program, tmp_path / "long.onnx"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        assert process.stdout.readline() == "stopped\n"
-        assert time.monotonic() - began < 2
-        assert process.wait(timeout=30) == 0

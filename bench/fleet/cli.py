@@ -1,0 +1,103 @@
+"""``dossr-bench fleet``: what Ray costs against one process, and what killed workers do."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ...runtime.terminal import Command, Terminal
+from ..folders import make_folders
+from ..measure.process import CallError
+from ..rounding import significant
+from ..tables import markdown_table
+from .runs import Run, Runs, check_cores
+
+_HEAD = ("run", "seconds", "of linear", "images a second", "of linear", "killed", "equal bytes")
+
+
+@click.command("fleet", cls=Command)
+@click.argument("bundle", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--images", type=click.IntRange(2), default=200, show_default=True,
+              help="Number of images.")  # fmt: skip
+@click.option("--size", type=click.IntRange(16), default=64, show_default=True,
+              help="Side of the LR images in pixels.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
+              help="Number of denoising steps.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True,
+              help="Workers of one core each.")  # fmt: skip
+@click.option("--kills", type=click.IntRange(0), default=2, show_default=True,
+              help="How often a worker is killed in the third run.")  # fmt: skip
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path),
+              help="Also write the figures and their provenance to this file.")  # fmt: skip
+def fleet(
+    bundle: Path | None,
+    images: int,
+    size: int,
+    steps: int,
+    workers: int,
+    kills: int,
+    file: Path | None,
+) -> None:
+    """Compare dossr-run --ray on this machine with dossr-run on one core, on the same images.
+
+    Four runs: one process on one core; workers of one core each; the same while workers are killed; the
+    same command again, which must do nothing. Every result must have the bytes of the first run. "Of
+    linear" is the speed-up divided by the number of workers: of whole processes, and from the first result
+    to the last, without their start. BUNDLE is by default the built-in demo model. Linux only.
+
+    \b
+    Examples:
+      dossr-bench fleet
+      dossr-bench fleet bundle --images 50 --size 128 --json fleet.json
+
+    Exit code: 0 done, 1 a run failed or its results differ, 2 wrong use.
+    """
+    if sys.platform != "linux":
+        raise click.UsageError("dossr-bench fleet needs Linux")
+    try:
+        check_cores(workers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    make_folders(file and file.parent)
+    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
+        options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
+        runs = Runs(Path(folder), options, workers)
+        runs.write_images(images, size)
+        try:
+            with Terminal().phase("runs", 3 * images) as advance:
+                rows = [runs.alone(advance), runs.fleet(advance), runs.killed(kills, advance)]
+                rows.append(runs.again())
+        except CallError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(table(rows, workers))
+    click.echo(f"\n{images} images of {size} x {size} pixels, {steps} steps; {workers} workers")
+    if file is not None:
+        from ..measure.provenance import save
+
+        figures = {"bundle": str(bundle or "demo"), "images": images, "size": size, "steps": steps,
+                   "workers": workers}  # fmt: skip
+        save({**figures, "rows": [row.as_dict() for row in rows]}, file)
+    if not all(row.equal for row in rows):
+        sys.exit(1)
+
+
+def table(rows: Sequence[Run], workers: int) -> str:
+    """Return the runs as a table in Markdown; the first is that of one process."""
+    alone = rows[0]
+    return markdown_table(_HEAD, (_cells(row, alone, workers) for row in rows))
+
+
+def _cells(row: Run, alone: Run, workers: int) -> list[str]:
+    is_alone, is_rerun = row is alone, row.name.endswith("once more")
+    shares = ["", ""]
+    if not is_alone and not is_rerun:
+        shares[0] = significant(alone.seconds / row.seconds / workers)
+        if row.rate and alone.rate:
+            shares[1] = significant(row.rate / alone.rate / workers)
+    return [
+        row.name, significant(row.seconds), shares[0],
+        "" if is_rerun else significant(row.rate), shares[1],
+        str(row.killed), "yes" if row.equal else "no",
+    ]  # fmt: skip

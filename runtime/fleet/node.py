@@ -1,0 +1,129 @@
+"""The bundle on a node: where it is, or fetched once for all workers of the node."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from ... import __version__
+from ..bundle import DEMO, MANIFEST, Manifest, open_bundle, read_manifest
+from ..bundle.verified import cache_folder
+from ..errors import BundleError
+from ..files import whole_folder
+from .places import Place, PlaceError, find_place
+
+_LARGEST_MANIFEST = 1 << 26  # bytes
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class BundleSource:
+    """A bundle as a run names it, and what its manifest was when the run began."""
+
+    place: Place | None
+    """None: the built-in demo model."""
+
+    sha256: str
+    """Of ``manifest.json``, which holds the hashes of all other files."""
+
+    def on_this_node(self) -> Path:
+        """Return a folder of this node with the bundle; fetch it if another worker has not.
+
+        Raise BundleError if the bundle is missing here, is another one, or cannot be fetched.
+        """
+        if self.place is None:
+            self._check(DEMO)
+            return DEMO
+        if self.place.is_local:
+            folder = Path(self.place.path)
+            read_manifest(folder / MANIFEST)  # the error of a folder that is no bundle
+            self._check(folder)
+            return folder
+        try:
+            return self._fetched(self.place)
+        except OSError as error:
+            raise BundleError(f"bundle {self.place.name} cannot be fetched: {error}") from error
+
+    def _check(self, folder: Path) -> None:
+        if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != self.sha256:
+            raise BundleError(
+                f"bundle {folder} is another one than where the run was started; copy it again, or use "
+                "a URI or a shared disk"
+            )
+
+    def _fetched(self, place: Place) -> Path:
+        """Return the bundle in this node's cache. Workers of a node wait for the one that fetches it."""
+        folder = cache_folder() / "bundles" / self.sha256
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                with whole_folder(folder) as new:
+                    _fetch(place, new)
+                    self._check(new)
+        return folder
+
+
+def find_bundle(text: str | None) -> tuple[BundleSource, Manifest]:
+    """Return a bundle by its path or URI (None: the demo model) and its manifest.
+
+    Raise BundleError if there is none.
+    """
+    place = None if text is None else find_place(text)
+    try:
+        with _manifest_file(place) as path:
+            manifest = read_manifest(path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except PlaceError as error:
+        raise BundleError(str(error)) from error
+    return BundleSource(place, digest), manifest
+
+
+def prepare(source: BundleSource) -> tuple[str, str]:
+    """Make a bundle ready on this node; return what is wrong, empty if nothing is, and dossr's version.
+
+    Hashes every file once.
+    """
+    try:
+        open_bundle(source.on_this_node())
+    except (BundleError, OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        return str(error), __version__
+    return "", __version__
+
+
+@contextmanager
+def _manifest_file(place: Place | None) -> Iterator[Path]:
+    if place is None or place.is_local:
+        yield (DEMO if place is None else Path(place.path)) / MANIFEST
+        return
+    with tempfile.TemporaryDirectory(prefix="dossr-") as folder:
+        path = Path(folder) / MANIFEST
+        path.write_bytes(place.below(MANIFEST).read(_LARGEST_MANIFEST))
+        yield path
+
+
+def _fetch(place: Place, folder: Path) -> None:
+    """Copy a bundle's files; raise BundleError for one that is not what the manifest says."""
+    (folder / MANIFEST).write_bytes(place.below(MANIFEST).read(_LARGEST_MANIFEST))
+    for name, record in read_manifest(folder / MANIFEST).files.items():
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise BundleError(f"bundle file '{name}' must lie inside {place.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _copied(place.below(name), path) != record.sha256:
+            raise BundleError(
+                f"{place.name}/{name} was changed: its SHA-256 does not match the manifest"
+            )
+
+
+def _copied(source: Place, path: Path) -> str:
+    """Copy a file in parts and return its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in source.chunks(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,275 @@
+"""A run on a cluster: from the command line to the rows of its manifest."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import ray
+import ray.data
+
+from ..cli.arguments import Arguments
+from ..cli.checks import check_options, name_results
+from ..cli.jobs import Job, check_outputs
+from ..cli.one_image import Settings
+from ..cli.output import DEFAULT
+from ..cli.results import SETTINGS
+from ..errors import BundleError
+from ..files import remove_leftovers
+from ..memory import memory_need
+from .attempts import end_attempts, new_attempts
+from .cluster import (
+    Worker,
+    choose_worker,
+    connected,
+    count_workers,
+    last_line,
+    make_ready,
+    quiet,
+)
+from .inputs import Inputs, Item, existing, find_inputs, find_output
+from .node import BundleSource, find_bundle
+from .places import Place
+from .records import Records, Row
+from .worker import Work, to_row
+from .worker import Worker as Actor
+
+_MOST = 16  # images of a task of Ray
+_TASKS = 32  # of each worker, where there are enough images, so that all workers end together
+_QUEUED = 2  # tasks given to a worker, so that it never waits for the next one
+
+
+@dataclass
+class Report:
+    """What became of the images of a run."""
+
+    done: int = 0
+    """Images that were upscaled."""
+
+    skipped: int = 0
+    """Images whose result was there."""
+
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Images that failed, and why in one line."""
+
+    workers: int = 0
+    seconds: float = 0.0
+    """From the first task to the last row."""
+
+    manifest: str = ""
+    """The folder of the manifest."""
+
+    stopped: str = ""
+    """Why the run ended before all images were in work; empty where it did not."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was checked: what is left to do, and with what."""
+
+    arguments: Arguments
+    settings: Settings
+    bundle: BundleSource
+    memory: int
+    inputs: Inputs
+    output: Place
+    records: Records
+    made_with: dict[str, Any]
+    todo: tuple[Item, ...]
+    found: tuple[Row, ...]
+    """Results that an earlier run wrote and did not record."""
+
+
+def check_fleet(arguments: Arguments) -> Plan:
+    """Return the plan of a run; raise click.UsageError for wrong use. Starts no cluster, writes nothing.
+
+    Raise OSError for a store that does not answer.
+    """
+    _check_refused(arguments)
+    output = find_output(arguments.output)
+    suffix = arguments.format or DEFAULT
+    settings, naming = check_options(arguments, suffix), name_results(arguments, suffix)
+    try:
+        source, manifest = find_bundle(arguments.bundle_text)
+        settings.sampling.check(manifest)
+    except BundleError as error:
+        raise click.UsageError(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+    need = memory_need(manifest, arguments.device, settings.sampling.tiling,
+                       low_memory=arguments.low_memory)  # fmt: skip
+    inputs = find_inputs(arguments.inputs, output, naming)
+    records = Records(output)
+    made_with = {"bundle_sha256": source.sha256, "device": arguments.device,
+                 "precision": list(arguments.precision),
+                 **{name: getattr(arguments, name) for name in SETTINGS}}  # fmt: skip
+    todo, found = _left(arguments, inputs, output, records, made_with)
+    plan = Plan(arguments, settings, source, need.total if need else 0, inputs, output, records,
+                made_with, todo, found)  # fmt: skip
+    _check_local(plan)
+    return plan
+
+
+def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> Report:
+    """Upscale what a plan leaves to do; ``on_row`` is called with each row of the manifest.
+
+    Raise click.UsageError, before any work, if the cluster cannot be had or has no room.
+    """
+    report = Report(skipped=len(plan.inputs.items) - len(plan.todo))
+    report.manifest = plan.records.place.name
+    report.failures += [(name, why) for name, why in plan.inputs.failures]
+    if plan.todo:
+        with connected(str(plan.arguments.ray)):
+            _upscale(plan, report, on_row)
+    elif plan.found:
+        _record(plan)
+    return report
+
+
+def _record(plan: Plan) -> None:
+    """Begin the manifest with what earlier runs did not record."""
+    plan.records.begin(plan.made_with)
+    plan.records.add(plan.found)
+    plan.records.flush()
+
+
+def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
+    arguments = plan.arguments
+    quiet()
+    worker = choose_worker(
+        arguments.threads, arguments.gpus_per_worker, plan.memory, arguments.device
+    )
+    report.workers = min(count_workers(worker, arguments.workers), len(plan.todo))
+    make_ready(plan.bundle, worker)
+    _record(plan)
+    attempts = new_attempts()
+    systems, records = _systems(plan.todo)
+    own = replace(arguments, threads=worker.cores, bundle=None, bundle_uri=None)
+    settings = replace(plan.settings, skip_existing=not arguments.overwrite)
+    work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
+    began = time.perf_counter()
+    missing = set(range(len(records)))
+    try:
+        for part in _results(work, records, worker, report.workers):
+            report.stopped = next((record["fatal"] for record in part if record["fatal"]), "")
+            if report.stopped:
+                break
+            numbers = [record["number"] for record in part]
+            attempts.forget.remote(numbers)
+            missing.difference_update(numbers)
+            _take(plan.records, [to_row(record) for record in part], report, on_row)
+    except ray.exceptions.RayError as error:
+        report.stopped = last_line(error)
+    finally:
+        plan.records.flush()
+        end_attempts(attempts)
+    report.seconds = time.perf_counter() - began
+    if missing and not report.stopped:
+        report.stopped = f"Ray lost {len(missing)} images; run the command again"
+
+
+def _results(
+    work: Work, records: list[dict[str, Any]], worker: Worker, workers: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield what the workers return, task by task, in the order in which they end."""
+    size = max(1, min(_MOST, len(records) // (workers * _TASKS)))
+    dataset = ray.data.from_items(records, override_num_blocks=-(-len(records) // size))
+    dataset = dataset.map_batches(
+        Actor,
+        fn_constructor_args=(work,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_QUEUED),
+        num_cpus=worker.cores,
+        num_gpus=worker.gpus or None,
+        memory=worker.memory or None,
+    )
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield batch.to_pylist()
+
+
+def _take(
+    records: Records, rows: Sequence[Row], report: Report, on_row: Callable[[Row], None]
+) -> None:
+    """Record and count what became of some images."""
+    records.add(rows)
+    for row in rows:
+        if row.error is not None:
+            report.failures.append((row.input, row.error))
+        elif row.seconds is None:
+            report.skipped += 1
+        else:
+            report.done += 1
+        on_row(row)
+
+
+def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any]]]:
+    """Return the file systems of the sources, each once, and a record for each image."""
+    systems: list[Any] = []
+    places: dict[int, int] = {}  # by identity: equality of file systems is slow
+    records = []
+    for number, item in enumerate(items):
+        key = 0 if item.source.is_local else id(item.source.system)
+        if key not in places:
+            places[key] = len(systems)
+            systems.append(item.source.system)
+        records.append({"number": number, "source": item.source.path, "name": item.source.name,
+                        "system": places[key], "target": item.target})  # fmt: skip
+    return tuple(systems), records
+
+
+def _check_refused(arguments: Arguments) -> None:
+    """Raise click.UsageError for an option that needs one process."""
+    for name, is_given in (("--compare", arguments.compare), ("--dry-run", arguments.dry_run)):
+        if is_given:
+            raise click.UsageError(f"{name} cannot be had with --ray; leave one of both out")
+
+
+def _left(
+    arguments: Arguments,
+    inputs: Inputs,
+    output: Place,
+    records: Records,
+    made_with: dict[str, Any],
+) -> tuple[tuple[Item, ...], tuple[Row, ...]]:
+    """Return the images that are not done, and rows for results that are not recorded."""
+    if arguments.overwrite:
+        return tuple(inputs.items), ()
+    before = records.settings()
+    there = existing(inputs.items, output)
+    done = [item for item in inputs.items if item.target in there]
+    if done and before is None and not arguments.skip_existing:
+        more = f" and {len(done) - 1} more" if len(done) > 1 else ""
+        name = output.below(done[0].target).name
+        raise click.UsageError(f"{name}{more} exists; pass --overwrite or --skip-existing")
+    recorded = records.rows() if before is not None else {}
+    if before is not None and (done or any(row.error is None for row in recorded.values())):
+        _check_same(before, made_with, records.place)
+    rows = (Row(item.source.name, output.below(item.target).name) for item in done)
+    found = tuple(
+        row for row in rows if row.output not in recorded or recorded[row.output].error is not None
+    )
+    return tuple(item for item in inputs.items if item.target not in there), found
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], place: Place) -> None:
+    """Raise click.UsageError if the results of earlier runs were made with other settings."""
+    for name, value in now.items():
+        if name in before and before[name] != value:
+            raise click.UsageError(
+                f"{place.name} is of results with {name} {before[name]}, and {name} is {value} now; "
+                "give another folder, or --overwrite to do all again"
+            )
+
+
+def _check_local(plan: Plan) -> None:
+    """Check results on a disk as ``dossr-run`` does, and remove what killed runs left there."""
+    if not plan.output.is_local:
+        return
+    folder = Path(plan.output.path)
+    jobs = [Job(None, folder / item.target) for item in plan.todo]
+    check_outputs(jobs, overwrite=True)
+    for each in {job.target.parent for job in jobs if job.target}:
+        remove_leftovers(each)

@@ -1,0 +1,152 @@
+"""The service: a pipeline, and what becomes of the image file or the array of one request."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ImageError, one_line
+from ..hardware import free_memory
+from ..images.formats import writable
+from ..images.reader import read_image
+from ..images.source import Frame, Pixels, SourceImage, WriteOptions
+from ..images.writer import check_writable, write_image
+from ..memory import image_bytes, in_gigabytes, plan_memory, run_with_less
+from ..options import TILE, SamplingOptions, Tiling
+from ..tensors import SCALE, Image
+from .inputs import Asked, as_inputs, check_names, sampling_options, target_size, write_options
+from .settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+Log = Callable[[str], None]
+
+
+class RequestError(ValueError):
+    """A request that cannot be served as it is: its client must change it."""
+
+
+class Service:
+    """Upscales image files and arrays with the networks of one pipeline. Serves one thread.
+
+    Results are those of ``dossr-run`` with the same options, byte for byte. Where memory runs out, this
+    and all later requests get smaller tiles, unless ``settings`` fixes them; ``log`` is told.
+    """
+
+    def __init__(self, pipeline: "Pipeline", settings: ServiceSettings, log: Log) -> None:
+        self._pipeline, self._settings, self._log = pipeline, settings, log
+        self._tiling = self._planned()
+
+    def upscale(self, data: bytes, asked: Asked) -> bytes:
+        """Return the image file of a result for that of a source. ``asked``: values of INPUTS.
+
+        Raise RequestError for a file that is no image or too large and for options out of range,
+        EngineError if a network fails, and OutOfMemoryError or MemoryError.
+        """
+        with _as_request_errors():
+            options = sampling_options(asked, self._settings, self._tiling)
+            size, writing = target_size(asked), write_options(asked)
+            source = self._read(data, first_frame=bool(asked.get("first_frame", False)))
+            sizes = [size.of(frame.size) for frame in source.frames]
+            self._check_result(max(width * height for width, height in sizes))
+            check_writable(str(writing.format), source, sizes, writing)
+            depth = _depth(source, writing)
+        results = [self._run(frame.pixels, options, depth) for frame in source.frames]
+        result = io.BytesIO()
+        with _as_request_errors():
+            write_image(result, results, source, sizes, writing)
+        return result.getvalue()
+
+    def upscale_pixels(self, pixels: Image, asked: Asked) -> Image:
+        """Return uint8 (4h, 4w, 3) for uint8 (h, w, 3), both sRGB. Raise as ``upscale`` does."""
+        with _as_request_errors():
+            check_names(asked, is_file=False)
+            options = sampling_options(asked, self._settings, self._tiling)
+            height, width, limit = *pixels.shape[:2], self._settings.max_pixels
+            if not 1 <= height * width <= limit:
+                raise ValueError(
+                    f"pixels must have 1 to {limit} pixels, got {width} x {height}; send a smaller array"
+                )
+            self._check_memory(Frame(pixels))
+        return self._run(pixels, options, depth=8).astype(np.uint8, copy=False)
+
+    def _planned(self) -> Tiling:
+        """Return the tiles of all requests. Raise ValueError if the bundle does not support them."""
+        settings, manifest = self._settings, self._pipeline.manifest
+        tile = TILE if settings.tile is None else settings.tile
+        tiling = Tiling(tile, settings.overlap, settings.batch)
+        tiling.check(manifest.size_multiple)
+        plan = plan_memory(manifest, settings.device, tiling) if settings.tile is None else None
+        return plan.tiling if plan else tiling
+
+    def _read(self, data: bytes, *, first_frame: bool) -> SourceImage:
+        source = read_image(
+            io.BytesIO(data), self._settings.max_pixels, first_frame=first_frame, name="the input"
+        )
+        for frame in source.frames:
+            self._check_memory(frame)
+        return source
+
+    def _check_result(self, pixels: int) -> None:
+        limit = self._settings.max_pixels * SCALE**2
+        if pixels > limit:
+            raise ValueError(
+                f"the result must have at most {limit} pixels, got {pixels}; ask for a smaller size"
+            )
+
+    def _check_memory(self, frame: Frame) -> None:
+        """Raise MemoryError for an image whose arrays alone are larger than the free memory."""
+        need, free = image_bytes(*frame.pixels.shape[:2]), free_memory()
+        if free is not None and need > free:
+            raise MemoryError(
+                f"the result needs about {in_gigabytes(need)}, and {in_gigabytes(free)} are free; "
+                "send a smaller image"
+            )
+
+    def _run(self, pixels: Pixels, options: SamplingOptions, depth: int) -> Pixels:
+        def upscaled(options: SamplingOptions) -> Pixels:
+            return self._pipeline.run(pixels, options, depth=depth)
+
+        if self._settings.tile is not None:
+            return upscaled(options)
+        multiple = self._pipeline.manifest.size_multiple
+        result, taken = run_with_less(upscaled, options, multiple, self._log)
+        self._tiling = taken.tiling
+        return result
+
+
+def open_service(bundle: Path, settings: ServiceSettings, log: Log) -> Service:
+    """Open a bundle for a service.
+
+    Raise BundleError, EngineError, ValueError or ModuleNotFoundError as ``load_pipeline`` does.
+    """
+    from ..pipeline import load_pipeline
+
+    pipeline = load_pipeline(
+        bundle,
+        settings.device,
+        precision=settings.precision.split(","),
+        threads=settings.threads,
+        log=log,
+    )
+    return Service(pipeline, settings, log)
+
+
+def _depth(source: SourceImage, writing: WriteOptions) -> int:
+    """Return the bits a channel of the result."""
+    if writing.depth != "auto":
+        return int(writing.depth)
+    return source.depth if writable(str(writing.format)).deep else 8
+
+
+@contextmanager
+def _as_request_errors() -> Iterator[None]:
+    """Turn what is wrong with a request into a RequestError of one line, in the words of its inputs."""
+    try:
+        yield
+    except (ImageError, ValueError) as error:
+        raise RequestError(as_inputs(one_line(str(error)))) from error

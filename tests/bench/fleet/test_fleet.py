@@ -1,0 +1,47 @@
+"""The shares of the table, and which processes are killed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dossr.bench.fleet.cli import table
+from dossr.bench.fleet.runs import Run, check_cores, find_workers
+
+
+def test_of_linear_is_the_speed_up_by_the_number_of_workers():
+    alone = Run("alone", 100.0, 200, 2.0, 0, True)
+    fleet = Run("fleet", 50.0, 200, 3.6, 0, True)
+    killed = Run("killed", 62.5, 200, None, 2, False)
+    again = Run("--ray, once more", 5.0, 200, 3.6, 0, True)
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table([alone, fleet, killed, again], 2).splitlines()[2:]
+    ]
+    assert [row[2] for row in cells] == ["", "1.00", "0.800", ""]
+    assert [row[4] for row in cells] == ["", "0.900", "", ""]
+    assert [row[5:] for row in cells] == [["0", "yes"], ["0", "yes"], ["2", "no"], ["0", "yes"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_only_workers_below_the_measured_process_are_found():
+    program = "exec -a ray::MapWorker sleep 60 & exec -a ray::IDLE sleep 60 & echo; wait"
+    with subprocess.Popen(
+        ["bash", "-c", program], stdout=subprocess.PIPE, start_new_session=True
+    ) as tree:
+        try:
+            tree.stdout.readline()
+            found = []
+            while not found:  # until the first has taken its name
+                found = list(find_workers(os.getpid()))
+            assert found == list(find_workers(tree.pid))
+            assert len(found) == 1
+            assert list(find_workers(found[0])) == []
+        finally:
+            os.killpg(tree.pid, 9)
+
+
+def test_more_workers_than_cores_are_refused():
+    with pytest.raises(ValueError, match=r"--workers must be at most the \d+ cores, got 9999"):
+        check_cores(9999)

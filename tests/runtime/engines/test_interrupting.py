@@ -1,0 +1,52 @@
+"""Ctrl-C during a network run of several seconds."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+_PROGRAM = """
+import sys, threading, numpy as np
+from pathlib import Path
+from dossr.runtime.engines.device import load_onnx_device
+engine = load_onnx_device(sys.argv[1]).open_file(Path(sys.argv[2]))
+engine.run(x=np.zeros((2, 2), np.float32))
+threading.Timer(0.5, lambda: print('running', flush=True)).start()
+try: engine.run(x=np.zeros((1536, 1536), np.float32))
+except KeyboardInterrupt: print('stopped', flush=True)
+else: print('finished', flush=True)
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_ctrl_c_ends_a_long_run_after_the_operator_in_progress(heeding, tmp_path, device):
+    path = tmp_path / "long.onnx"
+    onnx.save(_powers(100), path)
+    command = [sys.executable, "-c", _PROGRAM, device, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.stdout.readline() == "stopped\n"
+        assert time.monotonic() - began < 2
+        assert process.wait(timeout=30) == 0
+
+
+def _powers(count):
+    """Return a network that multiplies a square matrix by itself ``count`` times."""
+    x, y = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", "n"]) for n in ("x", f"x{count}")
+    )
+    nodes = [
+        helper.make_node("MatMul", [f"x{n}" if n else "x", "x"], [f"x{n + 1}"])
+        for n in range(count)
+    ]
+    return helper.make_model(
+        helper.make_graph(nodes, "long", [x], [y]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
