@@ -106,10 +106,6 @@ class Host:
 
     name = "cpu"
     target: Target = "cpu"
-    _threads: int | None = None
-
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads

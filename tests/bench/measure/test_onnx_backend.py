@@ -57,6 +57,7 @@ class WatchedHost(Host):
     """Records the arrays that engines take and return; refuses copies through the host."""
 
     def __init__(self):
+        super().__init__()
         self.taken, self.returned, self.is_active = [], [], False
 
     @contextmanager

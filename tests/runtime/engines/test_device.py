@@ -75,6 +75,7 @@ class FarDevice(Host):
     """Records uploads, downloads and active blocks."""
 
     def __init__(self):
+        super().__init__()
         self.up, self.down, self.blocks = [], [], 0
 
     def open(self, bundle, stage):
