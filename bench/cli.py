@@ -7,6 +7,7 @@ from ..runtime.terminal import Command
 from .ablations.cli import formulations, samplers
 from .accuracy.cli import accuracy
 from .fleet.cli import fleet
+from .objectives.cli import objectives
 from .overhead import overhead
 from .pipeline.cli import pipeline
 from .predict.check_cli import predict_check
@@ -39,6 +40,7 @@ for command in (
     start,
     seeds,
     accuracy,
+    objectives,
     tiles,
     overhead,
     predict,

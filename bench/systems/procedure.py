@@ -23,6 +23,9 @@ from .system import Call, Component, Network, Noise, Published, System
 Denoise = Callable[[Tensor, float], Tensor]
 """Returns the output of ControlNet and UNet for a state and a network time."""
 
+Sample = Callable[[Denoise, Tensor, Noise], Tensor]
+"""The network, x_lr and the noise -> the sampled latent."""
+
 _STEP = 536.688
 """1e9 multiply-accumulates of ControlNet and UNet, at full width and a latent of 64 x 64."""
 
@@ -38,8 +41,7 @@ class Sampler:
     calls: int
     """Network calls (NFE)."""
 
-    sample: Callable[[Denoise, Tensor, Noise], Tensor]
-    """The network, x_lr and the noise -> the sampled latent."""
+    sample: Sample
 
     reads_x_lr: bool = True
     """Whether x_lr, a sample of the restored image's posterior, enters; otherwise it lends its shape only."""

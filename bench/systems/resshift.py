@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...export.processes.residual import KAPPA, LAST_ROOT, sqrt_eta
 from .networks.swin_unet import SwinUnet, SwinUnetConfig
 from .networks.vq import VQ_FACTOR, VqConfig, VqDecoder, VqEncoder, vq_model
 from .system import Call, Component, Figures, Input, Network, Noise, Published, System
 
 STEPS = 15
-KAPPA = 2.0
-_FIRST, LAST = 0.02, 0.99  # square roots of eta
-_POWER = 0.3
 
 _UNET = SwinUnetConfig(3, channels=(160, 320, 320, 640), blocks=2, swin=192, heads=6)
 _VQ = VqConfig(3, channels=(128, 256, 512), blocks=2, codes=8192)
@@ -41,15 +38,6 @@ class Step:
     x: float
     x0: float
     noise: float
-
-
-def sqrt_eta(steps: int = STEPS) -> NDArray[np.float64]:
-    """Return the square roots of eta at times 0 to ``steps - 1``, float64 (Yue et al. 2023, Section 3.2).
-
-    Their logarithm grows as (t / (steps - 1))**0.3.
-    """
-    part = np.linspace(0.0, 1.0, steps) ** _POWER
-    return np.asarray(_FIRST * (LAST / _FIRST) ** part)
 
 
 def posterior_steps(steps: int = STEPS) -> tuple[Step, ...]:
@@ -119,7 +107,7 @@ def resshift(size: int = 128, reduced: bool = False) -> System:
 def _upscale(call: Call, lr: Tensor, noise: Noise) -> Tensor:
     lq = 2.0 * lr - 1.0
     (x_lr,) = call("encoder", image=F.interpolate(lq, scale_factor=4.0, mode="bicubic"))
-    x = x_lr + KAPPA * LAST * noise.normal(*x_lr.shape)
+    x = x_lr + KAPPA * LAST_ROOT * noise.normal(*x_lr.shape)
     for step in posterior_steps():
         time = torch.full((1,), float(step.time), device=lr.device)
         (x0,) = call("unet", x=x / step.scale, lq=lq, time=time)

@@ -20,6 +20,9 @@ RESTORER = "preprocess_model."
 FAMILIES = {768: "Stable Diffusion 1.5", 2048: "Stable Diffusion XL"}
 """Models that are mistaken for Stable Diffusion 2, by the width of the UNet's context."""
 
+RELEASED = "dossr"
+"""What the released denoiser was trained for; official YAML files state no objective."""
+
 NORM_GROUPS = 32  # of the released model; no tensor's shape depends on it
 
 

@@ -13,7 +13,7 @@ import yaml
 from ...runtime.tensors import SCALE
 from ...solvers import NoiseLevels
 from ..errors import CheckpointError
-from .config import NORM_GROUPS, ModelConfig
+from .config import NORM_GROUPS, RELEASED, ModelConfig
 from .derivation import Hints
 
 
@@ -47,8 +47,17 @@ _FIXED = (
 )
 
 
-def hints(params: Mapping[str, Any]) -> Hints:
-    """Return what only the YAML file states. Raise CheckpointError for variants DoSSR does not have."""
+def hints(params: Mapping[str, Any], objective: str = RELEASED) -> Hints:
+    """Return what only the YAML file states.
+
+    Raise CheckpointError for variants DoSSR does not have, and where the denoiser was trained for
+    another ``objective`` (of the training recipe; official files state none).
+    """
+    if params.get("objective", RELEASED) != objective:
+        raise CheckpointError(
+            f"the denoiser must be trained for the objective {objective}, and the YAML file states "
+            f"{params.get('objective', RELEASED)}; dossr-bench objectives runs the others"
+        )
     for section, name, wanted in _FIXED:
         found = _params(params, section).get(name, wanted)
         if found != wanted:

@@ -16,6 +16,7 @@ from .config import (
     CONDITION,
     CONTROL,
     OFFICIAL,
+    RELEASED,
     RESTORER,
     UNET,
     VAE,
@@ -74,15 +75,16 @@ def read_checkpoint(
     advance: Callable[[int], None] | None = None,
     *,
     ema: bool = False,
+    objective: str = RELEASED,
 ) -> Checkpoint:
     """Open a ``.ckpt`` or ``.safetensors`` file; nothing in it is ever executed.
 
     The state dict may be bare or in containers such as ``state_dict``, and names may have ``module.``
     and ``_orig_mod.`` anywhere. ``ema`` takes the moving average of the weights, which some files hold
-    too. ``advance`` is called with the number of bytes just hashed. Raise CheckpointError in one line
+    too. ``objective``: of the training recipe, which the YAML file must state. ``advance`` is called with the number of bytes just hashed. Raise CheckpointError in one line
     that names the fault.
     """
-    params, said = _read_hints(yaml_path)
+    params, said = _read_hints(yaml_path, objective)
     tensors, weights = read_state_dict(path, ema)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
@@ -105,7 +107,7 @@ def read_checkpoint(
     )
 
 
-def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
+def _read_hints(path: Path | None, objective: str) -> tuple[dict[str, Any], Hints]:
     """Return a YAML file's parameters and its hints. Raise CheckpointError that names the file."""
     if path is None:
         return {}, Hints()
@@ -114,7 +116,7 @@ def _read_hints(path: Path | None) -> tuple[dict[str, Any], Hints]:
         raise CheckpointError(f"{path} must be the model's YAML file; {instead}")
     with _naming(path):
         params = read_yaml(path)
-        return params, hints(params)
+        return params, hints(params, objective)
 
 
 @contextmanager

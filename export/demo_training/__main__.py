@@ -7,7 +7,8 @@ import click
 
 from ...runtime.bundle import open_bundle
 from ...runtime.terminal import Command, Terminal, say
-from .recipe import TRAININGS
+from ..checkpoint.config import RELEASED
+from .recipe import OBJECTIVES, TRAININGS, named
 
 _NAME = "dossr.export.demo_training"
 
@@ -24,6 +25,12 @@ _NAME = "dossr.export.demo_training"
               help="Bundle of a demo model whose networks are trained further.")  # fmt: skip
 @click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
               help="Network to train; may be repeated. Others are kept from --start.")  # fmt: skip
+@click.option("--objective", "objectives", type=click.Choice(list(OBJECTIVES)), multiple=True, default=(RELEASED,), show_default=True,
+              help="Diffusion process that the denoiser is trained for; may be repeated. Each gives a checkpoint.")  # fmt: skip
+@click.option("--fresh", is_flag=True,
+              help="Begin with the recipe's initial weights, also where --start has trained ones.")  # fmt: skip
+@click.option("--crop", type=click.IntRange(16), metavar="SIDE",
+              help="Side of the denoiser's latent crops, a multiple of 8.  [default: 64]")  # fmt: skip
 @click.option("--recover", is_flag=True,
               help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
@@ -35,6 +42,9 @@ def main(
     speed: float,
     start: Path | None,
     networks: tuple[str, ...],
+    objectives: tuple[str, ...],
+    fresh: bool,
+    crop: int | None,
     recover: bool,
     seed: int,
 ) -> None:
@@ -50,15 +60,24 @@ def main(
         if recover:
             if bundle is None:
                 raise click.UsageError("--recover needs --start, the bundle to take weights from")
+            if set(objectives) != {RELEASED}:
+                raise click.UsageError(
+                    f"--recover writes the denoiser of --start, whose objective is {RELEASED}; "
+                    "leave out --objective"
+                )
             recover_checkpoint(folder, bundle)
         else:
-            train_demo(folder, device, images, speed, seed, Terminal(), bundle, networks)
+            train_demo(
+                folder, device, images, speed, seed, Terminal(), bundle, networks, objectives, fresh, crop
+            )  # fmt: skip
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except RuntimeError as error:  # torch's own: memory, a full disk, another run's saved state
         say(_NAME, f"training in {folder} failed: {error}")
         sys.exit(1)
-    click.echo(f"{folder / 'demo.ckpt'}\n{folder / 'demo.yaml'}")
+    for objective in (RELEASED,) if recover else objectives:
+        name = named("demo", objective)
+        click.echo(f"{folder / name}.ckpt\n{folder / name}.yaml")
 
 
 if __name__ == "__main__":

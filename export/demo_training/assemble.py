@@ -66,11 +66,12 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def write_yaml(config: ModelConfig, path: Path) -> None:
+def write_yaml(config: ModelConfig, path: Path, objective: str) -> None:
     """Write the official YAML file: all settings that the tensors' shapes do not determine."""
     document: dict[str, Any] = {
         "target": "model.cldm.ControlLDM",
         "params": {
+            "objective": objective,
             "linear_start": config.levels.linear_start,
             "linear_end": config.levels.linear_end,
             "timesteps": config.levels.timesteps,

@@ -1,4 +1,4 @@
-"""Training data and loss of each network: L1 throughout, as in the released recipe."""
+"""Training data and loss of each network: L1, as in the released recipe; the denoiser's is its process's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...solvers import NoiseLevels, released_shift
 from ..networks.autoencoder import Encoder
 from ..networks.denoiser import Denoiser
+from ..processes.forward import Point, Process
 from .pool import ImageBatch, as_tensor, degraded, photographic, sharp_batch
 from .recipe import IMAGE_SIZE, KL_WEIGHT, VIEWS, Training
 from .train import Loss
@@ -98,18 +98,11 @@ def denoiser_loss(
     network: Denoiser,
     latents: Latents,
     prompt: Tensor,
-    levels: NoiseLevels,
+    process: Process,
     training: Training,
     device: torch.device,
 ) -> Loss:
-    """Return the L1 distance between x0 and x_theta = (x - sigma * out) / alpha, as a function.
-
-    The state follows Eq. 2. Times are uniform over those of the sampler, 0 to T/2 - 1. The distance
-    is that of the reference code.
-    """
-    etas = torch.from_numpy(released_shift()).float()
-    alpha_bar = torch.from_numpy(levels.alpha_bar()[: len(etas)]).float()
-    alphas, sigmas = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
+    """Return the loss of ``process`` as a function; levels are uniform over those that it trains."""
     side = latents.x0.shape[-1] - training.crop + 1
 
     def loss(random: np.random.Generator) -> Tensor:
@@ -120,14 +113,14 @@ def denoiser_loss(
                 row.append(source[index, :, y : y + training.crop, x : x + training.crop])
         x0, mean, std = (torch.stack(row).float().to(device) for row in crops)
         x_lr = mean + std * torch.randn_like(std)
-        time = torch.from_numpy(random.integers(len(etas), size=training.batch))
-        alpha, sigma, eta = (v[time].view(-1, 1, 1, 1).to(device) for v in (alphas, sigmas, etas))
-        state = alpha * (eta * x_lr + (1.0 - eta) * x0) + sigma * torch.randn_like(x0)
+        levels = random.integers(process.first, process.last + 1, size=training.batch)
+        level = torch.from_numpy(levels).to(device)
+        point = Point(level, x0, x_lr, torch.randn_like(x0))
+        read = process.reads(point)
         with _half(device):
-            text = prompt.expand(len(state), -1, -1)
-            out = network(state, mean, time.float().to(device), text)
-        error: Tensor = F.l1_loss((state - sigma * out.float()) / alpha, x0)
-        return error
+            text = prompt.expand(len(x0), -1, -1)
+            out = network(read, mean, level * process.pace, text)
+        return process.loss(out.float(), point)
 
     return loss
 

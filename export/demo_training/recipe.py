@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from ..checkpoint.config import ModelConfig, RestorerConfig, TextConfig, UNetConfig, VaeConfig
+from ..checkpoint.config import (
+    RELEASED,
+    ModelConfig,
+    RestorerConfig,
+    TextConfig,
+    UNetConfig,
+    VaeConfig,
+)
 
 DEMO = ModelConfig(
     unet=UNetConfig(
@@ -67,5 +74,23 @@ TRAININGS = {
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
 }
 KL_WEIGHT = 1e-7
+OBJECTIVES = {
+    RELEASED: (1.1, -0.75),
+    "ddpm": (0.38, -0.2),
+    "colddiff": (0.53, 0.48),
+    "resshift": (0.15, 0.89),
+    "flow": (1.44, -1.44),
+}
+"""What the denoiser can be trained for, each with its gains of state and hint at the start.
+
+The gains of the others are those that predict their target best on the training latents, by least
+squares over all levels.
+"""
+
 LOG_VARIANCE = -8.0
 """Initial log-variance of the posterior: nearly no noise, so that images are learnt first."""
+
+
+def named(name: str, objective: str) -> str:
+    """Return a network's or a checkpoint's name for an objective; those of DoSSR are plain."""
+    return name if objective == RELEASED else f"{name}-{objective}"

@@ -1,7 +1,7 @@
 """Runs the whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...runtime.bundle import Bundle
 from ...runtime.files import whole_file
 from ...runtime.terminal import Progress
-from ..checkpoint.config import ModelConfig
+from ..checkpoint.config import RELEASED, ModelConfig
 from ..networks.autoencoder import Encoder, autoencoder
 from ..networks.denoiser import new_denoiser
 from ..networks.restorer import new_restorer
@@ -22,12 +22,24 @@ from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
 from .bundled import State, below, bundle_config, bundle_states
 from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
+from .objectives import process
 from .pool import ImageBatch, images
-from .recipe import DEMO, DEVIATION, LOG_VARIANCE, TRAININGS, VIEWS, Training
+from .recipe import (
+    DEMO,
+    DEVIATION,
+    LOG_VARIANCE,
+    OBJECTIVES,
+    TRAININGS,
+    VIEWS,
+    Training,
+    named,
+)
 from .start import start_autoencoder, start_denoiser, start_restorer
 from .train import Loss, train
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+_TRAINED_AS = {"vae": "autoencoder"}  # the network of a state, where their names differ
 
 
 def train_demo(
@@ -39,37 +51,42 @@ def train_demo(
     progress: Progress,
     start: Bundle | None = None,
     networks: Collection[str] = tuple(TRAININGS),
+    objectives: Sequence[str] = (RELEASED,),
+    fresh: bool = False,
+    crop: int | None = None,
 ) -> None:
     """Train networks in ``folder``, and write demo.ckpt, demo.yaml and losses.png there.
+
+    ``objectives``: what denoisers are trained for, in OBJECTIVES, one after the other; other checkpoints
+    than DoSSR's are demo-OBJECTIVE.ckpt. ``fresh``: networks that are trained begin with the recipe's
+    initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops.
 
     ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
     ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
     """
-    if not start and set(networks) != set(TRAININGS):
-        raise ValueError("networks that are not trained must come from a bundle; give --start")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
-    before = bundle_states(start, _prompt(bundle_config(start))) if start else {}
+    _check(device, start, networks, objectives, fresh)
+    before = _kept(start, networks if fresh else ())
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making images", count) as advance:
         pool = images(folder / f"images-{seed}.npy", count, seed, advance)
-    run = _Run(folder, torch.device(device), speed, seed, progress)
+    run = _Run(folder, torch.device(device), speed, seed, progress, crop)
     restorer, vae, denoiser = (before.get(name) for name in ("restorer", "vae", "denoiser"))
     if restorer is None or "restorer" in networks:
         restorer = run.restorer(pool, restorer)
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
-    keeps_latents = start is not None and "autoencoder" not in networks
-    config = bundle_config(start) if start else DEMO
-    if denoiser is None or "denoiser" in networks or not keeps_latents:
-        raw = run.encode(restorer, vae, pool)
-        scale = config.latent_scale if keeps_latents else _scale(raw)
-        config = replace(config, latent_scale=scale)
-        if denoiser is None or "denoiser" in networks:
-            latents = Latents(*(v * scale for v in (raw.x0, raw.mean, raw.std)))
-            denoiser = run.denoiser(config, latents, denoiser)
-    _write_checkpoint(folder, config, {"restorer": restorer, "vae": vae, "denoiser": denoiser})
-    plot_losses(folder)
+    config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
+    keeps_scale = start is not None and "autoencoder" not in networks
+    if denoiser is None or trains or not keeps_scale:
+        config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
+    for objective in objectives:
+        states = {"restorer": restorer, "vae": vae}
+        if denoiser is None or trains:
+            states["denoiser"] = run.denoiser(config, latents, denoiser, objective)
+        else:
+            states["denoiser"] = denoiser
+        _write_checkpoint(folder, config, states, objective)
+        plot_losses(folder)
 
 
 def recover_checkpoint(folder: Path, start: Bundle) -> None:
@@ -79,10 +96,38 @@ def recover_checkpoint(folder: Path, start: Bundle) -> None:
     """
     config = bundle_config(start)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_checkpoint(folder, config, bundle_states(start, _prompt(config)))
+    _write_checkpoint(folder, config, bundle_states(start, _prompt(config)), RELEASED)
 
 
-def _write_checkpoint(folder: Path, config: ModelConfig, states: Mapping[str, State]) -> None:
+def _check(
+    device: str,
+    start: Bundle | None,
+    networks: Collection[str],
+    objectives: Sequence[str],
+    fresh: bool,
+) -> None:
+    """Raise ValueError where the GPU or the bundle is missing, or its denoiser has another objective."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
+    if not start and set(networks) != set(TRAININGS):
+        raise ValueError("networks that are not trained must come from a bundle; give --start")
+    others = [objective for objective in objectives if objective != RELEASED]
+    if start and others and not (fresh and "denoiser" in networks):
+        raise ValueError(
+            f"{start.folder} must hold a denoiser of the objective {others[0]}, and it holds one of "
+            f"{RELEASED}; give --fresh and --network denoiser to train one"
+        )
+
+
+def _kept(start: Bundle | None, dropped: Collection[str]) -> dict[str, State]:
+    """Return the states of a bundle without those of some networks."""
+    states = bundle_states(start, _prompt(bundle_config(start))) if start else {}
+    return {n: s for n, s in states.items() if _TRAINED_AS.get(n, n) not in dropped}
+
+
+def _write_checkpoint(
+    folder: Path, config: ModelConfig, states: Mapping[str, State], objective: str
+) -> None:
     denoiser = states["denoiser"]
     parts = {
         "restorer": states["restorer"],
@@ -90,16 +135,18 @@ def _write_checkpoint(folder: Path, config: ModelConfig, states: Mapping[str, St
         "unet": below(denoiser, "unet."),
         "control": below(denoiser, "control."),
     }
-    with whole_file(folder / "demo.ckpt") as temporary:
+    name = named("demo", objective)
+    with whole_file(folder / f"{name}.ckpt") as temporary:
         torch.save(official_state(config, parts), temporary)
-    write_yaml(config, folder / "demo.yaml")
+    write_yaml(config, folder / f"{name}.yaml", objective)
 
 
 def plot_losses(folder: Path) -> None:
     """Draw the loss curves of a training folder to losses.png."""
     import matplotlib.pyplot as plt
 
-    logs = {name: folder / f"{name}.csv" for name in TRAININGS}
+    names = [*TRAININGS, *(named("denoiser", each) for each in OBJECTIVES if each != RELEASED)]
+    logs = {name: folder / f"{name}.csv" for name in names}
     trained = [
         name for name, log in logs.items() if log.is_file() and len(log.read_text().split()) > 1
     ]
@@ -124,6 +171,8 @@ class _Run:
     speed: float
     seed: int
     progress: Progress
+    crop: int | None
+    """Side of the denoiser's crops; None for the recipe's."""
 
     def restorer(self, pool: ImageBatch, before: State | None) -> State:
         network = self._new(partial(new_restorer, DEMO.restorer), before, start_restorer)
@@ -138,7 +187,16 @@ class _Run:
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
+    def latents(
+        self, config: ModelConfig, restorer: State, vae: State, pool: ImageBatch, keeps_scale: bool
+    ) -> tuple[ModelConfig, Latents]:
+        """Return the pool's scaled latents, and the configuration with their scale."""
+        raw = self._encode(restorer, vae, pool)
+        scale = config.latent_scale if keeps_scale else _scale(raw)
+        scaled = Latents(*(v * scale for v in (raw.x0, raw.mean, raw.std)))
+        return replace(config, latent_scale=scale), scaled
+
+    def _encode(self, restorer: State, vae: State, pool: ImageBatch) -> Latents:
         """Return the pool's latents before scaling."""
         network, whole = new_restorer(DEMO.restorer), autoencoder(DEMO)
         network.load_state_dict(restorer)
@@ -155,12 +213,17 @@ class _Run:
                 torch.save((raw.x0, raw.mean, raw.std), temporary)
         return raw
 
-    def denoiser(self, config: ModelConfig, latents: Latents, before: State | None) -> State:
-        network = self._new(partial(new_denoiser, config), before, start_denoiser)
+    def denoiser(
+        self, config: ModelConfig, latents: Latents, before: State | None, objective: str
+    ) -> State:
+        start = partial(start_denoiser, gains=OBJECTIVES[objective])
+        network = self._new(partial(new_denoiser, config), before, start)
         training = self._training("denoiser")
+        training = replace(training, crop=self.crop or training.crop)
         prompt = _prompt(config).to(self.device)
-        loss = denoiser_loss(network, latents, prompt, config.levels, training, self.device)
-        return self._train("denoiser", network, loss, training)
+        learnt = process(objective, config.levels)
+        loss = denoiser_loss(network, latents, prompt, learnt, training, self.device)
+        return self._train(named("denoiser", objective), network, loss, training)
 
     def _new(
         self,

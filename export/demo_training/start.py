@@ -28,9 +28,6 @@ _UNUSED = 0.3
 _LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 _HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
 
-X_GAIN, HINT_GAIN = 1.1, -0.75
-"""The denoiser starts as the sum of state and hint with these gains."""
-
 
 def start_autoencoder(vae: AutoencoderKL, log_variance: float) -> None:
     """Let the latent hold luma as Haar coefficients and chroma at half the resolution.
@@ -92,8 +89,8 @@ def start_restorer(network: RRDBNet) -> None:
         _set(network.conv_last, _centered(rgb))
 
 
-def start_denoiser(network: Denoiser) -> None:
-    """Start as X_GAIN * x + HINT_GAIN * hint; the hint takes the ControlNet's first output."""
+def start_denoiser(network: Denoiser, gains: tuple[float, float]) -> None:
+    """Start as the sum of state and hint with these gains; the hint takes the ControlNet's first output."""
     close_blocks(network)
     unet, control = network.unet, network.control
     latent = unet.config.in_channels
@@ -109,8 +106,8 @@ def start_denoiser(network: Denoiser) -> None:
         last = unet.up_blocks[-1].resnets[-1]
         skip = last.conv_shortcut.in_channels - unet.conv_in.out_channels
         rows = torch.zeros(latent, last.conv_shortcut.in_channels)
-        rows[x, torch.tensor(x) + skip] = X_GAIN
-        rows[x, torch.tensor(hint) + skip] = HINT_GAIN
+        rows[x, torch.tensor(x) + skip] = gains[0]
+        rows[x, torch.tensor(hint) + skip] = gains[1]
         _head(last.conv_shortcut, unet.conv_norm_out, unet.conv_out, rows, torch.eye(latent))
 
 

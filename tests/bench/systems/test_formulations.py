@@ -6,13 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dossr.bench.systems.formulations.colddiff import ColdDiff, blurred  # noqa: E402
-from dossr.bench.systems.formulations.domain_shift import DomainShift  # noqa: E402
+from dossr.bench.systems.dossr import dos_sde  # noqa: E402
+from dossr.bench.systems.formulations.colddiff import ColdDiff  # noqa: E402
 from dossr.bench.systems.formulations.flow import RectifiedFlow  # noqa: E402
-from dossr.bench.systems.formulations.formulation import Point  # noqa: E402
-from dossr.bench.systems.formulations.shifting import ResidualShift  # noqa: E402
-from dossr.bench.systems.resshift import KAPPA, posterior_steps, sqrt_eta  # noqa: E402
+from dossr.bench.systems.formulations.shifting import ResShift  # noqa: E402
+from dossr.bench.systems.resshift import posterior_steps  # noqa: E402
 from dossr.bench.systems.system import Noise  # noqa: E402
+from dossr.export.processes.blur import blurred  # noqa: E402
+from dossr.export.processes.diffusion import DomainShift  # noqa: E402
+from dossr.export.processes.forward import Point  # noqa: E402
+from dossr.export.processes.residual import KAPPA, sqrt_eta  # noqa: E402
 from dossr.solvers import (  # noqa: E402
     NoiseLevels,
     dos_sde_coefficients,
@@ -21,7 +24,7 @@ from dossr.solvers import (  # noqa: E402
 )
 
 ALPHA_BAR = NoiseLevels().alpha_bar()
-ALL = [ColdDiff(5), ResidualShift(5), RectifiedFlow(), DomainShift(5)]
+ALL = [ColdDiff(5), ResShift(5), RectifiedFlow()]
 X0, X_LR, Z = (
     torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for seed in (1, 2, 3)
@@ -39,7 +42,7 @@ class Silent(Noise):
 
 
 def at(level, noise=Z):
-    return Point(level, X0, X_LR, noise)
+    return Point(torch.tensor([level]), X0, X_LR, noise)
 
 
 def perfect(formulation):
@@ -69,13 +72,13 @@ def name(value):
     return type(value).__name__
 
 
-@pytest.mark.parametrize("formulation", ALL[:3], ids=name)
+@pytest.mark.parametrize("formulation", ALL, ids=name)
 def test_level_0_is_the_data(formulation):
     assert distance(formulation.state(at(0)), X0) == 0
 
 
 def test_the_domain_shift_begins_near_the_data_and_ends_at_x_lr_with_noise():
-    process, alpha_bar, eta = DomainShift(5), ALPHA_BAR, released_shift()
+    process, alpha_bar, eta = DomainShift(), ALPHA_BAR, released_shift()
     first = process.state(at(0))
     assert distance(first, math.sqrt(alpha_bar[0]) * X0 + math.sqrt(1 - alpha_bar[0]) * Z) < 1e-5
     last = process.state(at(process.last))
@@ -85,7 +88,7 @@ def test_the_domain_shift_begins_near_the_data_and_ends_at_x_lr_with_noise():
 
 
 def test_the_other_processes_end_as_published():
-    cold, shift, flow = ALL[:3]
+    cold, shift, flow = ALL
     assert distance(flow.state(at(flow.last)), X_LR) == 0
     residual = shift.state(at(5))
     assert distance(residual, X0 + 0.99**2 * (X_LR - X0) + 2.0 * 0.99 * Z) < 1e-12
@@ -109,24 +112,24 @@ def test_the_blur_has_the_variance_of_its_kernels():
     assert variance == pytest.approx(sum((0.35 + s / 100) ** 2 for s in range(50)), rel=0.08)
 
 
-@pytest.mark.parametrize("formulation", ALL[:3], ids=name)
+@pytest.mark.parametrize("formulation", ALL, ids=name)
 def test_one_call_of_a_perfect_network_reaches_the_data_along_the_process(formulation):
     """From the last state of the process itself, in one step."""
     single = type(formulation)(1)
     start = single.state(at(single.last, 0 * Z))
-    known = X_LR if isinstance(single, ResidualShift) else start
+    known = X_LR if isinstance(single, ResShift) else start
     denoise = perfect(single)
     assert distance(single.sample(denoise, known, Silent()), X0) < 1e-12
     assert denoise.times == [999.0]
 
 
 @pytest.mark.parametrize("steps", [2, 5])
-@pytest.mark.parametrize("kind", [ColdDiff, ResidualShift, RectifiedFlow], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", [ColdDiff, ResShift, RectifiedFlow], ids=lambda k: k.__name__)
 def test_many_calls_of_a_perfect_network_reach_the_data(kind, steps):
     process = kind(steps)
     start = process.state(at(process.last, 0 * Z)) if kind is ColdDiff else X_LR
     denoise = perfect(process)
-    noise = Silent() if kind is not ResidualShift else Noise(0)
+    noise = Silent() if kind is not ResShift else Noise(0)
     assert distance(process.sample(denoise, start, noise), X0) < 1e-12
     assert len(denoise.times) == steps
     assert denoise.times == sorted(denoise.times, reverse=True)
@@ -142,15 +145,15 @@ def test_colddiff_keeps_what_the_blur_does_not_explain():
 @pytest.mark.parametrize("steps", [1, 5])
 def test_the_domain_shift_with_a_perfect_network_reaches_the_first_state(steps):
     """Without noise; eta at the start is rounded from 1 - 2.5e-6 to 1."""
-    process = DomainShift(steps)
+    process = DomainShift()
     denoise = perfect(process)
-    found = process.sample(denoise, X_LR, Silent())
+    found = dos_sde(steps, 3).sample(denoise, X_LR, Silent())
     assert distance(found, process.state(at(0, 0 * Z))) < 1e-5
     assert denoise.times == [row.time for row in dos_sde_coefficients(released_schedule(steps), 3)]
 
 
 def test_the_target_of_the_domain_shift_is_the_noise_and_the_shift():
-    process, eta = DomainShift(5), released_shift()
+    process, eta = DomainShift(), released_shift()
     for level in (1, 250, 499):
         alpha_bar = ALPHA_BAR[level]
         state, output = process.state(at(level)), process.target(at(level))

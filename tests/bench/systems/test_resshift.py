@@ -18,8 +18,9 @@ from dossr.bench.systems.networks.swin_unet import (  # noqa: E402
     to_windows,
 )
 from dossr.bench.systems.networks.vq import quantize  # noqa: E402
-from dossr.bench.systems.resshift import KAPPA, posterior_steps, sqrt_eta  # noqa: E402
+from dossr.bench.systems.resshift import STEPS, posterior_steps  # noqa: E402
 from dossr.bench.systems.system import Noise  # noqa: E402
+from dossr.export.processes.residual import KAPPA, sqrt_eta  # noqa: E402
 
 # Read in the official code, to the digits given there.
 SQRT_ETA = (
@@ -29,7 +30,7 @@ SQRT_ETA = (
 
 
 def test_the_schedule_is_the_official_one():
-    found = sqrt_eta()
+    found = sqrt_eta(STEPS)
     assert len(found) == len(SQRT_ETA)
     for value, digits in zip(found, SQRT_ETA, strict=True):
         assert f"{value:.{len(digits) - 1}f}".lstrip("0") == digits
@@ -37,7 +38,7 @@ def test_the_schedule_is_the_official_one():
 
 def test_the_posterior_is_the_product_of_its_two_gaussians():
     """q(x_s | x_t, x0) is proportional to q(x_t | x_s) q(x_s | x0), both as the paper defines them."""
-    eta = sqrt_eta() ** 2
+    eta = sqrt_eta(STEPS) ** 2
     x_t, x0, x_lr = np.random.default_rng(0).normal(size=(3, 1000))
     for row in posterior_steps()[:-1]:
         alpha = eta[row.time] - eta[row.time - 1]
@@ -50,7 +51,7 @@ def test_the_posterior_is_the_product_of_its_two_gaussians():
 
 
 def test_steps_keep_the_marginals_of_the_forward_process():
-    eta = sqrt_eta() ** 2
+    eta = sqrt_eta(STEPS) ** 2
     for row in posterior_steps()[:-1]:
         now, then = eta[row.time], eta[row.time - 1]
         assert row.x * now == pytest.approx(then, rel=1e-12)  # weight of x_lr
@@ -97,7 +98,7 @@ def test_an_exact_prediction_ends_in_exactly_that_latent(perfect):
 def test_the_network_sees_the_low_resolution_image_and_states_of_unit_noise(perfect):
     """The first state is x_lr + 1.98 noise, the later ones have the forward process's marginals."""
     networks, lr = perfect
-    eta = sqrt_eta() ** 2
+    eta = sqrt_eta(STEPS) ** 2
     inputs = [inputs for network, inputs in networks.passed if network == "unet"]
     for time, call in zip(range(14, -1, -1), inputs, strict=True):
         assert call["time"].tolist() == [time]

@@ -16,11 +16,10 @@ from dossr.export.demo_training.losses import (
     denoiser_loss,
     restorer_loss,
 )
-from dossr.export.demo_training.recipe import DEMO, Training
+from dossr.export.demo_training.objectives import process
+from dossr.export.demo_training.recipe import DEMO, OBJECTIVES, RELEASED, Training
 from dossr.export.demo_training.run import train_demo
 from dossr.export.demo_training.start import (
-    HINT_GAIN,
-    X_GAIN,
     start_autoencoder,
     start_denoiser,
     start_restorer,
@@ -59,16 +58,17 @@ def test_the_restorer_starts_as_a_smooth_enlargement(photograph):
     assert float((enlarged - smooth).abs().mean()) < 0.02
 
 
-def test_the_denoiser_starts_as_a_sum_of_state_and_hint():
+@pytest.mark.parametrize("gains", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_the_denoiser_starts_as_a_sum_of_state_and_hint(gains):
     torch.manual_seed(0)
     network = new_denoiser(DEMO)
-    start_denoiser(network)
+    start_denoiser(network, gains)
     x, hint = torch.randn(2, 1, DEMO.unet.latent_channels, 16, 16)
     prompt = torch.randn(1, 77, DEMO.text.width)
     with torch.no_grad():
         eps = network(x, hint, torch.tensor([100.0]), prompt)
-    expected = X_GAIN * x + HINT_GAIN * hint
-    assert float((eps - expected).norm() / expected.norm()) < 0.05
+    expected = gains[0] * x + gains[1] * hint
+    assert float((eps - expected).norm() / expected.norm()) < 0.08
 
 
 def _losses(folder, name):
@@ -103,9 +103,10 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
         loss = autoencoder_loss(network, pool, training, CPU)
     else:
         network = new_denoiser(DEMO)
-        start_denoiser(network)
+        start_denoiser(network, OBJECTIVES[RELEASED])
         prompt = torch.randn(1, 77, DEMO.text.width)
-        loss = denoiser_loss(network, _latents(), prompt, DEMO.levels, training, CPU)
+        learnt = process(RELEASED, DEMO.levels)
+        loss = denoiser_loss(network, _latents(), prompt, learnt, training, CPU)
     train(name, network, loss, training, tmp_path, 0, _nothing)
     losses = _losses(tmp_path, name)
     assert len(losses) == 6
@@ -154,7 +155,7 @@ def test_the_checkpoint_is_official_and_has_the_trained_weights(tmp_path):
         "control": network.control.state_dict(),
     }
     torch.save(official_state(config, states), tmp_path / "demo.ckpt")
-    write_yaml(config, tmp_path / "demo.yaml")
+    write_yaml(config, tmp_path / "demo.yaml", RELEASED)
     checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
     assert checkpoint.config == config
     assert checkpoint.shares_encoder

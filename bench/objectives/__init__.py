@@ -1,0 +1,1 @@
+"""``dossr-bench objectives``: demo models that were trained for different diffusion processes, compared."""

@@ -1,0 +1,133 @@
+"""Scores every row on every image; a stopped run goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...runtime.files import whole_file, write_whole
+from ..accuracy.measuring import bicubic, degrade
+from ..metrics import Pixels, Scores, luma, score
+from .rows import Row
+from .variant import Variant, pixels
+
+REFERENCES = ("bicubic", "restorer")
+"""Methods without a denoiser, above the rows."""
+
+
+@dataclass(frozen=True)
+class Judged(Scores):
+    """Scores of one image, with a measure that tells detail from grain."""
+
+    edges: float
+    """Correlation of the forward differences of luma with the original's: 1 has every edge in place.
+
+    Grain raises ``detail`` and lowers this.
+    """
+
+
+def judge(image: Pixels, original: Pixels) -> Judged:
+    """Compute all scores of one image."""
+    a, b = (
+        np.concatenate([np.diff(plane, axis=axis).ravel() for axis in (0, 1)])
+        for plane in (luma(image), luma(original))
+    )
+    return Judged(**asdict(score(image, original)), edges=float(np.corrcoef(a, b)[0, 1]))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The scores of one method on one image."""
+
+    method: str
+    """One of REFERENCES, or a row's system."""
+
+    image: str
+    key: str
+    """Hash of all that the scores depend on: weights, original, seed."""
+
+    scores: Judged
+
+
+class Results:
+    """What was scored, in ``objectives.json`` and, as images, below ``images/``."""
+
+    def __init__(self, out: Path) -> None:
+        """Read what an earlier run left in ``out``."""
+        self.out, self._path = out, out / "objectives.json"
+        kept = json.loads(self._path.read_bytes())["entries"] if self._path.is_file() else []
+        self.entries = [Entry(**{**each, "scores": Judged(**each["scores"])}) for each in kept]
+
+    def has(self, method: str, image: str, key: str) -> bool:
+        """Return whether these scores are known and their image is there."""
+        known = any((e.method, e.image, e.key) == (method, image, key) for e in self.entries)
+        return known and self.file(method, image).is_file()
+
+    def add(self, entry: Entry, pixels: Pixels) -> None:
+        """Write an image and its scores."""
+        path = self.file(entry.method, entry.image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            Image.fromarray(pixels).save(temporary, "PNG")
+        same = (entry.method, entry.image)
+        self.entries = [e for e in self.entries if (e.method, e.image) != same] + [entry]
+        self.write({})
+
+    def write(self, more: Mapping[str, object]) -> None:
+        """Write ``objectives.json``, with more fields before the entries."""
+        document = {**more, "entries": [asdict(entry) for entry in self.entries]}
+        write_whole(self._path, f"{json.dumps(document, indent=1)}\n".encode())
+
+    def file(self, method: str, image: str) -> Path:
+        """Return the place of an image."""
+        return self.out / "images" / Path(image).with_suffix("") / f"{method}.png"
+
+    def mean(self, method: str, images: Iterable[str]) -> Judged:
+        """Return a method's mean scores over images."""
+        chosen = set(images)
+        found = [e.scores for e in self.entries if e.method == method and e.image in chosen]
+        means = {}
+        for field in fields(Judged):
+            values = [getattr(scores, field.name) for scores in found]
+            means[field.name] = None if None in values else float(np.mean(values))
+        return Judged(**means)  # type: ignore[arg-type]
+
+
+def score_variant(
+    variant: Variant,
+    rows: Sequence[Row],
+    originals: Mapping[str, Pixels],
+    seed: int,
+    results: Results,
+    advance: Callable[[int], None],
+) -> None:
+    """Score the rows of one variant, and the references, on every image. Advance by one for each."""
+    for number, (name, hr) in enumerate(originals.items()):
+        lr = degrade(hr, seed, number)
+        for method, weights, make in _methods(variant, rows, lr, seed):
+            key = _key(weights, hr, seed)
+            if not results.has(method, name, key):
+                made = make()
+                results.add(Entry(method, name, key, judge(made, hr)), made)
+            advance(1)
+
+
+def _methods(
+    variant: Variant, rows: Sequence[Row], lr: Pixels, seed: int
+) -> Iterator[tuple[str, str, Callable[[], Pixels]]]:
+    """Yield each method's name, the hash of its weights, and the function that runs it."""
+    encoded = cache(lambda: variant.encode(lr))
+    yield "bicubic", "", lambda: bicubic(lr)
+    yield "restorer", variant.common, lambda: pixels(encoded().restored, encoded())
+    for row in rows:
+        sample = row.sample(variant.config.levels)
+        yield row.system, variant.sha256, lambda s=sample: variant.sample(encoded(), s, seed)  # type: ignore[misc]
+
+
+def _key(weights: str, hr: Pixels, seed: int) -> str:
+    return hashlib.sha256(f"{weights} {seed} {hr.shape}".encode() + hr.tobytes()).hexdigest()[:16]
