@@ -157,12 +157,7 @@ class Pipeline:
             return self.run(lr, options, noise=noise, **watching)
         if noise is not None:
             raise ValueError("each seed has its own noise; give seeds or noise, not both")
-        pixels = to_pixels(lr)
-        images = _empty_images(seeds, pixels.shape, result_dtype(pixels, depth))
-        draws = self.draws(pixels, options, range(seed, seed + seeds), **watching)
-        for place, image in zip(images, draws, strict=True):
-            place[:] = image
-        return images
+        return self._drawn(to_pixels(lr), options, seeds, watching)
 
     def upscale_many(self, images: Iterable[Any], **options: Any) -> Iterator[Array]:
         """Upscale images one after the other, each when it is asked for, with equal options.
@@ -239,6 +234,18 @@ class Pipeline:
         )
         draws = Draws(networks, pixels, options, observe or _ignore, progress or _ignore)
         return draws.images(drawn, len(seeds), dtype)
+
+    def _drawn(
+        self, pixels: Array, options: SamplingOptions, count: int, watching: "_Watching"
+    ) -> Array:
+        """Return the images of ``count`` seeds in one array."""
+        images = _empty_images(count, pixels.shape, result_dtype(pixels, watching["depth"]))
+        seeds = range(options.seed, options.seed + count)
+        for place, image in zip(
+            images, self.draws(pixels, options, seeds, **watching), strict=True
+        ):
+            place[:] = image
+        return images
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return the shape of each noise array for an LR image of this size."""

@@ -20,7 +20,7 @@ REFERENCES = ("bicubic", "restorer")
 """Methods without a denoiser, above the rows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged(Scores):
     """Scores of one image, with a measure that tells detail from grain."""
 
