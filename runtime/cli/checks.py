@@ -160,6 +160,10 @@ def _check_compare(arguments: Arguments, is_stdout: bool) -> None:
         return
     if is_stdout:
         raise click.UsageError("--compare shows files, and -o - writes none; give an output file")
+    if arguments.seeds and not arguments.best:
+        raise click.UsageError(
+            "--compare shows one result of each image; give --best MEASURE with --seeds, or --sheet"
+        )
     if page.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--compare writes an HTML page, got {page}; name it PAGE.html")
     if page.exists() and not (arguments.overwrite or arguments.skip_existing):

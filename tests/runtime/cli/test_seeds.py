@@ -172,6 +172,7 @@ def test_sizes_below_four_times_have_a_spread_of_their_own_size(run, photo, tmp_
         (["--spread"], "--spread is for several draws; give --seeds N, too"),
         (["--seeds", 1001, "--sheet"], "--sheet shows at most 1000 draws, got --seeds 1001"),
         (["--seeds", 2, "--best", "beauty"], "--best: 'beauty' is "),
+        (["--seeds", 2, "--compare", "page.html"], "--compare shows one result of each image"),
         (["--seeds", 0], "Invalid value for '--seeds'"),
     ],
 )
@@ -262,3 +263,9 @@ def test_memory_for_the_sums_is_counted_before_the_networks_run(run, photo, tmp_
     assert code == 1
     assert "photo.png: four times as large it needs about" in stderr
     assert not (tmp_path / "p").exists()
+
+
+def test_the_compare_page_shows_the_best_draw(run, photo, tmp_path):
+    options = ["--seeds", 2, "--best", "agreement", "--compare", tmp_path / "page.html"]
+    assert run(photo, "-o", f"{tmp_path}/o/", *options)[0] == 0
+    assert "photo.png" in (tmp_path / "page.html").read_text()
