@@ -145,12 +145,10 @@ class Pipeline:
 
         ``steps`` to ``color_fix`` and ``schedule`` to ``detail`` are explained in SamplingOptions,
         ``tile`` to ``batch`` in Tiling, the others in ``run``. Raise ValueError for a wrong argument,
-        EngineError if a network fails, and OutOfMemoryError if the images of all seeds are larger than
-        the free memory.
+        EngineError if a network fails, OutOfMemoryError if all images exceed the free memory.
         """
-        tiling = Tiling(tile, overlap, batch)
         options = SamplingOptions(
-            steps, order, seed, color_fix, tiling, schedule, start=start, detail=detail
+            steps, order, seed, color_fix, Tiling(tile, overlap, batch), schedule, start, detail
         )
         watching: _Watching = {"depth": depth, "observe": observe, "progress": progress}
         if seeds is None:

@@ -61,16 +61,8 @@ def fleet(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     make_folders(file and file.parent)
-    with tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder:
-        options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
-        runs = Runs(Path(folder), options, workers)
-        runs.write_images(images, size)
-        try:
-            with Terminal().phase("runs", 3 * images) as advance:
-                rows = [runs.alone(advance), runs.fleet(advance), runs.killed(kills, advance)]
-                rows.append(runs.again())
-        except CallError as error:
-            raise click.ClickException(str(error)) from error
+    options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
+    rows = _measure(options, images, size, workers, kills)
     click.echo(table(rows, workers))
     click.echo(f"\n{images} images of {size} x {size} pixels, {steps} steps; {workers} workers")
     if file is not None:
@@ -81,6 +73,21 @@ def fleet(
         save({**figures, "rows": [row.as_dict() for row in rows]}, file)
     if not all(row.equal for row in rows):
         sys.exit(1)
+
+
+def _measure(options: list[str], images: int, size: int, workers: int, kills: int) -> list[Run]:
+    """Return the four runs; raise ClickException where one fails."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder,
+        Terminal().phase("runs", 3 * images) as advance,
+    ):
+        runs = Runs(Path(folder), options, workers)
+        runs.write_images(images, size)
+        try:
+            rows = [runs.alone(advance), runs.fleet(advance), runs.killed(kills, advance)]
+            return [*rows, runs.again()]
+        except CallError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def table(rows: Sequence[Run], workers: int) -> str:
