@@ -85,16 +85,16 @@ class Results:
 
     def file(self, method: str, image: str) -> Path:
         """Return the place of an image."""
-        return self.out / "images" / Path(image).with_suffix("") / f"{method}.png"
+        return self.out / "images" / image / f"{method}.png"
 
     def mean(self, method: str, images: Iterable[str]) -> Judged:
-        """Return a method's mean scores over images."""
+        """Return a method's mean scores over images; nothing is scored by pyiqa here."""
         chosen = set(images)
         found = [e.scores for e in self.entries if e.method == method and e.image in chosen]
         means = {}
-        for field in fields(Judged):
-            values = [getattr(scores, field.name) for scores in found]
-            means[field.name] = None if None in values else float(np.mean(values))
+        for name in {field.name for field in fields(Judged)} - {"metrics"}:
+            values = [getattr(scores, name) for scores in found]
+            means[name] = None if None in values else float(np.mean(values))
         return Judged(**means)  # type: ignore[arg-type]
 
 

@@ -96,8 +96,7 @@ def write_report(
             "original": hr
         }
         sheet = _sheet({title: middle(pixels, _CROP) for title, pixels in shown.items()})
-        folder = results.file("original", name).parent
-        with whole_file(folder.parent / f"{folder.name}.png") as temporary:
+        with whole_file(results.file("sheet", name)) as temporary:
             sheet.save(temporary, "PNG")
 
 

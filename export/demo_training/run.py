@@ -1,6 +1,5 @@
 """Runs the whole recipe: images, restorer, autoencoder, denoiser, checkpoint."""
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +34,7 @@ from .recipe import (
     named,
 )
 from .start import start_autoencoder, start_denoiser, start_restorer
-from .train import Loss, train
+from .train import Loss, digest, train
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -203,7 +202,7 @@ class _Run:
         whole.load_state_dict(vae)
         network.to(self.device).eval()
         encoder = Encoder(whole, 1.0).to(self.device).eval()
-        path = self.folder / f"latents-{len(pool) * VIEWS}-{_digest(restorer, vae)}.pt"
+        path = self.folder / f"latents-{len(pool) * VIEWS}-{self.seed}-{digest(restorer, vae)}.pt"
         if path.is_file():
             raw = Latents(*torch.load(path, weights_only=True))
         else:
@@ -261,12 +260,3 @@ def _prompt(config: ModelConfig) -> Tensor:
 def _scale(latents: Latents) -> float:
     """Return the scale that gives the sharp images' latents the recipe's standard deviation."""
     return round(DEVIATION / float(latents.x0.float().std()), 6)
-
-
-def _digest(*states: State) -> str:
-    """Return a short hash of weights, which names the file of their latents."""
-    digest = hashlib.sha256()
-    for state in states:
-        for tensor in state.values():
-            digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]

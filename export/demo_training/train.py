@@ -1,9 +1,11 @@
 """Trains one network: resumable, seeded at every step, with a moving average and a log."""
 
 import csv
+import hashlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from .recipe import Training
 
 Loss = Callable[[np.random.Generator], Tensor]
 """The loss of one step, on data drawn from the generator."""
+
+Settings = dict[str, int | float | str]
+"""What an interrupted training must share with the one that goes on."""
 
 _SAVE_EVERY = 250
 _WARM_UP = 100
@@ -33,8 +38,10 @@ def train(
     """Train ``network`` in place and return the moving average of its weights.
 
     An interrupted run is resumed from ``folder/name.pt`` with the same result, as every step draws
-    from a generator of (seed, step). ``folder/name.csv`` logs the loss.
+    from a generator of (seed, step). ``folder/name.csv`` logs the loss. Raise ValueError if that file is
+    of a training with other settings or another start.
     """
+    settings = {**asdict(training), "seed": seed, "start": digest(network.state_dict())}
     optimizer = torch.optim.AdamW(
         network.parameters(), training.rate, (0.9, 0.99), weight_decay=1e-4
     )
@@ -42,6 +49,7 @@ def train(
     path, first = folder / f"{name}.pt", 0
     if path.is_file():
         kept = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
+        _check_same(path, kept.get("settings", {}), settings)
         network.load_state_dict(kept["network"])
         optimizer.load_state_dict(kept["optimizer"])
         average, first = kept["average"], int(kept["step"])
@@ -62,8 +70,26 @@ def train(
         advance(1)
         if (step + 1) % _SAVE_EVERY == 0 or step + 1 == training.steps:
             log.write(step + 1, time.perf_counter() - began)
-            _save(path, network, optimizer, average, step + 1)
+            _save(path, network, optimizer, average, step + 1, settings)
     return average
+
+
+def digest(*states: dict[str, Tensor]) -> str:
+    """Return a short hash of weights."""
+    found = hashlib.sha256()
+    for state in states:
+        for tensor in state.values():
+            found.update(tensor.detach().cpu().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def _check_same(path: Path, before: Settings, now: Settings) -> None:
+    """Raise ValueError unless a training that was interrupted had the same settings."""
+    if other := [name for name, value in now.items() if before.get(name) != value]:
+        raise ValueError(
+            f"{path} is of a training with another {' and '.join(other)}; give the same options, or "
+            "another folder"
+        )
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -84,8 +110,10 @@ def _save(
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
     step: int,
+    settings: Settings,
 ) -> None:
     state = {
+        "settings": settings,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": average,

@@ -1,7 +1,7 @@
 """The service: a pipeline, and what becomes of the image file or the array of one request."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ from .settings import ServiceSettings
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
+
+_CHANNELS = 3
+_COPIES = 3  # of a result at a time, at most
 
 Log = Callable[[str], None]
 
@@ -52,9 +55,11 @@ class Service:
             size, writing = target_size(asked), write_options(asked)
             source = self._read(data, first_frame=bool(asked.get("first_frame", False)))
             sizes = [size.of(frame.size) for frame in source.frames]
-            self._check_result(max(width * height for width, height in sizes))
+            pixels = sum(width * height for width, height in sizes)
+            self._check_result(pixels)
             check_writable(str(writing.format), source, sizes, writing)
             depth = _depth(source, writing)
+            self._check_memory(source.frames, pixels * _CHANNELS * depth // 8)
         results = [self._run(frame.pixels, options, depth) for frame in source.frames]
         result = io.BytesIO()
         with _as_request_errors():
@@ -71,7 +76,7 @@ class Service:
                 raise ValueError(
                     f"pixels must have 1 to {limit} pixels, got {width} x {height}; send a smaller array"
                 )
-            self._check_memory(Frame(pixels))
+            self._check_memory([Frame(pixels)])
         return self._run(pixels, options, depth=8).astype(np.uint8, copy=False)
 
     def _planned(self) -> Tiling:
@@ -87,20 +92,26 @@ class Service:
         source = read_image(
             io.BytesIO(data), self._settings.max_pixels, first_frame=first_frame, name="the input"
         )
-        for frame in source.frames:
-            self._check_memory(frame)
+        self._check_memory(source.frames)
         return source
 
     def _check_result(self, pixels: int) -> None:
         limit = self._settings.max_pixels * SCALE**2
         if pixels > limit:
             raise ValueError(
-                f"the result must have at most {limit} pixels, got {pixels}; ask for a smaller size"
+                f"the result must have at most {limit} pixels, got {pixels}; ask for a smaller size, or "
+                "send fewer frames"
             )
 
-    def _check_memory(self, frame: Frame) -> None:
-        """Raise MemoryError for an image whose arrays alone are larger than the free memory."""
-        need, free = image_bytes(*frame.pixels.shape[:2]), free_memory()
+    def _check_memory(self, frames: Sequence[Frame], result: int = 0) -> None:
+        """Raise MemoryError for an image whose arrays alone are larger than the free memory.
+
+        ``result``: bytes of all frames in the size that is asked for. Before they are written they exist
+        resized, with their transparency, and encoded.
+        """
+        arrays = [image_bytes(*frame.pixels.shape[:2]) for frame in frames]
+        kept = sum(frame.pixels.nbytes * SCALE**2 for frame in frames)
+        need, free = max(arrays) + kept + _COPIES * result, free_memory()
         if free is not None and need > free:
             raise MemoryError(
                 f"the result needs about {in_gigabytes(need)}, and {in_gigabytes(free)} are free; "

@@ -83,7 +83,7 @@ def test_a_run_writes_table_picture_and_images_and_resumes(
     assert document["provenance"]["cpu"]
     assert len(document["entries"]) == len(titles) + 2
     assert (tmp_path / "objectives.png").stat().st_size > 0
-    assert (tmp_path / "images" / "one.png").is_file()
+    assert (tmp_path / "images" / "one.png" / "sheet.png").is_file()
 
     def again(*_):
         raise AssertionError("must not run again")
@@ -146,7 +146,8 @@ def test_pairs_in_the_papers_order_are_counted():
     """All of them where a measure falls with the paper's; none where it rises."""
     ranked = sorted(ROWS, key=lambda row: row.paper)
     scores = {
-        row: Judged(30.0 - i, 0.5, i / 10, i / 10, None, i / 10) for i, row in enumerate(ranked)
+        row: Judged(30.0 - i, 0.5, i / 10, i / 10, None, edges=i / 10)
+        for i, row in enumerate(ranked)
     }
     found = [agreeing(scores, name) for name in ("detail", "edges", "psnr_y", "gradients", "ssim")]
     assert found == [28, 28, 0, 0, 0]

@@ -139,6 +139,15 @@ def test_an_interrupted_training_resumes_with_the_same_result(tmp_path, pool, mo
     np.testing.assert_array_equal(
         _losses(tmp_path / "whole", "restorer"), _losses(tmp_path / "parts", "restorer")
     )
+    other = replace(training, crop=16)
+    for settings, network, what in (
+        (other, _restorer(), "crop"),
+        (training, RRDBNet(8, 1, 4), "start"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"is of a training with another {what}; give the same"
+        ):
+            train("restorer", network, None, settings, tmp_path / "parts", 0, _nothing)
 
 
 def test_the_checkpoint_is_official_and_has_the_trained_weights(tmp_path):

@@ -110,6 +110,20 @@ def test_an_image_larger_than_the_memory_is_refused_before_the_networks(pipeline
         Service(pipeline, ServiceSettings(), print).upscale_pixels(PIXELS, {})
 
 
+def test_the_size_asked_for_counts_with_every_frame(service, monkeypatch):
+    """Small files that would become large: the sum of the results, not the largest of them."""
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(0, 240, 20)]
+    animation = _file(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    asked = {"longest": 8192, "format": "gif"}
+    with pytest.raises(RequestError, match=r"must have at most .* or send fewer frames$"):
+        service.upscale(animation, asked)
+    monkeypatch.setattr("dossr.runtime.serving.service.free_memory", lambda: 150_000)
+    asked = {"first_frame": True}
+    assert service.upscale(animation, {**asked, "longest": 32})
+    with pytest.raises(MemoryError, match=r"are free; send a smaller image$"):
+        service.upscale(animation, {**asked, "longest": 120})
+
+
 class _Tensor:
     def __init__(self, name, array):
         self.name, self.as_numpy = lambda: name, lambda: array
