@@ -170,6 +170,9 @@ def _open(
     graph: bytes | None = None,
     threads: int | None = None,
 ) -> ort.InferenceSession:
+    ort.set_default_logger_severity(
+        severity
+    )  # of what belongs to no session: an allocator's overflow
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads or 0
     settings.log_severity_level = severity
