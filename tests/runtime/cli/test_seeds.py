@@ -203,6 +203,19 @@ def test_existing_draws_and_names_that_clash_are_refused(run, tmp_path, photo, m
     assert not (tmp_path / "clash").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("s.seed42.png", []), ("s.sheet.png", ["--best", "agreement", "--sheet"])],
+)
+def test_a_draw_or_a_sheet_never_replaces_the_source(run, tmp_path, make_image, name, options):
+    source = make_image(tmp_path / name)
+    before = source.read_bytes()
+    code, _, stderr = run(source, "-o", tmp_path / "s.png", "--seeds", 1, "--overwrite", *options)
+    assert code == 2
+    assert f"{name} is an input and would be replaced; give another name to -o" in stderr
+    assert source.read_bytes() == before
+
+
 def test_a_dry_run_counts_the_files_and_the_memory_of_the_sums(run, photo, tmp_path):
     needs = []
     for extra in ([], ["--spread"]):
