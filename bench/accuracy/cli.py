@@ -56,6 +56,8 @@ def accuracy(
       dossr-bench accuracy --out accuracy
       dossr-bench accuracy DIV2K_valid_HR -b bundle --orders 3 --steps 5
       dossr-bench accuracy DIV2K_valid_HR -b bundle --metric musiq --metric maniqa
+
+    Exit code: 0 done, 1 a metric gives an image no score, 2 wrong use.
     """
     from .measuring import Setting, measure
     from .report import table, write_report
@@ -70,8 +72,11 @@ def accuracy(
         raise click.UsageError(str(error)) from error
     pipeline = open_side(bundle, device, precision)
     progress = Terminal()
-    with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
-        entries = measure(pipeline, images, settings, seed, advance, metrics)
+    try:
+        with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
+            entries = measure(pipeline, images, settings, seed, advance, metrics)
+    except MeasureError as error:
+        raise click.ClickException(f"--metric: {error}") from error
     click.echo(table(entries))
     if out is not None:
         write_report(out, entries, pipeline, images, seed)

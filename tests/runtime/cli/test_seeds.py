@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from dossr.runtime.engines.device import Host
+from dossr.runtime.seeds.iqa import MeasureError
+from dossr.runtime.seeds.measures import Measure
 
 
 @pytest.fixture
@@ -228,6 +230,27 @@ def test_a_dry_run_counts_the_files_and_the_memory_of_the_sums(run, photo, tmp_p
         f"{tmp_path}/o/photo.seed42.png and 2 more", f"{tmp_path}/o/photo.seed42.png and 3 more",
     ]  # fmt: skip
     assert not (tmp_path / "o").exists()
+
+
+def test_an_image_without_a_score_fails_alone(run, tmp_path, make_image, monkeypatch, files):
+    def stand_in(image, lr):
+        if lr.shape[0] < 16:
+            raise MeasureError("measure stand-in of pyiqa fails: too small")
+        return 1.0
+
+    monkeypatch.setattr(
+        "dossr.runtime.cli.checks.open_measure", lambda name: Measure("stand-in", stand_in)
+    )
+    for name, height in (("a", 8), ("b", 16)):
+        make_image(tmp_path / f"in/{name}.png", (16, height))
+    options = ["--seeds", 2, "--best", "musiq", "--json"]
+    code, stdout, stderr = run(tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert code == 1
+    assert f"{tmp_path}/in/a.png: measure stand-in of pyiqa fails: too small" in stderr
+    assert files(tmp_path / "out") == ["b.png"]
+    failed, done = json.loads(stdout)["results"]
+    assert "too small" in failed["error"]
+    assert done["best_seed"] == 42
 
 
 def test_a_full_disk_stops_an_image_and_names_it(run, photo, tmp_path, monkeypatch, sampled):
