@@ -185,8 +185,11 @@ def test_wrong_use_is_told_before_any_work(run, photo, tmp_path, options, messag
     assert stderr.count("\n") == 1
 
 
-def test_several_images_do_not_go_to_standard_output(run, photo):
-    code, _, stderr = run(photo, "-o", "-", "--seeds", 2)
+@pytest.mark.parametrize(
+    "options", [["--seeds", 2], ["--seeds", 1], ["--seeds", 2, "--best", "agreement", "--mean"]]
+)
+def test_several_images_do_not_go_to_standard_output(run, photo, options):
+    code, _, stderr = run(photo, "-o", "-", *options)
     assert code == 2
     assert "-o - takes one image" in stderr
 
