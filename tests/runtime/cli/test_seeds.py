@@ -110,6 +110,8 @@ def test_an_interrupted_run_samples_the_missing_draws_only(run, photo, tmp_path,
     assert (out / "photo.seed44.png").stat().st_mtime_ns == kept
     code, _, stderr = run(photo, "-o", f"{out}/", "--seeds", 4, "--skip-existing")
     assert "nothing to do" in stderr
+    _, stdout, _ = run(photo, "-o", f"{out}/", "--seeds", 4, "--skip-existing", "--json")
+    assert sorted(json.loads(stdout)["skipped"]) == sorted(map(str, out.iterdir()))
 
 
 def test_a_missing_sheet_is_made_from_all_draws_and_they_are_kept(run, photo, tmp_path, sampled):
@@ -222,16 +224,19 @@ def test_a_draw_or_a_sheet_never_replaces_the_source(run, tmp_path, make_image, 
 
 
 def test_a_dry_run_counts_the_files_and_the_memory_of_the_sums(run, photo, tmp_path):
-    needs = []
-    for extra in ([], ["--spread"]):
-        options = ["--seeds", 3, *extra, "--dry-run", "--json"]
-        code, stdout, _ = run(photo, "-o", f"{tmp_path}/o/", *options)
+    draws = [f"photo.seed{seed}.png" for seed in (42, 43, 44)]
+    for extra, output, names in (
+        ([], None, draws),
+        (["--spread"], None, [*draws, "photo.spread.png"]),
+        (["--best", "agreement", "--mean"], "photo.png", ["photo.png", "photo.mean.png"]),
+    ):
+        options = [photo, "-o", f"{tmp_path}/o/", "--seeds", 3, *extra, "--dry-run"]
+        code, stdout, _ = run(*options, "--json")
         assert code == 0
         (row,) = json.loads(stdout)["plan"]
-        needs.append(row["output"])
-    assert needs == [
-        f"{tmp_path}/o/photo.seed42.png and 2 more", f"{tmp_path}/o/photo.seed42.png and 3 more",
-    ]  # fmt: skip
+        assert row["output"] == (output and f"{tmp_path}/o/{output}")
+        assert row["outputs"] == [f"{tmp_path}/o/{name}" for name in names]
+        assert f"{tmp_path}/o/{names[0]} and {len(names) - 1} more" in run(*options)[1]
     assert not (tmp_path / "o").exists()
 
 
@@ -307,4 +312,7 @@ def test_memory_for_the_sums_is_counted_before_the_networks_run(run, photo, tmp_
 def test_the_compare_page_shows_the_best_draw(run, photo, tmp_path):
     options = ["--seeds", 2, "--best", "agreement", "--compare", tmp_path / "page.html"]
     assert run(photo, "-o", f"{tmp_path}/o/", *options)[0] == 0
-    assert "photo.png" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "photo.png" in page
+    assert "best of the seeds 42 to 43 by agreement" in page
+    assert "seed 42" not in page
