@@ -13,6 +13,7 @@ import click
 import numpy as np
 from PIL import Image
 
+from ..runtime.errors import EngineError, reason
 from ..runtime.terminal import Advance, Command, Terminal
 from .folders import make_folders
 from .measure.contenders import lr_image
@@ -184,7 +185,23 @@ def measure_calls(
     counts: tuple[int, int, int],
     advance: Advance,
 ) -> None:
-    """Upscale once for each seed, then once for all; ``counts``: steps, seeds, repetitions."""
+    """Upscale once for each seed, then once for all; ``counts``: steps, seeds, repetitions.
+
+    What cannot be opened or run is told in the row.
+    """
+    try:
+        _call(pair, bundle, image, counts, advance)
+    except (click.UsageError, ModuleNotFoundError, EngineError) as error:
+        pair.failed = reason(error)
+
+
+def _call(
+    pair: Pair,
+    bundle: Path | None,
+    image: np.ndarray,
+    counts: tuple[int, int, int],
+    advance: Advance,
+) -> None:
     steps, count, repetitions = counts
     pipeline = open_side(bundle, pair.side.device, tuple(pair.side.precision.split(",")))
     pipeline.upscale(image, steps=1)
@@ -244,5 +261,5 @@ def _cells(pair: Pair) -> list[str]:
         gibibytes(pair.single_bytes),
         gibibytes(pair.seeds_bytes),
         significant(pair.memory_ratio),
-        "yes" if pair.is_equal else "no",
+        "-" if pair.failed else "yes" if pair.is_equal else "no",
     ]

@@ -1,7 +1,8 @@
 """``dossr-bench accuracy``: compare the images of a bundle with sharp originals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,11 @@ from ...runtime.seeds.iqa import MeasureError, Metric, open_metric
 from ...runtime.terminal import Command, Terminal
 from ..sides import one_side, open_side
 from .originals import SMALLEST, photographs, read_originals
+
+if TYPE_CHECKING:
+    from ...runtime.pipeline import Pipeline
+    from ..metrics import Pixels
+    from .measuring import Entry, Setting
 
 
 @click.command("accuracy", cls=Command)
@@ -56,8 +62,10 @@ def accuracy(
       dossr-bench accuracy --out accuracy
       dossr-bench accuracy DIV2K_valid_HR -b bundle --orders 3 --steps 5
       dossr-bench accuracy DIV2K_valid_HR -b bundle --metric musiq --metric maniqa
+
+    Exit code: 0 done, 1 a metric gives an image no score, 2 wrong use.
     """
-    from .measuring import Setting, measure
+    from .measuring import Setting
     from .report import table, write_report
 
     settings = [Setting(order, count) for order in orders for count in steps]
@@ -69,12 +77,27 @@ def accuracy(
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     pipeline = open_side(bundle, device, precision)
-    progress = Terminal()
-    with progress.phase("measuring", len(images) * (len(settings) + 2)) as advance:
-        entries = measure(pipeline, images, settings, seed, advance, metrics)
+    entries = _measured(pipeline, images, settings, seed, metrics)
     click.echo(table(entries))
     if out is not None:
         write_report(out, entries, pipeline, images, seed)
+
+
+def _measured(
+    pipeline: "Pipeline",
+    images: Mapping[str, "Pixels"],
+    settings: Sequence["Setting"],
+    seed: int,
+    metrics: Sequence[Metric],
+) -> list["Entry"]:
+    """Measure with progress; raise ClickException where a metric gives an image no score."""
+    from .measuring import measure
+
+    try:
+        with Terminal().phase("measuring", len(images) * (len(settings) + 2)) as advance:
+            return measure(pipeline, images, settings, seed, advance, metrics)
+    except MeasureError as error:
+        raise click.ClickException(f"--metric: {error}") from error
 
 
 def _opened(names: Iterable[str]) -> list[Metric]:

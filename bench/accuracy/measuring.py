@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...export.demo_training.degrade import Degradation
 from ...runtime.pipeline import Pipeline
-from ...runtime.seeds.iqa import Metric
+from ...runtime.seeds.iqa import MeasureError, Metric
 from ...runtime.tensors import SCALE
 from ...solvers import shifted_schedule
 from ..metrics import Pixels, Scores, score
@@ -50,12 +50,17 @@ def measure(
 ) -> list[Entry]:
     """Degrade every original with its own seed, upscale it and score the result, also by ``metrics``.
 
-    Calls ``advance`` after each image.
+    Calls ``advance`` after each image. Raises MeasureError, with the image and the method, where a metric
+    gives no score.
     """
     found: dict[tuple[str, Setting | None], dict[str, Scores]] = {}
     for number, (name, hr) in enumerate(originals.items()):
         for method, setting, pixels in _images(pipeline, degrade(hr, seed, number), settings, seed):
-            found.setdefault((method, setting), {})[name] = score(pixels, hr, metrics)
+            try:
+                scores = score(pixels, hr, metrics)
+            except MeasureError as error:
+                raise MeasureError(f"{name}, {method}: {error}") from error
+            found.setdefault((method, setting), {})[name] = scores
             advance(1)
     return [
         Entry(method, setting, _mean(list(rows.values())), rows)

@@ -35,7 +35,8 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
         raise click.UsageError("--json and -o - both write to standard output; give one of both")
     _check_compare(arguments, output.is_stdout)
     seeds = settings.seeds
-    if seeds and output.is_stdout and len(seeds.files(Path("image.png"))) > 1:
+    takes_one = seeds is None or (seeds.best and len(seeds.files(Path("image.png"))) == 1)
+    if output.is_stdout and not takes_one:
         raise click.UsageError(
             "-o - takes one image; give --best MEASURE alone, or a file or folder"
         )

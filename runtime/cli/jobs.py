@@ -110,11 +110,15 @@ def find_jobs(
     _check_any(search, inputs)
     if folder is None:
         jobs = tuple(_job(item.path, output.file, seeds) for item in search.found)
+        others = [path for job in jobs for path in job.outputs if path != output.file]
+        _check_sources(others, search, "another name to -o")
         return Plan(jobs, tuple(search.passed_over))
     paths = targets([each for each, _ in named])
     pairs = zip(named, paths, strict=True)
     jobs = tuple(_job(each.item.path, path, seeds) for (each, _), path in pairs)
-    _check_sources([path for job in jobs for path in job.outputs], search)
+    _check_sources(
+        [path for job in jobs for path in job.outputs], search, "another folder or --suffix"
+    )
     _check_different(jobs)
     failures = [(Job(path, None), f"{path} {reason}") for path, reason in search.failures]
     failures += [(job, f"{job.name} {_TOO_LONG}") for job in jobs if _is_too_long(job)]
@@ -212,14 +216,12 @@ def _is_result(each: Named, path: Path, siblings: set[str]) -> bool:
     return found_as_default or each.naming.is_result(plain, siblings)
 
 
-def _check_sources(paths: Sequence[Path], search: Search) -> None:
-    """Raise click.UsageError if a result would replace a source of the run."""
+def _check_sources(paths: Sequence[Path], search: Search, remedy: str) -> None:
+    """Raise click.UsageError, with what to give, if a result would replace a source of the run."""
     sources = {item.real for item in search.found}
     for path in paths:
         if search.real_folder(path.parent) / path.name in sources:
-            raise click.UsageError(
-                f"{path} is an input and would be replaced; give another folder or --suffix"
-            )
+            raise click.UsageError(f"{path} is an input and would be replaced; give {remedy}")
 
 
 def _job(source: Path | None, target: Path | None, seeds: SeedsRequest | None) -> Job:

@@ -214,7 +214,7 @@ def upscale(
 
 
 def failed(loaded: Loaded, error: Exception) -> Failed:
-    """Return the outcome of an image for one of FAILURES; --low-memory opens the networks only then."""
+    """Return the outcome of an image that was not sampled, or whose draws cannot be scored."""
     job = loaded.job
     if isinstance(error, MemoryError):
         return Failed(job, f"{job.name}: not enough memory for this size; pass a smaller --tile")

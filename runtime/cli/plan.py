@@ -106,7 +106,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    record: dict[str, Any] = {"input": row.job.name, "output": _target(row.job)}
+    record: dict[str, Any] = {"input": row.job.name, **_outputs(row.job)}
     if isinstance(row, Failed):
         return record | {"error": row.reason}
     if isinstance(row, Skipped):
@@ -122,7 +122,16 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
+def _outputs(job: Job) -> dict[str, Any]:
+    """Return the result, None where there are several, and for several seeds all files."""
+    if not job.files:
+        return {"output": job.target_name}
+    output = job.target_name if job.target in job.files else None
+    return {"output": output, "outputs": [str(path) for path in job.files]}
+
+
 def _target(job: Job) -> str:
+    """Return the outputs in a few words."""
     first, *others = map(str, job.outputs or ("standard output",))
     return f"{first} and {len(others)} more" if others else first
 

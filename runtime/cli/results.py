@@ -159,7 +159,9 @@ def document(
         "precision": pipeline.precision if pipeline else {},
         **{name: getattr(arguments, name) for name in SETTINGS},
         "results": [_record(each) for each in outcomes if not isinstance(each, Skipped)],
-        "skipped": [str(each.job.target) for each in outcomes if isinstance(each, Skipped)],
+        "skipped": [
+            str(path) for each in outcomes if isinstance(each, Skipped) for path in each.job.outputs
+        ],
         "passed_over": [passed_over_record(item) for item in plan.passed_over],
     }
 
@@ -180,7 +182,7 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Argumen
     ]
     if not pairs:
         return None
-    about = f"{arguments.bundle or 'demo model'}, {arguments.steps} steps, seed {arguments.seed}"
+    about = f"{arguments.bundle or 'demo model'}, {arguments.steps} steps, {_drawn(arguments)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_compare_page(path, pairs, about=about)
@@ -189,6 +191,14 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Argumen
     except OSError as error:
         return f"{path} cannot be written: {error.strerror}"
     return None
+
+
+def _drawn(arguments: Arguments) -> str:
+    """Return which seed the images are of, or of which seeds they are the best."""
+    first, count = arguments.seed, arguments.seeds
+    if count is None:
+        return f"seed {first}"
+    return f"best of the seeds {first} to {first + count - 1} by {arguments.best}"
 
 
 def _result_line(done: Written) -> str:

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import io
+import math
 import os
 import socket
 import sys
@@ -51,12 +52,14 @@ class Metric:
     def __call__(self, image: Array, original: Array | None = None) -> float:
         """Return the score of an image, uint8 or uint16 (h, w, 3), sRGB; it is rounded to 8 bits.
 
-        Raise MeasureError if pyiqa fails.
+        Raise MeasureError if pyiqa fails or its score is not finite.
         """
         images = [_pil(each) for each in (image, original) if each is not None]
         with _quiet_and_offline(self.name):
-            found = self._model(*images)
-        return float(found.reshape(-1)[0])
+            score = float(self._model(*images).reshape(-1)[0])
+        if not math.isfinite(score):
+            raise MeasureError(f"measure {self.name} must give a finite score, got {score}")
+        return score
 
 
 def open_metric(name: str) -> Metric:
@@ -89,7 +92,7 @@ def _quiet_and_offline(name: str) -> Iterator[None]:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except MeasureError:
+    except (MeasureError, MemoryError):
         raise
     except Exception as error:
         raise MeasureError(_explained(name, error)) from error

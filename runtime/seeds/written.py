@@ -28,6 +28,7 @@ from ..cli.overlap import WriteBehind
 from ..files import write_whole
 from ..images.source import Pixels
 from ..terminal import printable
+from .iqa import MeasureError
 from .measures import Measure
 from .request import SeedsRequest
 from .sheet import ContactSheet
@@ -63,7 +64,7 @@ def draw_all(
                 behind.submit(partial(work.write_draw, seed, image))
             if work.failure:
                 break
-    except FAILURES as error:
+    except (*FAILURES, MeasureError) as error:
         behind.wait()
         return failed(loaded, error)
     seconds = loaded.seconds + time.perf_counter() - began

@@ -1,6 +1,7 @@
 """dossr-bench seeds: one run with several seeds against as many single runs."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
@@ -36,3 +37,18 @@ def test_images_that_differ_and_failures_are_shown():
     _, _, differing, failed = table(pairs).splitlines()
     assert differing == "| fp32, cpu, 8 calls | 8.00 | 6.00 | 0.750 | 0.625 | - | - | - | no |"
     assert "| failed: no network |" in failed
+    assert failed.endswith("| - |")
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed")
+def test_a_device_that_is_not_there_fails_its_rows_and_the_others_are_kept(toy_bundle, tmp_path):
+    file = tmp_path / "seeds.json"
+    options = ["--seeds", "2", "--size", "32", "--steps", "1", "--json", str(file)]
+    done = CliRunner().invoke(
+        seeds, [str(toy_bundle), "--device", "cuda", "--device", "cpu", *options]
+    )
+    assert done.exit_code == 1, done.output
+    rows = json.loads(file.read_text())["rows"]
+    assert ["cupy" in row["failed"] for row in rows] == [True, True, False, False]
+    assert [len(row["seeds_s"]) for row in rows] == [0, 0, 1, 1]
+    assert "| fp32, cpu, 2 calls |" in done.stdout

@@ -15,6 +15,7 @@ from dossr.bench.accuracy.originals import photographs, read_originals
 from dossr.bench.accuracy.report import table
 from dossr.bench.metrics import luma, psnr, score
 from dossr.runtime import load_pipeline
+from dossr.runtime.seeds.iqa import MeasureError
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,21 @@ def test_metrics_of_pyiqa_are_columns_and_means(photograph):
     head, _, first, *_ = table(entries).splitlines()
     assert head.endswith("| brightness | difference |")
     assert first.count("|") == head.count("|")
+
+
+def test_an_image_that_a_metric_refuses_is_named(tmp_path, photograph, monkeypatch):
+    class StandIn:
+        name, needs_original = "stand-in", False
+
+        def __call__(self, image):
+            raise MeasureError("measure stand-in of pyiqa fails: too small")
+
+    monkeypatch.setattr("dossr.bench.accuracy.cli.open_metric", lambda name: StandIn())
+    Image.fromarray(photograph[:64, :64]).save(tmp_path / "face.png")
+    done = CliRunner().invoke(accuracy, [str(tmp_path), "--metric", "musiq"])
+    assert done.exit_code == 1
+    assert "face.png, bicubic: measure stand-in of pyiqa fails: too small" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unknown_metric_is_wrong_use(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from dossr.runtime.engines.device import Host
+from dossr.runtime.seeds.iqa import MeasureError
+from dossr.runtime.seeds.measures import Measure
 
 
 @pytest.fixture
@@ -108,6 +110,8 @@ def test_an_interrupted_run_samples_the_missing_draws_only(run, photo, tmp_path,
     assert (out / "photo.seed44.png").stat().st_mtime_ns == kept
     code, _, stderr = run(photo, "-o", f"{out}/", "--seeds", 4, "--skip-existing")
     assert "nothing to do" in stderr
+    _, stdout, _ = run(photo, "-o", f"{out}/", "--seeds", 4, "--skip-existing", "--json")
+    assert sorted(json.loads(stdout)["skipped"]) == sorted(map(str, out.iterdir()))
 
 
 def test_a_missing_sheet_is_made_from_all_draws_and_they_are_kept(run, photo, tmp_path, sampled):
@@ -183,8 +187,11 @@ def test_wrong_use_is_told_before_any_work(run, photo, tmp_path, options, messag
     assert stderr.count("\n") == 1
 
 
-def test_several_images_do_not_go_to_standard_output(run, photo):
-    code, _, stderr = run(photo, "-o", "-", "--seeds", 2)
+@pytest.mark.parametrize(
+    "options", [["--seeds", 2], ["--seeds", 1], ["--seeds", 2, "--best", "agreement", "--mean"]]
+)
+def test_several_images_do_not_go_to_standard_output(run, photo, options):
+    code, _, stderr = run(photo, "-o", "-", *options)
     assert code == 2
     assert "-o - takes one image" in stderr
 
@@ -203,18 +210,55 @@ def test_existing_draws_and_names_that_clash_are_refused(run, tmp_path, photo, m
     assert not (tmp_path / "clash").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("s.seed42.png", []), ("s.sheet.png", ["--best", "agreement", "--sheet"])],
+)
+def test_a_draw_or_a_sheet_never_replaces_the_source(run, tmp_path, make_image, name, options):
+    source = make_image(tmp_path / name)
+    before = source.read_bytes()
+    code, _, stderr = run(source, "-o", tmp_path / "s.png", "--seeds", 1, "--overwrite", *options)
+    assert code == 2
+    assert f"{name} is an input and would be replaced; give another name to -o" in stderr
+    assert source.read_bytes() == before
+
+
 def test_a_dry_run_counts_the_files_and_the_memory_of_the_sums(run, photo, tmp_path):
-    needs = []
-    for extra in ([], ["--spread"]):
-        options = ["--seeds", 3, *extra, "--dry-run", "--json"]
-        code, stdout, _ = run(photo, "-o", f"{tmp_path}/o/", *options)
+    draws = [f"photo.seed{seed}.png" for seed in (42, 43, 44)]
+    for extra, output, names in (
+        ([], None, draws),
+        (["--spread"], None, [*draws, "photo.spread.png"]),
+        (["--best", "agreement", "--mean"], "photo.png", ["photo.png", "photo.mean.png"]),
+    ):
+        options = [photo, "-o", f"{tmp_path}/o/", "--seeds", 3, *extra, "--dry-run"]
+        code, stdout, _ = run(*options, "--json")
         assert code == 0
         (row,) = json.loads(stdout)["plan"]
-        needs.append(row["output"])
-    assert needs == [
-        f"{tmp_path}/o/photo.seed42.png and 2 more", f"{tmp_path}/o/photo.seed42.png and 3 more",
-    ]  # fmt: skip
+        assert row["output"] == (output and f"{tmp_path}/o/{output}")
+        assert row["outputs"] == [f"{tmp_path}/o/{name}" for name in names]
+        assert f"{tmp_path}/o/{names[0]} and {len(names) - 1} more" in run(*options)[1]
     assert not (tmp_path / "o").exists()
+
+
+def test_an_image_without_a_score_fails_alone(run, tmp_path, make_image, monkeypatch, files):
+    def stand_in(image, lr):
+        if lr.shape[0] < 16:
+            raise MeasureError("measure stand-in of pyiqa fails: too small")
+        return 1.0
+
+    monkeypatch.setattr(
+        "dossr.runtime.cli.checks.open_measure", lambda name: Measure("stand-in", stand_in)
+    )
+    for name, height in (("a", 8), ("b", 16)):
+        make_image(tmp_path / f"in/{name}.png", (16, height))
+    options = ["--seeds", 2, "--best", "musiq", "--json"]
+    code, stdout, stderr = run(tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert code == 1
+    assert f"{tmp_path}/in/a.png: measure stand-in of pyiqa fails: too small" in stderr
+    assert files(tmp_path / "out") == ["b.png"]
+    failed, done = json.loads(stdout)["results"]
+    assert "too small" in failed["error"]
+    assert done["best_seed"] == 42
 
 
 def test_a_full_disk_stops_an_image_and_names_it(run, photo, tmp_path, monkeypatch, sampled):
@@ -268,4 +312,7 @@ def test_memory_for_the_sums_is_counted_before_the_networks_run(run, photo, tmp_
 def test_the_compare_page_shows_the_best_draw(run, photo, tmp_path):
     options = ["--seeds", 2, "--best", "agreement", "--compare", tmp_path / "page.html"]
     assert run(photo, "-o", f"{tmp_path}/o/", *options)[0] == 0
-    assert "photo.png" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "photo.png" in page
+    assert "best of the seeds 42 to 43 by agreement" in page
+    assert "seed 42" not in page

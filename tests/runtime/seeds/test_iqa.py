@@ -43,8 +43,11 @@ class Metric:
     def __call__(self, image, reference=None):
         pixels = np.asarray(image, float)
         assert image.mode == "RGB"
+        if pixels.max() < 1:
+            raise MemoryError
         other = 0.0 if reference is None else np.asarray(reference, float)
-        return np.abs(pixels - other).mean()[None]
+        score = np.abs(pixels - other).mean()[None]
+        return score if score < 200 else score * float("nan")
 """
 _KEPT = {}  # a library of operators lives as long as its object
 GREY = np.full((8, 8, 3), 100, np.uint8)
@@ -92,6 +95,16 @@ def test_what_is_missing_is_one_line(stand_in, name, message):
         open_metric(name)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_a_score_that_is_not_finite_is_refused(stand_in):
+    with pytest.raises(MeasureError, match="brightness must give a finite score, got nan"):
+        open_metric("brightness")(np.full((8, 8, 3), 255, np.uint8))
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_metric(stand_in):
+    with pytest.raises(MemoryError):
+        open_metric("brightness")(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_a_comparison_with_an_original_cannot_choose_the_best(stand_in):
