@@ -23,6 +23,7 @@ Settings = dict[str, int | float | str]
 
 _SAVE_EVERY = 250
 _WARM_UP = 100
+_BETAS = (0.9, 0.99)  # of AdamW
 _CLIP = 1.0
 
 
@@ -38,13 +39,11 @@ def train(
     """Train ``network`` in place and return the moving average of its weights.
 
     An interrupted run is resumed from ``folder/name.pt`` with the same result, as every step draws
-    from a generator of (seed, step). ``folder/name.csv`` logs the loss. Raise ValueError if that file is
-    of a training with other settings or another start.
+    from a generator of (seed, step); ValueError if that file has other settings or another start.
+    ``folder/name.csv`` logs the loss.
     """
     settings = {**asdict(training), "seed": seed, "start": digest(network.state_dict())}
-    optimizer = torch.optim.AdamW(
-        network.parameters(), training.rate, (0.9, 0.99), weight_decay=1e-4
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), training.rate, _BETAS, weight_decay=1e-4)
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
     path, first = folder / f"{name}.pt", 0
     if path.is_file():
