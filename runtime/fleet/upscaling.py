@@ -32,7 +32,7 @@ from .cluster import (
 from .inputs import Inputs, Item, find_inputs, find_output
 from .left import Left, find_left
 from .node import BundleSource, find_bundle
-from .places import Place
+from .places import Place, PlaceError
 from .records import Records, Row
 from .worker import Work
 from .worker import Worker as Actor
@@ -119,13 +119,16 @@ def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> R
     report = Report(skipped=len(plan.inputs.items) - len(plan.left.todo))
     report.manifest = plan.records.place.name
     report.failures += [(name, why) for name, why in plan.inputs.failures]
-    if plan.left.todo:
-        with connected(str(plan.arguments.ray)):
-            _upscale(plan, report, on_row)
-    elif plan.left.found:
-        _record(plan)
-    if plan.arguments.overwrite and not report.stopped:
-        plan.records.begin(plan.made_with, plan.left.run, overwriting=False)
+    try:
+        if plan.left.todo:
+            with connected(str(plan.arguments.ray)):
+                _upscale(plan, report, on_row)
+        elif plan.left.found:
+            _record(plan)
+        if plan.arguments.overwrite and not report.stopped:
+            plan.records.begin(plan.made_with, plan.left.run, overwriting=False)
+    except PlaceError as error:  # of the manifest; that of an image is a row
+        report.stopped = str(error)
     return report
 
 
@@ -146,28 +149,37 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
     make_ready(plan.bundle, worker)
     _record(plan)
     attempts = new_attempts()
-    systems, records = _systems(plan.left.todo)
-    own = replace(arguments, threads=worker.cores, bundle=None, bundle_uri=None)
-    settings = replace(plan.settings, skip_existing=not arguments.overwrite)
-    work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
     began = time.perf_counter()
+    try:
+        _work_off(plan, worker, attempts, report, on_row)
+    except ray.exceptions.RayError as error:
+        report.stopped = last_line(error)
+    finally:
+        report.seconds = time.perf_counter() - began
+        end_attempts(attempts)
+
+
+def _work_off(
+    plan: Plan, worker: Worker, attempts: Any, report: Report, on_row: Callable[[Row], None]
+) -> None:
+    """Give the images to the workers and record what becomes of them."""
+    systems, records = _systems(plan.left.todo)
+    own = replace(plan.arguments, threads=worker.cores, bundle=None, bundle_uri=None)
+    settings = replace(plan.settings, skip_existing=not plan.arguments.overwrite)
+    work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
     missing = set(range(len(records)))
     try:
         for part in _results(work, records, worker, report.workers):
             report.stopped = next((record["fatal"] for record in part if record["fatal"]), "")
             if report.stopped:
-                break
+                return
             numbers = [record["number"] for record in part]
             attempts.forget.remote(numbers)
             missing.difference_update(numbers)
             _take(plan.records, [_row(plan, record) for record in part], report, on_row)
-    except ray.exceptions.RayError as error:
-        report.stopped = last_line(error)
     finally:
         plan.records.flush()
-        end_attempts(attempts)
-    report.seconds = time.perf_counter() - began
-    if missing and not report.stopped:
+    if missing:
         report.stopped = f"Ray lost {len(missing)} images; run the command again"
 
 
@@ -194,8 +206,7 @@ def _results(
 def _take(
     records: Records, rows: Sequence[Row], report: Report, on_row: Callable[[Row], None]
 ) -> None:
-    """Record and count what became of some images."""
-    records.add(rows)
+    """Count and record what became of some images."""
     for row in rows:
         if row.error is not None:
             report.failures.append((row.input, row.error))
@@ -204,6 +215,7 @@ def _take(
         else:
             report.done += 1
         on_row(row)
+    records.add(rows)
 
 
 def _row(plan: Plan, record: dict[str, Any]) -> Row:

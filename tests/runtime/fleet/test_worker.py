@@ -1,5 +1,6 @@
 """A worker in this process: what it does with images, disks and errors."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -147,3 +148,19 @@ def test_wrong_use_is_one_line_before_the_work(photo, words, message, monkeypatc
     assert ended.exit_code == 2
     assert message in ended.output
     assert not Path("out").exists()
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run_in_one_line(
+    cluster, toy_bundle, make_images, small_disk, tmp_path, capsys
+):
+    """The settings and one result fill the disk: neither the second result nor the rows have room."""
+    photos, disk = make_images(tmp_path / "photos", 2), small_disk(12)
+    line = ["-b", toy_bundle, "--steps", 1, "--threads", 1, "--workers", 1, "--json", "--ray"]
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in (photos, "-o", disk, *line)])
+    assert end.value.code == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["done"], len(document["failed"])) == (1, 1)
+    assert document["stopped"].startswith(f"{disk}/_manifest/")
+    assert document["stopped"].endswith(".jsonl cannot be written: No space left on device")
+    assert [path.name for path in (disk / "_manifest").iterdir()] == ["settings.json"]
