@@ -136,15 +136,14 @@ def _remote_files(
     A name with such a suffix is taken for a file without asking, so that long lists begin at once.
     """
     _check_known_bucket(place)
-    path = PurePosixPath(place.path)
+    path = PurePosixPath(place.name.partition("://")[2])
     if path.suffix.lower() in IMAGE_SUFFIXES or place.kind() == "file":
         return [(Found(Path("/", path), Path(path.name)), place)]
     root = Path("/", path)
     roots.append(root)
-    within = output.name.removeprefix(f"{place.name.rstrip('/')}/")
     found = []
     for name in place.files():
-        if within != output.name and name.startswith(f"{within.rstrip('/')}/"):
+        if output.contains(place.below(name)):
             continue
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
@@ -174,18 +173,19 @@ def _add_items(
     naming: Naming,
 ) -> None:
     """Name the results as in a folder of ``dossr-run``; raise click.UsageError if one is a source."""
-    unique = {place.name: (item, place) for item, place in reversed(found)}
-    distinct = list(reversed(unique.values()))
+    unique: dict[tuple[int, str], tuple[Found, Place]] = {}
+    for each in found:
+        unique.setdefault(each[1].identity, each)
+    distinct = list(unique.values())
     names = root_names(roots) if len(roots) > 1 else {}
     named = [
         Named(item, (names.get(item.root, Path()) if item.root else Path()) / item.relative.parent,
               naming)
         for item, _ in distinct
     ]  # fmt: skip
-    sources = set(unique)
     for one, (_, place), path in zip(named, distinct, targets(named), strict=True):
         target = path.as_posix()
-        if output.below(target).name in sources:
+        if output.below(target).identity in unique:
             raise click.UsageError(
                 f"{output.below(target).name} is an input and would be replaced; give another folder "
                 "or --suffix"

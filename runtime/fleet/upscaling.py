@@ -233,7 +233,7 @@ def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any
     places: dict[int, int] = {}  # by identity: equality of file systems is slow
     records = []
     for number, item in enumerate(items):
-        key = 0 if item.source.is_local else id(item.source.system)
+        key = item.source.identity[0]
         if key not in places:
             places[key] = len(systems)
             systems.append(item.source.system)
