@@ -68,8 +68,6 @@ def main(**values: Any) -> int:
     from .checks import checked
 
     arguments = to_arguments(values)
-    if arguments.overwrite and arguments.skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
     if arguments.ray is not None:
         return _run_on_ray(arguments)
     _check_one_machine(arguments)

@@ -30,12 +30,14 @@ def test_keywords_become_the_options_of_the_command(tmp_path):
         ({"sead": 1}, "upscale_dataset has no option 'sead'; it has those of dossr-run"),
         ({"dry_run": True}, "no option 'dry_run'"),
         ({"order": 9}, "9 is not in the range 1<=x<=3"),
+        ({"overwrite": True, "skip_existing": True}, "contradict each other; give one"),
+        ({"address": "a..b:1"}, "no Ray cluster at a..b:1: "),
         ({"format": "doc"}, "must be one of png"),
     ],
 )
-def test_a_wrong_keyword_is_a_value_error(options, message, photo):
+def test_a_wrong_keyword_is_a_value_error(options, message, photo, tmp_path):
     with pytest.raises(ValueError, match=message):
-        upscale_dataset(photo, "out", **options)
+        upscale_dataset(photo, tmp_path / "out", **options)
 
 
 def test_a_file_that_begins_with_the_sign_of_a_list_is_a_file(tmp_path, monkeypatch):

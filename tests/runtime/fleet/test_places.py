@@ -79,3 +79,8 @@ def test_addresses_that_differ_in_their_query_are_different_images(tmp_path):
     assert [(item.source.path, item.target) for item in found.items] == [
         (addresses[0], "d.png"), (addresses[1], "d_2.png"),
     ]  # fmt: skip
+
+
+def test_inputs_without_images_are_named_without_credentials(tmp_path):
+    with pytest.raises(inputs.click.UsageError, match="^no images in memory://bucket/none$"):
+        inputs.find_inputs(["memory://KEY:SECRET@bucket/none"], find_place(str(tmp_path)), Naming())

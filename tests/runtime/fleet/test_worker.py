@@ -138,12 +138,17 @@ def test_without_a_cluster_or_without_ray_the_command_says_so(
         (["photo.png", "-o", "out", "--seeds", "3", "--ray"], "--seeds cannot be had with --ray"),
         (["photo.png", "-o", "out", "--tile", "50", "--ray"], "--tile must be 0 or a multiple of 4 from 16 on, got 50"),
         (["photo.png", "-o", "out", "-b", ".", "--ray"], " is not a bundle: it has no manifest.json; create one with"),
+        (["@empty.txt", "-o", "out", "--ray"], "no images in @empty.txt: nothing is listed"),
+        (["@stream.txt", "-o", "out", "--ray"], "stream.txt has a line -; --ray does not read standard input"),
+        (["photo.png", "-o", "out", "--ray", "--overwrite", "--skip-existing"], "contradict each other"),
         (["@none.txt", "-o", "out", "--ray"], "none.txt cannot be read: "),
         (["-o", "out", "--ray", "photo.png"], "Missing argument"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_before_the_work(photo, words, message, monkeypatch):
     monkeypatch.chdir(photo.parent)
+    Path("empty.txt").write_text("\n\n")
+    Path("stream.txt").write_text("photo.png\n-\n")
     ended = CliRunner().invoke(main, words)
     assert ended.exit_code == 2
     assert message in ended.output
