@@ -156,8 +156,9 @@ def _remote_files(
     root = Path("/", path)
     roots.append(root)
     found = []
+    holds_results = place.contains(output)
     for name in place.files():
-        if output.contains(place.below(name)):
+        if holds_results and output.contains(place.below(name)):
             continue
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:

@@ -6,7 +6,7 @@ from click import UsageError
 from dossr.runtime.cli.arguments import to_arguments
 from dossr.runtime.cli.command import main
 from dossr.runtime.fleet.records import Row
-from dossr.runtime.fleet.upscaling import check_fleet
+from dossr.runtime.fleet.upscaling import check_fleet, run_fleet
 
 NAMES = ("00.png", "01.png", "02.png")
 
@@ -76,6 +76,14 @@ def test_an_overwrite_does_again_what_no_row_tells_it_has_replaced(plan, begin):
     assert {(row.output, row.run) for row in new.left.found} == {(NAMES[1], ""), (NAMES[2], "")}
     begin(new, done=NAMES[:1], overwriting=True)
     assert _todo(plan("--steps", "1", "--overwrite")) == list(NAMES[1:])
+
+
+def test_an_overwrite_that_was_killed_after_its_last_image_ends(plan, begin):
+    new = plan("--steps", "1", "--overwrite")
+    begin(new, overwriting=True)
+    report = run_fleet(plan("--steps", "1", "--overwrite"))
+    assert (report.done, report.skipped, report.stopped) == (0, 3, "")
+    assert _todo(plan("--steps", "1")) == []
 
 
 def test_an_old_result_of_an_image_that_an_overwrite_could_not_do_is_named(plan, begin, tmp_path):

@@ -82,5 +82,17 @@ def test_addresses_that_differ_in_their_query_are_different_images(tmp_path):
 
 
 def test_inputs_without_images_are_named_without_credentials(tmp_path):
-    with pytest.raises(inputs.click.UsageError, match="^no images in memory://bucket/none$"):
+    with pytest.raises(inputs.click.UsageError, match=r"^no images in memory://bucket/none$"):
         inputs.find_inputs(["memory://KEY:SECRET@bucket/none"], find_place(str(tmp_path)), Naming())
+
+
+def test_results_below_an_input_folder_are_no_inputs():
+    for name in ("photos/a.png", "photos/out/a.png", "photos/outer/b.png"):
+        find_place(f"memory://below/{name}").write(b"data")
+    output = find_place("memory://below/photos/out/")
+    found = inputs.find_inputs(["memory://below/photos"], output, Naming())
+    assert [item.target for item in found.items] == ["a.png", "outer/b.png"]
+    with pytest.raises(inputs.click.UsageError, match=r"memory://below/photos/a.png is an input"):
+        inputs.find_inputs(
+            ["memory://below/photos/"], find_place("memory://below/photos"), Naming()
+        )
