@@ -129,6 +129,7 @@ def test_without_a_cluster_or_without_ray_the_command_says_so(
     [
         (["@list.txt", "-o", "out"], "@list.txt is a URI or a list, which need --ray"),
         (["photo.png", "-o", "s3://b/out"], "s3://b/out is a URI or a list, which need --ray"),
+        (["photo.png", "-o", "s3://K:S/T@b/out?k=v"], "s3://b/out is a URI or a list, which need --ray"),
         (["photo.png", "-o", "out", "--workers", "2"], "--workers and --gpus-per-worker need --ray"),
         (["-", "-o", "out", "--ray"], "--ray reads files and URIs, not standard input"),
         (["photo.png", "-o", "-", "--ray"], "-o must be a folder or a URI with --ray, got '-'"),
