@@ -53,6 +53,8 @@ def check_options(arguments: Arguments, suffix: str) -> Settings:
 
     ``suffix``: of the format that is written.
     """
+    if arguments.overwrite and arguments.skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
     sampling, size, seeds = _sampling(arguments), _target_size(arguments), _seeds(arguments)
     return Settings(
         size,

@@ -1,6 +1,7 @@
 """``dossr-run``: the command line, checked before any work, then the run."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
@@ -68,8 +69,6 @@ def main(**values: Any) -> int:
     from .checks import checked
 
     arguments = to_arguments(values)
-    if arguments.overwrite and arguments.skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing contradict each other; give one")
     if arguments.ray is not None:
         return _run_on_ray(arguments)
     _check_one_machine(arguments)
@@ -92,7 +91,8 @@ def _check_one_machine(arguments: Arguments) -> None:
     given = (*arguments.inputs, arguments.output, arguments.bundle_uri or "")
     found = [*filter(is_uri, given), *filter(is_list, arguments.inputs)]
     if found:
-        raise click.UsageError(f"{found[0]} is a URI or a list, which need --ray")
+        shown = re.sub(r"://.*@", "://", found[0]).partition("?")[0]  # no credentials
+        raise click.UsageError(f"{shown} is a URI or a list, which need --ray")
     if arguments.workers is not None or arguments.gpus_per_worker is not None:
         raise click.UsageError("--workers and --gpus-per-worker need --ray")
 

@@ -101,7 +101,7 @@ def _check_address(address: str) -> None:
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: no name of a host
         raise click.UsageError(
             f"no Ray cluster at {address}: {reason(error)}; start one with: ray start --head"
         ) from error

@@ -48,6 +48,8 @@ def find_inputs(texts: Sequence[str], output: Place, naming: Naming) -> Inputs:
     for what cannot be listed.
     """
     given = list(_expanded(texts))
+    if not given:
+        raise click.UsageError(f"no images in {_shown(texts)}: nothing is listed")
     local = [_path(text) for text in given if not _is_remote(text)]
     if output.is_local and len(local) == len(given):
         return _local_inputs(local, Path(output.path), naming)
@@ -61,7 +63,7 @@ def find_inputs(texts: Sequence[str], output: Place, naming: Naming) -> Inputs:
         found += _remote_files(place, output, inputs, roots)
     if not found and not inputs.failures:
         passed = f"; passed over: {count_text(inputs.passed_over)}" if inputs.passed_over else ""
-        raise click.UsageError(f"no images in {', '.join(texts)}{passed}")
+        raise click.UsageError(f"no images in {_shown(texts)}{passed}")
     _add_items(inputs, found, roots, output, naming)
     return inputs
 
@@ -100,6 +102,15 @@ def _path(text: str) -> str:
     return find_place(text).path if is_uri(text) else text
 
 
+def _shown(texts: Iterable[str]) -> str:
+    """Return inputs as the user gave them, without credentials."""
+    names = []
+    for text in texts:
+        sign = "@" if is_list(text) else ""
+        names.append(sign + find_place(text.removeprefix(sign)).name)
+    return ", ".join(names)
+
+
 def _expanded(texts: Iterable[str]) -> Iterator[str]:
     """Yield the inputs, and the lines of those that are lists."""
     for text in texts:
@@ -113,7 +124,10 @@ def _expanded(texts: Iterable[str]) -> Iterator[str]:
             lines = place.read(_LARGEST_LIST).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise click.UsageError(f"{place.name} must be a list in UTF-8: {error}") from error
-        yield from filter(None, map(str.strip, lines))
+        found = list(filter(None, map(str.strip, lines)))
+        if STREAM in found:
+            raise click.UsageError(f"{place.name} has a line -; --ray does not read standard input")
+        yield from found
 
 
 def _local_inputs(paths: Sequence[str], folder: Path, naming: Naming) -> Inputs:
@@ -136,15 +150,15 @@ def _remote_files(
     A name with such a suffix is taken for a file without asking, so that long lists begin at once.
     """
     _check_known_bucket(place)
-    path = PurePosixPath(place.path)
+    path = PurePosixPath(place.name.partition("://")[2])
     if path.suffix.lower() in IMAGE_SUFFIXES or place.kind() == "file":
         return [(Found(Path("/", path), Path(path.name)), place)]
     root = Path("/", path)
     roots.append(root)
-    within = output.name.removeprefix(f"{place.name.rstrip('/')}/")
     found = []
+    holds_results = place.contains(output)
     for name in place.files():
-        if within != output.name and name.startswith(f"{within.rstrip('/')}/"):
+        if holds_results and output.contains(place.below(name)):
             continue
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
@@ -174,18 +188,19 @@ def _add_items(
     naming: Naming,
 ) -> None:
     """Name the results as in a folder of ``dossr-run``; raise click.UsageError if one is a source."""
-    unique = {place.name: (item, place) for item, place in reversed(found)}
-    distinct = list(reversed(unique.values()))
+    unique: dict[tuple[int, str], tuple[Found, Place]] = {}
+    for each in found:
+        unique.setdefault(each[1].identity, each)
+    distinct = list(unique.values())
     names = root_names(roots) if len(roots) > 1 else {}
     named = [
         Named(item, (names.get(item.root, Path()) if item.root else Path()) / item.relative.parent,
               naming)
         for item, _ in distinct
     ]  # fmt: skip
-    sources = set(unique)
     for one, (_, place), path in zip(named, distinct, targets(named), strict=True):
         target = path.as_posix()
-        if output.below(target).name in sources:
+        if output.below(target).identity in unique:
             raise click.UsageError(
                 f"{output.below(target).name} is an input and would be replaced; give another folder "
                 "or --suffix"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -20,6 +20,8 @@ from ..files import PREFIX, write_whole
 
 _AWS = re.compile(r"AWS Error ([A-Z][A-Z_]+)")
 _CREDENTIALS = ("access_denied", "invalid_access_key_id", "signature_does_not_match")
+_AZURE = ("abfs", "abfss")
+_BUCKETS = ("s3", "gs", "gcs", *_AZURE)  # schemes whose hosts have no ports
 _WHOLE = ("s3", "gcs", "abfs")  # stores in which an object appears when it is complete
 _FAILURES = (
     OSError,
@@ -42,7 +44,15 @@ class Place:
     """As the file system has it, such as ``bucket/photos/a.png``."""
 
     name: str
-    """As messages and manifests show it: the URI without credentials and options, or the path."""
+    """As messages and manifests show it: the URI without credentials and options, or the path.
+
+    Different places may have the same one.
+    """
+
+    @property
+    def identity(self) -> tuple[int, str]:
+        """The same for all places of this process that are one file."""
+        return 0 if self.is_local else id(self.system), self.path
 
     @property
     def is_local(self) -> bool:
@@ -55,6 +65,11 @@ class Place:
             return self
         path, name = self.path.rstrip("/"), self.name.rstrip("/")
         return Place(self.system, f"{path}/{relative}", f"{name}/{relative}")
+
+    def contains(self, other: "Place") -> bool:
+        """Return whether another place lies below this folder."""
+        (system, folder), (own, path) = self.identity, other.identity
+        return system == own and path.startswith(f"{folder.rstrip('/')}/")
 
     def kind(self) -> str:
         """Return file, folder, or nothing where there is neither."""
@@ -116,12 +131,11 @@ def find_place(text: str) -> Place:
     """Return the place of a path or URI; raise PlaceError if its file system is unknown."""
     if not is_uri(text):
         return Place(fs.LocalFileSystem(), os.path.abspath(text), text)  # noqa: PTH100 - keeps a link's ".."
-    parts = urlsplit(text, allow_fragments=False)
+    parts = _parts(text)
     if parts.scheme == "file":
         path = unquote(parts.path)
         return Place(fs.LocalFileSystem(), path, path)
-    shown = parts.netloc.rpartition("@")[2]
-    name = f"{parts.scheme}://{shown}{parts.path}"
+    name = f"{parts.scheme}://{_shown(parts)}{parts.path}"
     query = f"?{parts.query}" if parts.query else ""
     with _telling(name, "opened"):
         found = _arrow_system(f"{parts.scheme}://{parts.netloc}{query}")
@@ -129,6 +143,28 @@ def find_place(text: str) -> Place:
             system, root = found
             return Place(system, f"{root}{parts.path}".rstrip("/"), name)
         return Place(*_of_fsspec(text), name)
+
+
+def _parts(text: str) -> SplitResult:
+    """Return the parts of a URI; raise PlaceError, without its credentials, for one that is malformed."""
+    with _telling("a URI", "understood"):
+        parts = urlsplit(text, allow_fragments=False)
+    port = parts.netloc.rpartition(":")[2]
+    is_cut = ":" in parts.netloc and (parts.scheme in _BUCKETS or not port.isdecimal())
+    if is_cut and "@" in text and "@" not in parts.netloc:
+        scheme, end = parts.scheme, text.rpartition("@")[2]
+        raise PlaceError(
+            f"the credentials of {scheme}://...@{end.partition('?')[0]} cannot hold / or ?; "
+            "write them as %2F and %3F"
+        )
+    return parts
+
+
+def _shown(parts: SplitResult) -> str:
+    """Return the host or bucket without credentials; that of Azure keeps its container."""
+    before, _, host = parts.netloc.rpartition("@")
+    container = before.partition(":")[0] if parts.scheme in _AZURE else ""
+    return f"{container}@{host}" if container else host
 
 
 @cache
@@ -150,7 +186,12 @@ def _of_fsspec(text: str) -> tuple[fs.FileSystem, str]:
         system, path = fsspec.core.url_to_fs(text)
     except ImportError as error:
         raise OSError(reason(error)) from error
-    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+    return _wrapped(system), path
+
+
+@cache
+def _wrapped(system: Any) -> fs.FileSystem:
+    return fs.PyFileSystem(fs.FSSpecHandler(system))
 
 
 @contextmanager
@@ -169,9 +210,16 @@ def _why(error: BaseException) -> str:
     found = _AWS.search(str(error))
     if not found or found[1] == "UNKNOWN":
         text = getattr(error, "strerror", None) or str(error)
-        return reason(OSError(str(text).split(". Detail:")[0]))
+        return reason(OSError(_without_secrets(str(text)).split(". Detail:")[0]))
     name = found[1].lower()
     if name == "network_connection":
         return "the store does not answer"
     words = name.replace("_", " ")
     return f"{words}; check the credentials" if name in _CREDENTIALS else words
+
+
+def _without_secrets(text: str) -> str:
+    """Return a message without what stands before the @ and after the ? of the URI in it."""
+    return re.sub(
+        r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", re.sub(r"://.*@", "://", text, flags=re.DOTALL)
+    )

@@ -36,7 +36,7 @@ def print_fleet(arguments: Arguments) -> int:
 
 def _tell(plan: Plan) -> None:
     """Print what is to be known before the work."""
-    if plan.arguments.bundle_text is None and plan.todo:
+    if plan.arguments.bundle_text is None and plan.left.todo:
         click.echo("no --bundle: running the built-in demo model", err=True)
     if plan.inputs.renamed:
         click.echo(f"{plan.inputs.renamed} names that would clash were changed", err=True)

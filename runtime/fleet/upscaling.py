@@ -29,11 +29,12 @@ from .cluster import (
     make_ready,
     quiet,
 )
-from .inputs import Inputs, Item, existing, find_inputs, find_output
+from .inputs import Inputs, Item, find_inputs, find_output
+from .left import Left, find_left
 from .node import BundleSource, find_bundle
-from .places import Place
+from .places import Place, PlaceError
 from .records import Records, Row
-from .worker import Work, to_row
+from .worker import Work
 from .worker import Worker as Actor
 
 _MOST = 16  # images of a task of Ray
@@ -77,9 +78,7 @@ class Plan:
     output: Place
     records: Records
     made_with: dict[str, Any]
-    todo: tuple[Item, ...]
-    found: tuple[Row, ...]
-    """Results that an earlier run wrote and did not record."""
+    left: Left
 
 
 def check_fleet(arguments: Arguments) -> Plan:
@@ -105,9 +104,9 @@ def check_fleet(arguments: Arguments) -> Plan:
     made_with = {"bundle_sha256": source.sha256, "device": arguments.device,
                  "precision": list(arguments.precision),
                  **{name: getattr(arguments, name) for name in SETTINGS}}  # fmt: skip
-    todo, found = _left(arguments, inputs, output, records, made_with)
+    left = find_left(arguments, inputs.items, output, records, made_with)
     plan = Plan(arguments, settings, source, need.total if need else 0, inputs, output, records,
-                made_with, todo, found)  # fmt: skip
+                made_with, left)  # fmt: skip
     _check_local(plan)
     return plan
 
@@ -117,21 +116,26 @@ def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> R
 
     Raise click.UsageError, before any work, if the cluster cannot be had or has no room.
     """
-    report = Report(skipped=len(plan.inputs.items) - len(plan.todo))
+    report = Report(skipped=len(plan.inputs.items) - len(plan.left.todo))
     report.manifest = plan.records.place.name
     report.failures += [(name, why) for name, why in plan.inputs.failures]
-    if plan.todo:
-        with connected(str(plan.arguments.ray)):
-            _upscale(plan, report, on_row)
-    elif plan.found:
-        _record(plan)
+    try:
+        if plan.left.todo:
+            with connected(str(plan.arguments.ray)):
+                _upscale(plan, report, on_row)
+        elif plan.left.found:
+            _record(plan)
+        if plan.arguments.overwrite and not report.stopped:
+            plan.records.begin(plan.made_with, plan.left.run, overwriting=False)
+    except PlaceError as error:  # of the manifest; that of an image is a row
+        report.stopped = str(error)
     return report
 
 
 def _record(plan: Plan) -> None:
     """Begin the manifest with what earlier runs did not record."""
-    plan.records.begin(plan.made_with)
-    plan.records.add(plan.found)
+    plan.records.begin(plan.made_with, plan.left.run, overwriting=plan.arguments.overwrite)
+    plan.records.add(plan.left.found)
     plan.records.flush()
 
 
@@ -141,32 +145,41 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
     worker = choose_worker(
         arguments.threads, arguments.gpus_per_worker, plan.memory, arguments.device
     )
-    report.workers = min(count_workers(worker, arguments.workers), len(plan.todo))
+    report.workers = min(count_workers(worker, arguments.workers), len(plan.left.todo))
     make_ready(plan.bundle, worker)
     _record(plan)
     attempts = new_attempts()
-    systems, records = _systems(plan.todo)
-    own = replace(arguments, threads=worker.cores, bundle=None, bundle_uri=None)
-    settings = replace(plan.settings, skip_existing=not arguments.overwrite)
-    work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
     began = time.perf_counter()
+    try:
+        _work_off(plan, worker, attempts, report, on_row)
+    except ray.exceptions.RayError as error:
+        report.stopped = last_line(error)
+    finally:
+        report.seconds = time.perf_counter() - began
+        end_attempts(attempts)
+
+
+def _work_off(
+    plan: Plan, worker: Worker, attempts: Any, report: Report, on_row: Callable[[Row], None]
+) -> None:
+    """Give the images to the workers and record what becomes of them."""
+    systems, records = _systems(plan.left.todo)
+    own = replace(plan.arguments, threads=worker.cores, bundle=None, bundle_uri=None)
+    settings = replace(plan.settings, skip_existing=not plan.arguments.overwrite)
+    work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
     missing = set(range(len(records)))
     try:
         for part in _results(work, records, worker, report.workers):
             report.stopped = next((record["fatal"] for record in part if record["fatal"]), "")
             if report.stopped:
-                break
+                return
             numbers = [record["number"] for record in part]
             attempts.forget.remote(numbers)
             missing.difference_update(numbers)
-            _take(plan.records, [to_row(record) for record in part], report, on_row)
-    except ray.exceptions.RayError as error:
-        report.stopped = last_line(error)
+            _take(plan.records, [_row(plan, record) for record in part], report, on_row)
     finally:
         plan.records.flush()
-        end_attempts(attempts)
-    report.seconds = time.perf_counter() - began
-    if missing and not report.stopped:
+    if missing:
         report.stopped = f"Ray lost {len(missing)} images; run the command again"
 
 
@@ -193,8 +206,7 @@ def _results(
 def _take(
     records: Records, rows: Sequence[Row], report: Report, on_row: Callable[[Row], None]
 ) -> None:
-    """Record and count what became of some images."""
-    records.add(rows)
+    """Count and record what became of some images."""
     for row in rows:
         if row.error is not None:
             report.failures.append((row.input, row.error))
@@ -203,6 +215,16 @@ def _take(
         else:
             report.done += 1
         on_row(row)
+    records.add(rows)
+
+
+def _row(plan: Plan, record: dict[str, Any]) -> Row:
+    """Return the line of the manifest for a record of a worker's table."""
+    known = {
+        name: record[name] for name in ("input", "width", "height", "frames", "seconds", "error")
+    }
+    target = plan.left.todo[record["number"]].target
+    return Row(output=target, notes=tuple(record["notes"] or ()), run=plan.left.run, **known)
 
 
 def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any]]]:
@@ -211,7 +233,7 @@ def _systems(items: Sequence[Item]) -> tuple[tuple[Any, ...], list[dict[str, Any
     places: dict[int, int] = {}  # by identity: equality of file systems is slow
     records = []
     for number, item in enumerate(items):
-        key = 0 if item.source.is_local else id(item.source.system)
+        key = item.source.identity[0]
         if key not in places:
             places[key] = len(systems)
             systems.append(item.source.system)
@@ -231,49 +253,12 @@ def _check_refused(arguments: Arguments) -> None:
             raise click.UsageError(f"{name} cannot be had with --ray; leave one of both out")
 
 
-def _left(
-    arguments: Arguments,
-    inputs: Inputs,
-    output: Place,
-    records: Records,
-    made_with: dict[str, Any],
-) -> tuple[tuple[Item, ...], tuple[Row, ...]]:
-    """Return the images that are not done, and rows for results that are not recorded."""
-    if arguments.overwrite:
-        return tuple(inputs.items), ()
-    before = records.settings()
-    there = existing(inputs.items, output)
-    done = [item for item in inputs.items if item.target in there]
-    if done and before is None and not arguments.skip_existing:
-        more = f" and {len(done) - 1} more" if len(done) > 1 else ""
-        name = output.below(done[0].target).name
-        raise click.UsageError(f"{name}{more} exists; pass --overwrite or --skip-existing")
-    recorded = records.rows() if before is not None else {}
-    if before is not None and (done or any(row.error is None for row in recorded.values())):
-        _check_same(before, made_with, records.place)
-    rows = (Row(item.source.name, output.below(item.target).name) for item in done)
-    found = tuple(
-        row for row in rows if row.output not in recorded or recorded[row.output].error is not None
-    )
-    return tuple(item for item in inputs.items if item.target not in there), found
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any], place: Place) -> None:
-    """Raise click.UsageError if the results of earlier runs were made with other settings."""
-    for name, value in now.items():
-        if name in before and before[name] != value:
-            raise click.UsageError(
-                f"{place.name} is of results with {name} {before[name]}, and {name} is {value} now; "
-                "give another folder, or --overwrite to do all again"
-            )
-
-
 def _check_local(plan: Plan) -> None:
     """Check results on a disk as ``dossr-run`` does, and remove what killed runs left there."""
     if not plan.output.is_local:
         return
     folder = Path(plan.output.path)
-    jobs = [Job(None, folder / item.target) for item in plan.todo]
+    jobs = [Job(None, folder / item.target) for item in plan.left.todo]
     check_outputs(jobs, overwrite=True)
     for each in {job.target.parent for job in jobs if job.target}:
         remove_leftovers(each)

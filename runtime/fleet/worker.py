@@ -22,13 +22,12 @@ from ..errors import ImageError, one_line, reason
 from .attempts import ENDED, MOST, begin, begun, end
 from .node import BundleSource
 from .places import Place, PlaceError
-from .records import Row
 
 _LARGEST_IMAGE = 1 << 30  # bytes of a file in a store
 
 _SCHEMA = pa.schema({
-    "number": pa.int64(), "input": pa.string(), "output": pa.string(), "width": pa.int64(),
-    "height": pa.int64(), "frames": pa.int64(), "seconds": pa.float64(),
+    "number": pa.int64(), "input": pa.string(), "width": pa.int64(), "height": pa.int64(),
+    "frames": pa.int64(), "seconds": pa.float64(),
     "notes": pa.list_(pa.string()), "error": pa.string(), "fatal": pa.string(),
 })  # fmt: skip
 
@@ -168,7 +167,7 @@ def _outcomes(pipeline: Any, jobs: Sequence[StoredJob], settings: Settings) -> I
 def _record(outcome: Outcome) -> dict[str, Any]:
     job = outcome.job
     assert isinstance(job, StoredJob)
-    row = {"number": job.number, "input": job.name, "output": job.target_name, "notes": []}
+    row = {"number": job.number, "input": job.name, "notes": []}
     if isinstance(outcome, Failed):
         return {**row, "error": outcome.reason}
     if isinstance(outcome, Written):
@@ -176,12 +175,6 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         row |= {"width": width, "height": height, "frames": outcome.frames,
                 "seconds": round(outcome.seconds, 3), "notes": list(outcome.notes)}  # fmt: skip
     return row
-
-
-def to_row(record: dict[str, Any]) -> Row:
-    """Return a line of the manifest for a record of a worker's table."""
-    known = {name: record[name] for name in Row.__struct_fields__}
-    return Row(**{**known, "notes": tuple(record["notes"] or ())})
 
 
 def _message(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
 from dossr.runtime.cli.arguments import is_list, to_arguments
 from dossr.runtime.cli.command import main
 from dossr.runtime.fleet import upscale_dataset
+from dossr.runtime.fleet.cluster import _check_address
 from dossr.runtime.fleet.keywords import _words
 
 
@@ -30,12 +32,13 @@ def test_keywords_become_the_options_of_the_command(tmp_path):
         ({"sead": 1}, "upscale_dataset has no option 'sead'; it has those of dossr-run"),
         ({"dry_run": True}, "no option 'dry_run'"),
         ({"order": 9}, "9 is not in the range 1<=x<=3"),
+        ({"overwrite": True, "skip_existing": True}, "contradict each other; give one"),
         ({"format": "doc"}, "must be one of png"),
     ],
 )
-def test_a_wrong_keyword_is_a_value_error(options, message, photo):
+def test_a_wrong_keyword_is_a_value_error(options, message, photo, tmp_path):
     with pytest.raises(ValueError, match=message):
-        upscale_dataset(photo, "out", **options)
+        upscale_dataset(photo, tmp_path / "out", **options)
 
 
 def test_a_file_that_begins_with_the_sign_of_a_list_is_a_file(tmp_path, monkeypatch):
@@ -43,3 +46,8 @@ def test_a_file_that_begins_with_the_sign_of_a_list_is_a_file(tmp_path, monkeypa
     Path("@a.png").touch()
     assert not is_list("@a.png")
     assert is_list("@a.txt")
+
+
+def test_an_address_that_is_none_is_wrong_use():
+    with pytest.raises(click.UsageError, match=r"^no Ray cluster at a\.\.b:1: "):
+        _check_address("a..b:1")

@@ -1,5 +1,6 @@
 """A worker in this process: what it does with images, disks and errors."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_without_a_cluster_or_without_ray_the_command_says_so(
     [
         (["@list.txt", "-o", "out"], "@list.txt is a URI or a list, which need --ray"),
         (["photo.png", "-o", "s3://b/out"], "s3://b/out is a URI or a list, which need --ray"),
+        (["photo.png", "-o", "s3://K:S/T@b/out?k=v"], "s3://b/out is a URI or a list, which need --ray"),
         (["photo.png", "-o", "out", "--workers", "2"], "--workers and --gpus-per-worker need --ray"),
         (["-", "-o", "out", "--ray"], "--ray reads files and URIs, not standard input"),
         (["photo.png", "-o", "-", "--ray"], "-o must be a folder or a URI with --ray, got '-'"),
@@ -137,13 +139,34 @@ def test_without_a_cluster_or_without_ray_the_command_says_so(
         (["photo.png", "-o", "out", "--seeds", "3", "--ray"], "--seeds cannot be had with --ray"),
         (["photo.png", "-o", "out", "--tile", "50", "--ray"], "--tile must be 0 or a multiple of 4 from 16 on, got 50"),
         (["photo.png", "-o", "out", "-b", ".", "--ray"], " is not a bundle: it has no manifest.json; create one with"),
+        (["@empty.txt", "-o", "out", "--ray"], "no images in @empty.txt: nothing is listed"),
+        (["@stream.txt", "-o", "out", "--ray"], "stream.txt has a line -; --ray does not read standard input"),
+        (["photo.png", "-o", "out", "--ray", "--overwrite", "--skip-existing"], "contradict each other"),
         (["@none.txt", "-o", "out", "--ray"], "none.txt cannot be read: "),
         (["-o", "out", "--ray", "photo.png"], "Missing argument"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_before_the_work(photo, words, message, monkeypatch):
     monkeypatch.chdir(photo.parent)
+    Path("empty.txt").write_text("\n\n")
+    Path("stream.txt").write_text("photo.png\n-\n")
     ended = CliRunner().invoke(main, words)
     assert ended.exit_code == 2
     assert message in ended.output
     assert not Path("out").exists()
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run_in_one_line(
+    cluster, toy_bundle, make_images, small_disk, tmp_path, capsys
+):
+    """The settings and one result fill the disk: neither the second result nor the rows have room."""
+    photos, disk = make_images(tmp_path / "photos", 2), small_disk(12)
+    line = ["-b", toy_bundle, "--steps", 1, "--threads", 1, "--workers", 1, "--json", "--ray"]
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in (photos, "-o", disk, *line)])
+    assert end.value.code == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["done"], len(document["failed"])) == (1, 1)
+    assert document["stopped"].startswith(f"{disk}/_manifest/")
+    assert document["stopped"].endswith(".jsonl cannot be written: No space left on device")
+    assert [path.name for path in (disk / "_manifest").iterdir()] == ["settings.json"]

@@ -1,0 +1,124 @@
+"""What a run has to do, from what earlier ones left. No cluster."""
+
+import pytest
+from click import UsageError
+
+from dossr.runtime.cli.arguments import to_arguments
+from dossr.runtime.cli.command import main
+from dossr.runtime.fleet.records import Row
+from dossr.runtime.fleet.upscaling import check_fleet, run_fleet
+
+NAMES = ("00.png", "01.png", "02.png")
+
+
+@pytest.fixture
+def plan(make_images, toy_bundle, tmp_path, monkeypatch):
+    """plan(*options, out=) is the plan of a run of three images into a folder."""
+    make_images(tmp_path / "photos", len(NAMES))
+    monkeypatch.chdir(tmp_path)
+
+    def make(*options, out="out"):
+        line = ["photos", "-o", out, "-b", str(toy_bundle), *options, "--ray"]
+        with main.make_context("dossr-run", line) as context:
+            return check_fleet(to_arguments(context.params))
+
+    return make
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """begin(plan, done, ...) does a part of a plan: writes results, and rows of those that are recorded."""
+
+    def work(plan, done=NAMES, recorded=NAMES, failed=(), overwriting=False):
+        plan.records.begin(plan.made_with, plan.left.run, overwriting=overwriting)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        for name in done:
+            (tmp_path / "out" / name).write_bytes(b"a result")
+        errors = dict.fromkeys(failed, "damaged")
+        plan.records.add(plan.left.found)
+        plan.records.add(
+            Row(name, name, seconds=1.0, error=errors.get(name), run=plan.left.run)
+            for name in (*done, *failed)
+            if name in recorded
+        )
+        plan.records.flush()
+
+    return work
+
+
+def _todo(plan):
+    return [item.target for item in plan.left.todo]
+
+
+def test_results_that_an_interrupted_overwrite_has_not_replaced_are_not_taken_for_new_ones(
+    plan, begin
+):
+    begin(plan("--steps", "5"))
+    new = plan("--steps", "1", "--overwrite")
+    assert _todo(new) == list(NAMES)
+    begin(new, done=NAMES[:1], overwriting=True)
+    with pytest.raises(
+        UsageError, match="overwrite into out was interrupted; give --overwrite to cont"
+    ):
+        plan("--steps", "1")
+    again = plan("--steps", "1", "--overwrite")
+    assert _todo(again) == list(NAMES[1:])
+    assert _todo(plan("--steps", "5", "--overwrite")) == list(NAMES)
+    begin(again, done=NAMES[1:])  # ends
+    assert _todo(plan("--steps", "1")) == []
+    assert _todo(plan("--steps", "1", "--overwrite")) == list(NAMES)
+
+
+def test_an_overwrite_does_again_what_no_row_tells_it_has_replaced(plan, begin):
+    """Older results that a killed run did not record are not taken for new ones either."""
+    begin(plan("--steps", "5"), recorded=NAMES[:1])
+    new = plan("--steps", "1", "--overwrite")
+    assert {(row.output, row.run) for row in new.left.found} == {(NAMES[1], ""), (NAMES[2], "")}
+    begin(new, done=NAMES[:1], overwriting=True)
+    assert _todo(plan("--steps", "1", "--overwrite")) == list(NAMES[1:])
+
+
+def test_an_overwrite_that_was_killed_after_its_last_image_ends(plan, begin):
+    new = plan("--steps", "1", "--overwrite")
+    begin(new, overwriting=True)
+    report = run_fleet(plan("--steps", "1", "--overwrite"))
+    assert (report.done, report.skipped, report.stopped) == (0, 3, "")
+    assert _todo(plan("--steps", "1")) == []
+
+
+def test_an_old_result_of_an_image_that_an_overwrite_could_not_do_is_named(plan, begin, tmp_path):
+    begin(plan("--steps", "5"))
+    begin(plan("--steps", "1", "--overwrite"), done=NAMES[1:], failed=NAMES[:1])
+    with pytest.raises(
+        UsageError, match=r"out/00.png was made by a run with other options; remove"
+    ):
+        plan("--steps", "1")
+    (tmp_path / "out" / "00.png").unlink()
+    assert _todo(plan("--steps", "1")) == ["00.png"]
+
+
+def test_of_two_first_runs_into_one_folder_with_other_options_the_results_are_not_mixed(
+    plan, begin
+):
+    one, two = plan("--steps", "5"), plan("--steps", "1")
+    begin(one, done=NAMES[:1])
+    begin(two, done=NAMES[1:])
+    for steps in ("5", "1"):
+        with pytest.raises(UsageError, match="to do all again"):
+            plan("--steps", steps)
+
+
+def test_a_result_that_was_not_recorded_is_recorded_as_one_of_the_run_that_goes_on(plan, begin):
+    first = plan("--steps", "1")
+    begin(first, done=NAMES[:2], recorded=NAMES[:1])
+    then = plan("--steps", "1")
+    assert (_todo(then), then.left.run) == ([NAMES[2]], first.left.run)
+    assert [(row.output, row.run) for row in then.left.found] == [(NAMES[1], first.left.run)]
+
+
+def test_rows_do_not_depend_on_how_the_output_folder_is_spelled(plan, begin, read_rows, tmp_path):
+    begin(plan())
+    for out in ("./out", "out/", str(tmp_path / "out"), f"file://{tmp_path}/out"):
+        again = plan(out=out)
+        assert (again.left.todo, again.left.found) == ((), ())
+    assert [row["output"] for row in read_rows(tmp_path / "out")] == list(NAMES)
