@@ -190,4 +190,4 @@ class _Blend:
 
 def _repeated(array: Array, images: int) -> Array:
     """Return an array of one image as that of all."""
-    return array if len(array) == images else np.concatenate([array] * images)
+    return array if array.shape[0] == images else np.concatenate([array] * images)

@@ -74,7 +74,7 @@ class Draws:
             with device.active():
                 shared = shared or self._shared(count, noise.shape[1])
                 x = shared.sample(device.upload(noise), self._schedule, self._coefficients)
-            for number in range(len(x)):
+            for number in range(x.shape[0]):
                 with device.active():
                     result = self._finished(shared.decode(x[number : number + 1], self._options))
                     result = device.download(quantize(result, dtype).transpose(1, 2, 0).copy())
