@@ -13,7 +13,7 @@ from ..images.formats import writable
 from ..images.reader import read_image
 from ..images.sizes import Size, TargetSize
 from ..images.source import Pixels, SourceImage, WriteOptions
-from ..images.writer import check_writable, write_image
+from ..images.writer import check_writable, result_depth, write_image
 from ..memory import describe, image_bytes, in_gigabytes, run_with_less, smaller
 from ..options import SamplingOptions
 from ..seeds.measures import Measure
@@ -297,7 +297,5 @@ def _check_memory(job: Job, source: SourceImage, settings: Settings) -> None:
 
 def depth_of(loaded: Loaded, settings: Settings) -> int:
     """Return the bits a channel of the result."""
-    asked = settings.writing.depth
-    if asked != "auto":
-        return int(asked)
-    return loaded.source.depth if writable(loaded.job.suffix or settings.suffix).deep else 8
+    kind = writable(loaded.job.suffix or settings.suffix)
+    return result_depth(loaded.source, kind, settings.writing)

@@ -130,7 +130,7 @@ def _check_sizes(
     total = (
         sum(width * height for width, height in sizes)
         * channels
-        * _depth(source, kind, options)
+        * result_depth(source, kind, options)
         // 8
     )
     if kind.most_bytes is not None and total > kind.most_bytes:
@@ -149,7 +149,8 @@ def _is_grey(source: SourceImage, options: WriteOptions) -> bool:
     return source.is_grey and (source.is_opaque or colour is None or len(set(colour)) == 1)
 
 
-def _depth(source: SourceImage, kind: Format, options: WriteOptions) -> int:
+def result_depth(source: SourceImage, kind: Format, options: WriteOptions) -> int:
+    """Return the bits a channel of a result in a format that ``check_writable`` returned."""
     if not kind.deep or options.depth == "8":
         return 8
     return 16 if options.depth == "16" else source.depth
@@ -168,7 +169,7 @@ def _encoded(
     about = fitted(source.metadata, sizes[0], is_srgb=is_srgb)
     metadata = Metadata() if options.strip else about
     contents = supported(kind.name, metadata, embedded, is_grey)
-    keep_alpha, depth = _keeps_alpha(source, kind, options), _depth(source, kind, options)
+    keep_alpha, depth = _keeps_alpha(source, kind, options), result_depth(source, kind, options)
     frames = []
     for result, frame, size in zip(results, source.frames, sizes, strict=True):
         pixels = _resampled(result, size)

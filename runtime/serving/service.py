@@ -10,10 +10,9 @@ import numpy as np
 
 from ..errors import ImageError, one_line
 from ..hardware import free_memory
-from ..images.formats import writable
 from ..images.reader import read_image
-from ..images.source import Frame, Pixels, SourceImage, WriteOptions
-from ..images.writer import check_writable, write_image
+from ..images.source import Frame, Pixels, SourceImage
+from ..images.writer import check_writable, result_depth, write_image
 from ..memory import image_bytes, in_gigabytes, plan_memory, run_with_less
 from ..options import TILE, SamplingOptions, Tiling
 from ..tensors import SCALE, Image
@@ -57,8 +56,8 @@ class Service:
             sizes = [size.of(frame.size) for frame in source.frames]
             pixels = sum(width * height for width, height in sizes)
             self._check_result(pixels)
-            check_writable(str(writing.format), source, sizes, writing)
-            depth = _depth(source, writing)
+            kind = check_writable(str(writing.format), source, sizes, writing)
+            depth = result_depth(source, kind, writing)
             self._check_memory(source.frames, pixels * _CHANNELS * depth // 8)
         results = [self._run(frame.pixels, options, depth) for frame in source.frames]
         result = io.BytesIO()
@@ -145,13 +144,6 @@ def open_service(bundle: Path, settings: ServiceSettings, log: Log) -> Service:
         log=log,
     )
     return Service(pipeline, settings, log)
-
-
-def _depth(source: SourceImage, writing: WriteOptions) -> int:
-    """Return the bits a channel of the result."""
-    if writing.depth != "auto":
-        return int(writing.depth)
-    return source.depth if writable(str(writing.format)).deep else 8
 
 
 @contextmanager
