@@ -15,7 +15,6 @@ from .session import Provider
 
 _NAME = "CUDAExecutionProvider"
 _OLDEST = (1, 29)  # up to 1.26 parts of the denoiser run on the CPU; 1.27 and 1.28 were not tried
-_ERRORS_ONLY = 3  # log severity
 _CUDNN = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
 _PROVIDER = "libonnxruntime_providers_cuda.so"
 _TEGRA = ("87", "110")  # Orin and Thor: code for other GPUs of their generation does not run there
@@ -69,7 +68,6 @@ def check_cuda(major: int, capability: str) -> None:
             "install wheels of one CUDA version"
         )
     _check_capability(capability)
-    ort.set_default_logger_severity(_ERRORS_ONLY)
     missing = _missing_libraries()
     if missing:
         raise EngineError(
