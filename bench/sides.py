@@ -11,6 +11,7 @@ import click
 from ..runtime.engines.device import DEVICES
 from ..runtime.engines.precision import parse_precision
 from ..runtime.errors import BundleError, EngineError
+from ..runtime.hardware import find_extra
 from ..runtime.pipeline import Pipeline, load_pipeline
 from .measure.calls import runs_on_host
 
@@ -66,6 +67,11 @@ def open_side(bundle: Path | None, device: str, precision: Sequence[str]) -> Pip
         return load_pipeline(bundle, device, precision=precision or "auto")
     except (BundleError, EngineError, ValueError) as error:
         raise click.UsageError(str(error)) from error
+    except ModuleNotFoundError as error:
+        extra = find_extra("cpu" if device == "auto" else device)
+        raise click.UsageError(
+            f"{error}; install it with: pip install 'dossr[bench,{extra}]'"
+        ) from error
 
 
 def find_sides(devices: Sequence[str], precisions: Sequence[str]) -> tuple[Side, ...]:

@@ -27,7 +27,9 @@ def launch(name: str, module: str, extras: str) -> NoReturn:
         import_module(module).main()
     except KeyboardInterrupt:
         reason = "stopped"
-    except (ImportError, MemoryError) as error:
+    except MemoryError as error:
+        reason = ": ".join(("not enough memory", *str(error).splitlines()[:1]))
+    except ImportError as error:
         lines = [line for line in map(str.strip, str(error).splitlines()) if line]
         reason = f"cannot start: {lines[-1] if lines else type(error).__name__}"
         if isinstance(error, ModuleNotFoundError):

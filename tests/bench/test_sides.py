@@ -1,9 +1,11 @@
 """Which devices and precisions make sides of a comparison."""
 
+import sys
+
 import click
 import pytest
 
-from dossr.bench.sides import Side, find_sides, precision_text
+from dossr.bench.sides import Side, find_sides, open_side, precision_text
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,17 @@ def test_every_device_runs_once_in_every_precision_that_it_has(devices, precisio
 def test_what_would_have_no_side_is_refused(devices, precisions, message):
     with pytest.raises(click.UsageError, match=f"^{message}"):
         find_sides(devices, precisions)
+
+
+@pytest.mark.parametrize(("device", "extra"), [("cuda", "cuda"), ("cpu", "cpu"), ("auto", "cpu")])
+def test_a_missing_package_is_one_line_with_the_extras_to_install(monkeypatch, device, extra):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(
+        click.UsageError, match=rf"install it with: pip install 'dossr\[bench,{extra}\]'$"
+    ):
+        open_side(None, device, ())
 
 
 @pytest.mark.parametrize(

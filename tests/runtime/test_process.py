@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dossr.runtime.launch import launch
+
 RUN = [sys.executable, "-c", "from dossr.runtime.launch import run; run()"]
 DOCTOR = [sys.executable, "-c", "from dossr.runtime.launch import doctor; doctor()"]
 
@@ -104,3 +106,27 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_done(
     assert done.returncode == 1
     assert "locked cannot be read: Permission denied" in one_line(done.stderr)
     assert (tmp_path / "out" / "photo.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "not enough memory"),
+        (MemoryError("Unable to allocate 9. GiB"), "not enough memory: Unable to allocate 9. GiB"),
+        (ImportError(), "cannot start: ImportError"),
+        (ImportError("a\nb\n"), "cannot start: b"),
+        (ModuleNotFoundError("No module named 'x'"),
+         "cannot start: No module named 'x'; install it with: pip install 'dossr[cpu]'"),
+    ],
+)  # fmt: skip
+def test_an_error_of_the_whole_command_is_one_line(monkeypatch, capsys, error, line):
+    class Module:
+        @staticmethod
+        def main():
+            raise error
+
+    monkeypatch.setitem(sys.modules, "broken_command", Module)
+    with pytest.raises(SystemExit) as ended:
+        launch("dossr-run", "broken_command", "cpu")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"dossr-run: {line}\n"
