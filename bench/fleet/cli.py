@@ -14,7 +14,10 @@ from ..rounding import significant
 from ..tables import markdown_table
 from .runs import Run, Runs, check_cores
 
-_HEAD = ("run", "seconds", "of linear", "images a second", "of linear", "killed", "equal bytes")
+_HEAD = (
+    "run", "seconds", "of linear", "of processes", "images a second", "of linear", "of processes", "killed",
+    "equal bytes",
+)  # fmt: skip
 
 
 @click.command("fleet", cls=Command)
@@ -42,10 +45,12 @@ def fleet(
 ) -> None:
     """Compare dossr-run --ray on this machine with dossr-run on one core, on the same images.
 
-    Four runs: one process on one core; workers of one core each; the same while workers are killed; the
-    same command again, which must do nothing. Every result must have the bytes of the first run. "Of
-    linear" is the speed-up divided by the number of workers: of whole processes, and from the first result
-    to the last, without their start. BUNDLE is by default the built-in demo model. Linux only.
+    Five runs: one process on one core; one process on each core, with their shares of the images; workers
+    of one core each; the same while workers are killed; the same command again, which must do nothing. Every
+    result must have the bytes of the first run. "Of linear" is the speed-up over one process divided by the
+    number of workers; "of processes" is the speed-up over one process on each core, which is what the
+    machine gives without Ray. Both are of whole processes, then from the first result to the last, without
+    start and end. BUNDLE is by default the built-in demo model. Linux only.
 
     \b
     Examples:
@@ -76,35 +81,47 @@ def fleet(
 
 
 def _measure(options: list[str], images: int, size: int, workers: int, kills: int) -> list[Run]:
-    """Return the four runs; raise ClickException where one fails."""
+    """Return the five runs; raise ClickException where one fails."""
     with (
         tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder,
-        Terminal().phase("runs", 3 * images) as advance,
+        Terminal().phase("runs", 4 * images) as advance,
     ):
         runs = Runs(Path(folder), options, workers)
         runs.write_images(images, size)
         try:
-            rows = [runs.alone(advance), runs.fleet(advance), runs.killed(kills, advance)]
-            return [*rows, runs.again()]
+            rows = [runs.alone(advance), runs.side_by_side(advance), runs.fleet(advance)]
+            return [*rows, runs.killed(kills, advance), runs.again()]
         except CallError as error:
             raise click.ClickException(str(error)) from error
 
 
 def table(rows: Sequence[Run], workers: int) -> str:
-    """Return the runs as a table in Markdown; the first is that of one process."""
-    alone = rows[0]
-    return markdown_table(_HEAD, (_cells(row, alone, workers) for row in rows))
+    """Return the runs as a table in Markdown; the first is one process, the second one on each core."""
+    alone, processes = rows[:2]
+    return markdown_table(_HEAD, (_cells(row, alone, processes, workers) for row in rows))
 
 
-def _cells(row: Run, alone: Run, workers: int) -> list[str]:
-    is_alone, is_rerun = row is alone, row.name.endswith("once more")
-    shares = ["", ""]
-    if not is_alone and not is_rerun:
-        shares[0] = significant(alone.seconds / row.seconds / workers)
-        if row.rate and alone.rate:
-            shares[1] = significant(row.rate / alone.rate / workers)
+def _cells(row: Run, alone: Run, processes: Run, workers: int) -> list[str]:
+    if row.name.endswith("once more"):
+        whole, rate, steady = ["", ""], "", ["", ""]
+    else:
+        whole = _shares(1 / row.seconds, 1 / alone.seconds, 1 / processes.seconds, workers)
+        rate, steady = significant(row.rate), _shares(row.rate, alone.rate, processes.rate, workers)
+    if row is alone:
+        whole, steady = ["", ""], ["", ""]
+    if row is processes:
+        whole[1] = steady[1] = ""
     return [
-        row.name, significant(row.seconds), shares[0],
-        "" if is_rerun else significant(row.rate), shares[1],
-        str(row.killed), "yes" if row.equal else "no",
+        row.name, significant(row.seconds), *whole, rate, *steady, str(row.killed),
+        "yes" if row.equal else "no",
     ]  # fmt: skip
+
+
+def _shares(
+    speed: float | None, alone: float | None, processes: float | None, workers: int
+) -> list[str]:
+    """Return a speed as a share of linear and of one process on each core; empty where not known."""
+    return [
+        significant(speed / alone / workers) if speed and alone else "",
+        significant(speed / processes) if speed and processes else "",
+    ]

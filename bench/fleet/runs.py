@@ -1,4 +1,4 @@
-"""Runs of ``dossr-run`` on the same images: alone, on Ray, on Ray with workers killed, and once more."""
+"""Runs of ``dossr-run`` on the same images: one process, several, Ray, with workers killed, and once more."""
 
 import os
 import signal
@@ -7,9 +7,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -25,11 +26,11 @@ _POLL = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Run:
-    """One process of ``dossr-run`` and its results."""
+    """One or several processes of ``dossr-run`` and their results."""
 
     name: str
     seconds: float
-    """From the start of the process to its end."""
+    """From the start of the processes to the end of the last one."""
 
     images: int
     rate: float | None
@@ -50,93 +51,126 @@ class Runs:
 
     def __init__(self, scratch: Path, options: Sequence[str], workers: int) -> None:
         self._scratch, self._options, self._workers = scratch, options, workers
+        self._cores = sorted(os.sched_getaffinity(0))[:workers]
 
     def write_images(self, count: int, size: int) -> None:
-        """Write photographs with different noise."""
-        folder = self._scratch / "photos"
-        folder.mkdir()
+        """Write photographs with different noise, all in one folder and a share for each worker in others."""
         photo = lr_image(size).astype(int)
         for number in range(count):
             noise = np.random.default_rng(number).integers(-8, 9, photo.shape)
             pixels = np.clip(photo + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number:05d}.png")
+            for folder in (self._photos, self._share(number % self._workers)):
+                folder.mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(folder / f"{number:05d}.png")
 
     def alone(self, advance: Callable[[float], None]) -> Run:
         """Run one process on one core."""
-        return self._run("dossr-run, one core", "alone", 1, (), 0, advance)
+        first = _Process(self._photos, self._cores[:1])
+        return self._run("dossr-run, one core", "alone", [first], (), 0, advance)
+
+    def side_by_side(self, advance: Callable[[float], None]) -> Run:
+        """Run one process on each core, with its share of the images."""
+        processes = [_Process(self._share(n), [core]) for n, core in enumerate(self._cores)]
+        name = f"dossr-run, {self._workers} processes"
+        return self._run(name, "processes", processes, (), 0, advance)
 
     def fleet(self, advance: Callable[[float], None]) -> Run:
         """Run workers of one core each."""
-        name = f"--ray, {self._workers} workers"
-        return self._run(name, "fleet", self._workers, self._ray(), 0, advance)
+        return self._fleet(f"--ray, {self._workers} workers", "fleet", 0, advance)
 
     def killed(self, kills: int, advance: Callable[[float], None]) -> Run:
         """Run workers and kill one of them, several times, at equal shares of the work."""
-        name = f"--ray, a worker killed {kills} times"
-        return self._run(name, "killed", self._workers, self._ray(), kills, advance)
+        return self._fleet(f"--ray, a worker killed {kills} times", "killed", kills, advance)
 
     def again(self) -> Run:
         """Run workers on what is done already; raise CallError if anything is written."""
         before = _state(self._scratch / "killed")
-        run = self._run("--ray, once more", "killed", self._workers, self._ray(), 0, lambda _: None)
+        run = self._fleet("--ray, once more", "killed", 0, lambda _: None)
         if _state(self._scratch / "killed") != before:
             raise CallError("the rerun changed results that were there")
         return run
 
-    def _ray(self) -> tuple[str, ...]:
-        return "--ray", "local", "--workers", str(self._workers)
+    @property
+    def _photos(self) -> Path:
+        return self._scratch / "photos"
+
+    def _share(self, worker: int) -> Path:
+        return self._scratch / f"share-{worker}"
+
+    def _fleet(self, name: str, out: str, kills: int, advance: Callable[[float], None]) -> Run:
+        options = "--ray", "local", "--workers", str(self._workers)
+        processes = [_Process(self._photos, self._cores)]
+        return self._run(name, out, processes, options, kills, advance)
 
     def _run(
         self,
         name: str,
         out: str,
-        cores: int,
+        processes: Sequence["_Process"],
         options: Sequence[str],
         kills: int,
         advance: Callable[[float], None],
     ) -> Run:
-        folder = self._scratch / out
-        command = [
-            *_RUN, str(self._scratch / "photos"), "-o", str(folder), "--threads", "1", *self._options,
-            *options,
-        ]  # fmt: skip
-        total = len(list((self._scratch / "photos").iterdir()))
+        folder, total = self._scratch / out, len(list(self._photos.iterdir()))
+        options = ["-o", str(folder), "--threads", "1", *self._options, *options]
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as messages:
             began = time.perf_counter()
-            with subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=messages, preexec_fn=_on_cores(cores)
-            ) as process:
-                killer = _Killer(process.pid, folder, total, kills)
-                killer.watch(process, advance)
+            with ExitStack() as stack:
+                started = [
+                    stack.enter_context(process.started(options, messages)) for process in processes
+                ]
+                killer = _Killer(started, folder, total, kills)
+                killer.watch(advance)
             seconds = time.perf_counter() - began
             messages.seek(0)
             told = [line.strip() for line in messages if line.strip()]
-        if process.returncode:
-            raise CallError(told[-1] if told else f"ended with exit code {process.returncode}")
+        for process in started:
+            if process.returncode:
+                raise CallError(told[-1] if told else f"ended with exit code {process.returncode}")
         times = sorted(path.stat().st_mtime for path in folder.glob("*.png"))
         window = times[-1] - times[0]
         rate = (len(times) - 1) / window if window else None
         equal = _bytes(folder) == _bytes(self._scratch / "alone") and len(times) == total
-        equal = equal and _lines(folder) == (total if options else 0)
+        equal = equal and _lines(folder) == (total if "--ray" in options else 0)
         return Run(name, seconds, len(times), rate, killer.killed, equal)
 
 
-class _Killer:
-    """Watches the results of a process and kills its workers at equal shares of the work."""
+@dataclass(frozen=True)
+class _Process:
+    """A process of ``dossr-run``: its images and its cores."""
 
-    def __init__(self, process: int, folder: Path, total: int, kills: int) -> None:
-        self._process, self._folder, self._total, self._kills = process, folder, total, kills
+    images: Path
+    cores: Sequence[int]
+
+    def started(self, options: Sequence[str], messages: IO[str]) -> "subprocess.Popen[bytes]":
+        """Start it; it and its children stay on their cores."""
+        return subprocess.Popen(
+            [*_RUN, str(self.images), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=messages,
+            preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
+        )
+
+
+class _Killer:
+    """Watches the results of processes and kills the workers of the first at equal shares of the work."""
+
+    def __init__(
+        self, processes: Sequence["subprocess.Popen[bytes]"], folder: Path, total: int, kills: int
+    ) -> None:
+        self._processes, self._folder, self._total, self._kills = processes, folder, total, kills
         self.killed = 0
         self._seen = 0
 
-    def watch(self, process: "subprocess.Popen[bytes]", advance: Callable[[float], None]) -> None:
-        """Wait for the process; report new results."""
+    def watch(self, advance: Callable[[float], None]) -> None:
+        """Wait for all processes; report new results."""
         try:
-            while process.poll() is None:
+            while any(process.poll() is None for process in self._processes):
                 time.sleep(_POLL)
                 self._look(advance)
         except BaseException:
-            process.send_signal(signal.SIGINT)
+            for process in self._processes:
+                process.send_signal(signal.SIGINT)
             raise
         self._look(advance)
 
@@ -147,7 +181,7 @@ class _Killer:
         if self.killed < self._kills and found >= self._total * (self.killed + 1) // (
             self._kills + 1
         ):
-            workers = list(find_workers(self._process))
+            workers = list(find_workers(self._processes[0].pid))
             if workers:
                 os.kill(workers[self.killed % len(workers)], signal.SIGKILL)
                 self.killed += 1
@@ -174,12 +208,6 @@ def _is_worker(process: int) -> bool:
         return Path(f"/proc/{process}/cmdline").read_bytes().startswith(_WORKER)
     except OSError:
         return False
-
-
-def _on_cores(count: int) -> Callable[[], None]:
-    """Return a function that keeps a new process and its children on some cores of this one."""
-    cores = sorted(os.sched_getaffinity(0))[:count]
-    return lambda: os.sched_setaffinity(0, cores)
 
 
 def check_cores(workers: int) -> None:

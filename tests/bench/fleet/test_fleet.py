@@ -10,18 +10,23 @@ from dossr.bench.fleet.cli import table
 from dossr.bench.fleet.runs import Run, check_cores, find_workers
 
 
-def test_of_linear_is_the_speed_up_by_the_number_of_workers():
+def test_shares_are_speed_ups_over_one_process_and_over_one_on_each_core():
     alone = Run("alone", 100.0, 200, 2.0, 0, True)
-    fleet = Run("fleet", 50.0, 200, 3.6, 0, True)
-    killed = Run("killed", 62.5, 200, None, 2, False)
+    processes = Run("processes", 50.0, 200, 4.0, 0, True)
+    fleet = Run("fleet", 62.5, 200, 3.6, 0, True)
+    killed = Run("killed", 80.0, 200, None, 2, False)
     again = Run("--ray, once more", 5.0, 200, 3.6, 0, True)
-    cells = [
+    rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table([alone, fleet, killed, again], 2).splitlines()[2:]
+        for line in table([alone, processes, fleet, killed, again], 2).splitlines()[2:]
     ]
-    assert [row[2] for row in cells] == ["", "1.00", "0.800", ""]
-    assert [row[4] for row in cells] == ["", "0.900", "", ""]
-    assert [row[5:] for row in cells] == [["0", "yes"], ["0", "yes"], ["2", "no"], ["0", "yes"]]
+    assert [row[2:4] for row in rows] == [
+        ["", ""], ["1.00", ""], ["0.800", "0.800"], ["0.625", "0.625"], ["", ""],
+    ]  # fmt: skip
+    assert [row[4:7] for row in rows] == [
+        ["2.00", "", ""], ["4.00", "1.00", ""], ["3.60", "0.900", "0.900"], ["-", "", ""], ["", "", ""],
+    ]  # fmt: skip
+    assert [row[7:] for row in rows] == [["0", "yes"]] * 3 + [["2", "no"], ["0", "yes"]]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
