@@ -26,7 +26,7 @@ from ...runtime.hardware import (
 IDENTITY = ("machine", "cpu", "cores", "threads", "gpu", "driver", "versions", "sources")
 """Fields that must be equal in all rows of a file; the commit may differ if no source does."""
 
-_PACKAGES = r"(torch|onnxruntime(-gpu)?|tensorrt|cupy-cuda1[23]x|onnx|onnxscript|diffusers|transformers|numpy)$"
+_PACKAGES = r"(torch|onnxruntime(-gpu)?|tensorrt|cupy-cuda1[23]x|openvino|ray|onnx|onnxscript|diffusers|transformers|numpy)$"
 _GPU_STATE = {
     "sm_clock_mhz": "clocks.sm",
     "sm_clock_limit_mhz": "clocks.max.sm",

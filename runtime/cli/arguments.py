@@ -285,7 +285,8 @@ _MEMORY: tuple[_Option, ...] = (
             help="Tiles per call of the denoiser: more may be faster on a GPU and need more memory. "
             "TensorRT builds one engine per batch size."),
     _memory("--low-memory", is_flag=True,
-            help="Hold one network in memory at a time and reload each for every image."),
+            help="Hold one network in memory at a time and reload each for every image. A run of one still image "
+            "on openvino does so by itself."),
     _memory("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
             help="Reject larger inputs, in pixels (width times height), before decoding them."),
 )  # fmt: skip

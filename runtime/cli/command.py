@@ -100,11 +100,11 @@ def _check_one_machine(arguments: Arguments) -> None:
 def _dry_run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     """Print the plan, and nothing else: no network is loaded, nothing is written."""
     from .one_image import Failed
-    from .opening import check_bundle
+    from .opening import check_bundle, save_memory
     from .plan import memory_lines, memory_record, plan_lines, plan_records, plan_rows
     from .results import document
 
-    memory = check_bundle(arguments, settings.sampling)
+    memory = check_bundle(save_memory(arguments, plan.jobs), settings.sampling)
     rows = plan_rows(plan, settings)
     if arguments.as_json:
         whole = {**document(arguments, None, plan, []), "dry_run": True, "plan": plan_records(rows),
@@ -120,12 +120,13 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     """Upscale the images and report; return the exit code."""
     from .loop import run_jobs
     from .one_image import Failed, Skipped
-    from .opening import check_bundle, open_pipeline
+    from .opening import check_bundle, open_pipeline, save_memory
     from .results import Reporter, document, write_comparison
 
     done = {job for job in plan.jobs if settings.skip_existing and job.is_done}
     jobs = [job for job in plan.jobs if job not in done]
     reporter = Reporter(settings, len(jobs), _results_stream(arguments, plan))
+    arguments = save_memory(arguments, jobs)
     if jobs and (memory := check_bundle(arguments, settings.sampling)):
         reporter.tell_memory(memory, settings.sampling.tiling)
         tiling = memory.tiling

@@ -1,5 +1,7 @@
 """The pipeline of a run, opened once the options fit its bundle."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,26 @@ from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
 from ..hardware import GpuError, find_extra, find_gpu
+from ..images.reader import count_frames
 from ..memory import MemoryPlan, plan_memory
 from ..options import SamplingOptions
 from .arguments import Arguments
+from .jobs import Job
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
+
+
+def save_memory(arguments: Arguments, jobs: Sequence[Job]) -> Arguments:
+    """Return arguments that hold one network at a time if nothing would need the others again.
+
+    That is a single still image on OpenVINO, which compiles a network when it first runs in any case.
+    """
+    is_lazy = arguments.device.startswith(("openvino", "auto"))
+    if not is_lazy or arguments.seeds or len(jobs) != 1 or jobs[0].source is None:
+        return arguments
+    is_still = arguments.first_frame or count_frames(jobs[0].source) == 1
+    return replace(arguments, low_memory=True) if is_still else arguments
 
 
 def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan | None:

@@ -119,17 +119,18 @@ def test_the_ratio_is_predicted_over_measured():
 
 
 def test_measured_networks_of_table_1_do_not_beat_their_bound_by_much(tmp_path):
-    """The recorded BSRGAN runs of two backends, at a bandwidth that hardly limits them."""
+    """The recorded BSRGAN runs of all backends, at a bandwidth that hardly limits them."""
     document = json.loads((RESULTS / "table1-cpu" / "results.json").read_text())
     document["rows"] = [row for row in document["rows"] if row["system"] == "bsrgan"]
     file = tmp_path / "bsrgan.json"
     file.write_text(json.dumps(document))
     found = check_file(file, 50e9)
     assert [(check.run, check.stage) for check in found] == [
-        ("BSRGAN, torch fp32", "restorer"), ("BSRGAN, onnx fp32", "restorer"),
+        (f"BSRGAN, {backend}", "restorer")
+        for backend in ("torch fp32", "onnx fp32", "openvino fp32", "openvino bf16")
     ]  # fmt: skip
-    assert 0.6 < found[0].ratio < 0.8  # torch
-    assert 0.9 < found[1].ratio < 1.05
+    assert 0.4 < found[0].ratio < 0.7  # torch
+    assert all(0.9 < check.ratio < 1.05 for check in found[1:])
 
 
 def test_results_of_another_model_are_refused(tmp_path):

@@ -1,0 +1,39 @@
+"""When a run holds one network at a time without being asked."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dossr.runtime.cli.arguments import to_arguments
+from dossr.runtime.cli.command import main
+from dossr.runtime.cli.jobs import Job
+from dossr.runtime.cli.opening import save_memory
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "is_saving"),
+    [
+        ("--device openvino", ["still.png"], True),
+        ("--device openvino:CPU", ["still.png"], True),
+        ("--device auto", ["still.png"], True),
+        ("--device openvino", ["missing.png"], True),
+        ("--device openvino", ["moving.gif"], False),
+        ("--device openvino --first-frame", ["moving.gif"], True),
+        ("--device openvino", ["still.png", "still.png"], False),
+        ("--device openvino --seeds 2", ["still.png"], False),
+        ("--device openvino", [None], False),
+        ("--device openvino", [], False),
+        ("--device cpu", ["still.png"], False),
+        ("--device cpu --low-memory", ["still.png", "still.png"], True),
+    ],
+)
+def test_a_single_still_image_needs_one_network_at_a_time(tmp_path, options, names, is_saving):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "still.png")
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    line = [str(tmp_path / "still.png"), "-o", "big.png", *options.split()]
+    with main.make_context("dossr-run", line) as context:
+        arguments = to_arguments(context.params)
+    jobs = [Job(name and tmp_path / name, Path("big.png")) for name in names]
+    assert save_memory(arguments, jobs).low_memory is is_saving
