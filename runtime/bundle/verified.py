@@ -24,7 +24,8 @@ class VerifiedFiles:
     """The files of one folder that are known to match their SHA-256."""
 
     def __init__(self, folder: Path) -> None:
-        name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+        self._folder = folder.resolve()
+        name = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:32]
         self._path: Path | None = None
         self._known: dict[str, tuple[str, _Stamp]] = {}
         with suppress(OSError, ValueError, RuntimeError, msgspec.MsgspecError):  # or no home folder
@@ -33,18 +34,21 @@ class VerifiedFiles:
             self._known = known
 
     def has(self, path: Path, sha256: str) -> bool:
-        """Return whether a file had this SHA-256 and is unchanged."""
-        return self._known.get(path.name) == (sha256, _stamp(path))
+        """Return whether a file of the folder had this SHA-256 and is unchanged."""
+        return self._known.get(self._name(path)) == (sha256, _stamp(path))
 
     def add(self, path: Path, sha256: str) -> None:
-        """Record that a file has this SHA-256."""
+        """Record that a file of the folder has this SHA-256."""
         stamp = _stamp(path)
         if stamp[0] < LEAST or self._path is None:
             return
-        self._known[path.name] = (sha256, stamp)
+        self._known[self._name(path)] = (sha256, stamp)
         with suppress(OSError):  # the record only saves time
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, msgspec.json.encode(self._known))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
 
 def cache_folder() -> Path:

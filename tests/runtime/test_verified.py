@@ -34,6 +34,18 @@ def test_a_file_is_hashed_at_the_first_opening_only(fresh_bundle, hashed):
     assert len(hashed) == 4
 
 
+def test_files_of_one_name_in_two_folders_are_two(hashed, tmp_path):
+    """As ``denoiser.weights`` and ``int8/denoiser.weights`` of a bundle with int8."""
+    paths = [tmp_path / "bundle" / name for name in ("a.weights", "int8/a.weights")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(number + 1))
+        verified.VerifiedFiles(tmp_path / "bundle").add(path, str(number))
+    found = verified.VerifiedFiles(tmp_path / "bundle")
+    assert [found.has(path, str(n)) for n, path in enumerate(paths)] == [True, True]
+    assert not found.has(paths[0], "1")
+
+
 def test_every_file_is_hashed_again_on_demand(fresh_bundle, monkeypatch):
     """A disk that loses a bit leaves size and times as they were."""
     monkeypatch.setattr(verified.VerifiedFiles, "has", lambda *arguments: True)
