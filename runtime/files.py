@@ -117,11 +117,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files of killed runs from ``folder``; keep those of live runs."""
+def remove_leftovers(folder: Path, before: float = _STARTED) -> None:
+    """Remove unfinished files of killed runs from ``folder``; keep those of live runs.
+
+    ``before``: their latest time, in seconds since the epoch; by default the start of this process.
+    """
     for path in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):  # removed meanwhile, or no permission
-            if not _UNFINISHED.fullmatch(path.name) or not _is_abandoned(path):
+            if not _UNFINISHED.fullmatch(path.name) or not _is_abandoned(path, before):
                 continue
             if path.is_dir():
                 _discard(path)
@@ -168,9 +171,9 @@ def _rename(temporary: Path, path: Path, replace: bool) -> None:
         temporary.rename(path)
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Return whether a file is older than this process and not locked."""
-    if path.lstat().st_mtime >= _STARTED:
+def _is_abandoned(path: Path, before: float) -> bool:
+    """Return whether a file is older than a time and not locked."""
+    if path.lstat().st_mtime >= before:
         return False
     if sys.platform == "win32":  # Windows does not remove open files
         return path.is_file()

@@ -39,6 +39,9 @@ from .worker import Worker as Actor
 
 _MOST = 16  # images of a task of Ray
 _TASKS = 32  # of each worker, where there are enough images, so that all workers end together
+_BEGINNING = (
+    10.0  # seconds; a younger unfinished file may be one that another process has not locked yet
+)
 _QUEUED = 2  # tasks given to a worker, so that it never waits for the next one
 
 
@@ -129,6 +132,8 @@ def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> R
             plan.records.begin(plan.made_with, plan.left.run, overwriting=False)
     except PlaceError as error:  # of the manifest; that of an image is a row
         report.stopped = str(error)
+    finally:
+        _remove_leftovers(plan)
     return report
 
 
@@ -255,10 +260,17 @@ def _check_refused(arguments: Arguments) -> None:
 
 def _check_local(plan: Plan) -> None:
     """Check results on a disk as ``dossr-run`` does, and remove what killed runs left there."""
-    if not plan.output.is_local:
-        return
-    folder = Path(plan.output.path)
-    jobs = [Job(None, folder / item.target) for item in plan.left.todo]
-    check_outputs(jobs, overwrite=True)
-    for each in {job.target.parent for job in jobs if job.target}:
-        remove_leftovers(each)
+    if plan.output.is_local:
+        check_outputs([Job(None, target) for target in _targets(plan)], overwrite=True)
+        _remove_leftovers(plan)
+
+
+def _remove_leftovers(plan: Plan) -> None:
+    """Remove unfinished files that killed workers left beside results on a disk."""
+    if plan.output.is_local:
+        for folder in {target.parent for target in _targets(plan)}:
+            remove_leftovers(folder, time.time() - _BEGINNING)
+
+
+def _targets(plan: Plan) -> list[Path]:
+    return [Path(plan.output.path) / item.target for item in plan.left.todo]

@@ -1,10 +1,16 @@
 """What a run has to do, from what earlier ones left. No cluster."""
 
+import os
+import time
+from contextlib import nullcontext
+
 import pytest
 from click import UsageError
 
 from dossr.runtime.cli.arguments import to_arguments
 from dossr.runtime.cli.command import main
+from dossr.runtime.fleet import upscaling
+from dossr.runtime.fleet.places import PlaceError
 from dossr.runtime.fleet.records import Row
 from dossr.runtime.fleet.upscaling import check_fleet, run_fleet
 
@@ -122,3 +128,21 @@ def test_rows_do_not_depend_on_how_the_output_folder_is_spelled(plan, begin, rea
         again = plan(out=out)
         assert (again.left.todo, again.left.found) == ((), ())
     assert [row["output"] for row in read_rows(tmp_path / "out")] == list(NAMES)
+
+
+def test_what_killed_workers_left_is_removed_when_a_run_ends(plan, monkeypatch, tmp_path):
+    """An unfinished file of a worker that died a minute ago, and one that may be another process's."""
+    old, new = (tmp_path / "out" / f".dossr-{n:016x}.png" for n in range(2))
+
+    def upscale(*_):
+        old.parent.mkdir()
+        for path in (old, new):
+            path.write_bytes(b"half")
+        minute_ago = time.time() - 60
+        os.utime(old, (minute_ago, minute_ago))
+        raise PlaceError("the disk is full")
+
+    monkeypatch.setattr(upscaling, "_upscale", upscale)
+    monkeypatch.setattr(upscaling, "connected", nullcontext)
+    assert run_fleet(plan()).stopped == "the disk is full"
+    assert (old.exists(), new.exists()) == (False, True)
