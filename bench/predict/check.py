@@ -137,7 +137,8 @@ def _match(works: Iterable[Work], gmac: Mapping[str, float]) -> None:
 
 def _run(contender: Mapping[str, Any]) -> str:
     if contender["kind"] == "torch":
-        return "released procedure, torch"
+        is_compiled = contender["name"].startswith("torch-compile")
+        return f"released procedure, torch{'.compile' if is_compiled else ''}"
     return f"bundle, {'OpenVINO' if contender['device'] == 'openvino' else 'ONNX Runtime'}"
 
 
