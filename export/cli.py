@@ -20,7 +20,7 @@ from ..runtime.terminal import Command, Terminal, say
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
 from .errors import CheckpointError, Fp16Error, VerificationError
 from .quantization import check_int8
-from .triton.options import SERVE_SETTINGS, RepositoryOptions, parse_serve
+from .triton.serve_settings import SERVE_SETTINGS, RepositoryOptions, parse_serve
 
 if TYPE_CHECKING:
     from .exporter import Inspect

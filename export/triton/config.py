@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ...runtime.bundle import Manifest
 from ...runtime.serving.inputs import INPUTS, Kind
 from ...runtime.serving.triton import IMAGE, PIXELS
-from .options import RepositoryOptions
+from .serve_settings import RepositoryOptions
 
 WARM_PIXELS, WARM_STEPS = "pixels", "steps"
 """The files of the folder ``warmup``: uint8 (side, side, 3) and one int64."""

@@ -12,7 +12,7 @@ from ...runtime.engines.tensorrt.profiles import ENGINES
 from ...runtime.files import whole_folder
 from ...runtime.serving.triton import BUNDLE
 from .config import WARM_PIXELS, WARM_STEPS, config_text
-from .options import RepositoryOptions
+from .serve_settings import RepositoryOptions
 
 CONFIG = "config.pbtxt"
 _PROGRAM = '''"""Serves a dossr bundle: this file only leads Triton to it."""

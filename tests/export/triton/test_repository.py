@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from dossr.export.cli import main
 from dossr.export.triton.config import config_text
-from dossr.export.triton.options import parse_serve
 from dossr.export.triton.repository import write_repository
+from dossr.export.triton.serve_settings import parse_serve
 from dossr.runtime.bundle import DEMO, open_bundle, read_manifest
 from dossr.runtime.serving.inputs import INPUTS
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from dossr.bench.serve.server import ServerError, running
-from dossr.export.triton.options import parse_serve
 from dossr.export.triton.repository import write_repository
+from dossr.export.triton.serve_settings import parse_serve
 from dossr.runtime import load_pipeline
 from dossr.runtime.bundle import open_bundle
 
