@@ -65,6 +65,8 @@ def fleet(
         check_cores(workers)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if images < workers:
+        raise click.UsageError(f"--images must be at least --workers, {workers}, got {images}")
     make_folders(file and file.parent)
     options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
     rows = _measure(options, images, size, workers, kills)

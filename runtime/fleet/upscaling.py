@@ -39,9 +39,7 @@ from .worker import Worker as Actor
 
 _MOST = 16  # images of a task of Ray
 _TASKS = 32  # of each worker, where there are enough images, so that all workers end together
-_BEGINNING = (
-    10.0  # seconds; a younger unfinished file may be one that another process has not locked yet
-)
+_BEGINNING = 10.0  # seconds until an unfinished file of another process is surely locked
 _QUEUED = 2  # tasks given to a worker, so that it never waits for the next one
 
 

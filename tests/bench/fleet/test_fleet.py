@@ -5,20 +5,21 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
-from dossr.bench.fleet.cli import table
+from dossr.bench.fleet.cli import fleet, table
 from dossr.bench.fleet.runs import Run, check_cores, find_workers
 
 
 def test_shares_are_speed_ups_over_one_process_and_over_one_on_each_core():
     alone = Run("alone", 100.0, 200, 2.0, 0, True)
     processes = Run("processes", 50.0, 200, 4.0, 0, True)
-    fleet = Run("fleet", 62.5, 200, 3.6, 0, True)
+    ray = Run("fleet", 62.5, 200, 3.6, 0, True)
     killed = Run("killed", 80.0, 200, None, 2, False)
     again = Run("--ray, once more", 5.0, 200, 3.6, 0, True)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table([alone, processes, fleet, killed, again], 2).splitlines()[2:]
+        for line in table([alone, processes, ray, killed, again], 2).splitlines()[2:]
     ]
     assert [row[2:4] for row in rows] == [
         ["", ""], ["1.00", ""], ["0.800", "0.800"], ["0.625", "0.625"], ["", ""],
@@ -50,3 +51,10 @@ def test_only_workers_below_the_measured_process_are_found():
 def test_more_workers_than_cores_are_refused():
     with pytest.raises(ValueError, match=r"--workers must be at most the \d+ cores, got 9999"):
         check_cores(9999)
+
+
+def test_fewer_images_than_workers_are_refused(monkeypatch):
+    monkeypatch.setattr("dossr.bench.fleet.cli.check_cores", lambda workers: None)
+    done = CliRunner().invoke(fleet, ["--images", "3", "--workers", "4"])
+    assert done.exit_code == 2
+    assert "--images must be at least --workers, 4, got 3" in done.stderr
