@@ -68,9 +68,8 @@ def open_side(bundle: Path | None, device: str, precision: Sequence[str]) -> Pip
     except (BundleError, EngineError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except ModuleNotFoundError as error:
-        extra = find_extra("cpu" if device == "auto" else device)
         raise click.UsageError(
-            f"{error}; install it with: pip install 'dossr[bench,{extra}]'"
+            f"{error}; install it with: pip install 'dossr[bench,{find_extra(device)}]'"
         ) from error
 
 

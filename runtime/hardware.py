@@ -143,9 +143,9 @@ def extra_for(device: str, gpu: Gpu | None, jetson: Jetson | None) -> str:
     """Return the extra of dossr with the packages of a device on a machine, such as ``cuda``.
 
     On a Jetson TensorRT comes with JetPack, and no other GPU device works: all lead to its extra. A
-    driver for CUDA 12 needs TensorRT's wheels for it.
+    driver for CUDA 12 needs TensorRT's wheels for it. ``auto`` needs what every machine can run: ``cpu``.
     """
-    device = device.partition(":")[0]
+    device = "cpu" if device == "auto" else device.partition(":")[0]
     if jetson and device not in ("cpu", "openvino"):
         return "jetpack6" if jetson.jetpack.startswith("6") else "jetpack7"
     if device != "tensorrt":

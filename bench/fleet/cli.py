@@ -104,13 +104,12 @@ def table(rows: Sequence[Run], workers: int) -> str:
 
 
 def _cells(row: Run, alone: Run, processes: Run, workers: int) -> list[str]:
-    if row.name.endswith("once more"):
-        whole, rate, steady = ["", ""], "", ["", ""]
-    else:
+    whole, rate, steady = ["", ""], "", ["", ""]
+    if not row.name.endswith("once more"):
+        rate = significant(row.rate)
+    if rate and row is not alone:
         whole = _shares(1 / row.seconds, 1 / alone.seconds, 1 / processes.seconds, workers)
-        rate, steady = significant(row.rate), _shares(row.rate, alone.rate, processes.rate, workers)
-    if row is alone:
-        whole, steady = ["", ""], ["", ""]
+        steady = _shares(row.rate, alone.rate, processes.rate, workers)
     if row is processes:
         whole[1] = steady[1] = ""
     return [

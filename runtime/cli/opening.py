@@ -92,8 +92,7 @@ def open_pipeline(arguments: Arguments) -> "Pipeline":
         raise click.UsageError(str(error)) from error
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            f"{error}; install it with: pip install "
-            f"'dossr[{find_extra('cpu' if device == 'auto' else device)}]'"
+            f"{error}; install it with: pip install 'dossr[{find_extra(device)}]'"
         ) from error
 
 

@@ -56,6 +56,8 @@ def test_package_versions_are_found_by_pattern():
         ("cpu", "12.6", "6.2.1", "cpu"),
         ("openvino:GPU", None, None, "openvino"),
         ("openvino", "12.6", "6.2.1", "openvino"),
+        ("auto", "13.0", None, "cpu"),
+        ("auto", "12.6", "6.2.1", "cpu"),
     ],
 )
 def test_the_extra_is_that_of_the_machine(device, cuda, jetpack, extra):
