@@ -200,16 +200,12 @@ def _developed(shown: Shown) -> _Developed:
     opaque = alpha is None or bool((alpha == np.iinfo(alpha.dtype).max).all())
     turned = _turner(turn)
     pixels = np.ascontiguousarray(turned(pixels))
+    beyond = None if beyond is None else turned(beyond)
     if alpha is not None and not opaque:
         alpha = np.ascontiguousarray(turned(alpha))
         pixels = spread(pixels, alpha)
-    frame = Frame(
-        pixels,
-        None if opaque else alpha,
-        shown.duration,
-        shown.disposal,
-        None if beyond is None else turned(beyond),
-    )
+        beyond = None if beyond is None else spread(beyond, alpha)
+    frame = Frame(pixels, None if opaque else alpha, shown.duration, shown.disposal, beyond)
     kept = srgb() if channels == 4 or raster.is_srgb else None
     if profile is not None and channels != 4:
         kept = profile.data if profile.from_srgb else srgb()
