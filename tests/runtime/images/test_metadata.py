@@ -101,6 +101,18 @@ def test_exif_data_of_jpeg_xl_is_kept_and_does_not_turn(enlarged, tmp_path):
         assert 0x0112 not in out.getexif()
 
 
+def test_a_jpeg_in_jpeg_xl_is_turned_as_the_jpeg_is(tmp_path):
+    """Its decoder rebuilds the JPEG, whose pixels are not upright."""
+    import pillow_jxl  # noqa: F401
+
+    _save(tmp_path / "a.jpg", exif=_exif(6).tobytes())
+    with Image.open(tmp_path / "a.jpg") as jpeg, pytest.warns(UserWarning, match="reconstruction"):
+        jpeg.save(tmp_path / "a.jxl")
+    alike = [read_image(tmp_path / name).frames[0].pixels for name in ("a.jpg", "a.jxl")]
+    np.testing.assert_array_equal(*alike)
+    assert alike[0].shape == (24, 16, 3)
+
+
 def test_exif_data_goes_before_xmp(tmp_path):
     _save(tmp_path / "a.jpg", exif=_exif(1).tobytes(), xmp=XMP)
     assert read_image(tmp_path / "a.jpg").frames[0].size == (24, 16)
