@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ..errors import ImageError
 
 _NO_LIMIT = 1 << 31
+LARGEST_INFLATED = (1 << 20) - 1
+"""Bytes of a compressed text or profile in a PNG; programs that use Pillow refuse the file of a larger one."""
+
 _PACKAGES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
@@ -29,6 +32,9 @@ class Format:
     profile: bool = False
     """Whether it holds a colour profile; results are sRGB otherwise."""
 
+    largest_profile: int = _NO_LIMIT
+    """Bytes of a profile; results with a larger one are sRGB."""
+
     longest: int = _NO_LIMIT
     """Largest side, in pixels."""
 
@@ -39,7 +45,9 @@ class Format:
     """Largest size of its pixels."""
 
 
-_PNG = Format("PNG", alpha=True, deep=True, frames=True, profile=True)
+_PNG = Format(
+    "PNG", alpha=True, deep=True, frames=True, profile=True, largest_profile=LARGEST_INFLATED
+)
 _JPEG = Format("JPEG", quality=95, profile=True, longest=65500)
 _TIFF = Format(
     "TIFF", alpha=True, deep=True, frames=True, profile=True, most_bytes=(1 << 32) - (1 << 24)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError, one_line, reason
 from ..tensors import MAX_PIXELS, Array
@@ -90,12 +90,16 @@ def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _unlimited() -> Iterator[None]:
-    """Lift Pillow's own limit of pixels, because ``max_pixels`` is checked before decoding."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Lift Pillow's own limit of pixels, because ``max_pixels`` is checked before decoding.
+
+    Also let one compressed text or profile of a PNG be as large as Pillow lets all texts be.
+    """
+    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
 
 
 def _read(file: BinaryIO, suffix: str, max_pixels: int, first_frame: bool) -> SourceImage:

@@ -195,12 +195,13 @@ def _target_profile(
     """Return the profile to convert results to, None for sRGB, and the one to embed."""
     if not kind.profile:
         return None, None
-    is_grey = _is_grey(source, options)
-    if options.profile == "srgb" or source.profile == srgb() or (source.is_grey and not is_grey):
+    is_grey, data = _is_grey(source, options), source.profile
+    is_unfit = (source.is_grey and not is_grey) or len(data or b"") > kind.largest_profile
+    if options.profile == "srgb" or data == srgb() or is_unfit:
         return None, None if is_grey else srgb()
-    if source.profile is None:
+    if data is None:
         return None, None
-    profile = open_profile(source.profile, 1 if is_grey else 3)
+    profile = open_profile(data, 1 if is_grey else 3)
     return None if profile.is_srgb else profile, profile.data
 
 

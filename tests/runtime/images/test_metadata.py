@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from dossr.runtime.images.metadata import photoshop_resource, raw_profile
 from dossr.runtime.images.profiles import srgb
-from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.reader import count_frames, read_image
 from dossr.runtime.images.source import WriteOptions
 
 RED_BLUE = np.zeros((16, 24, 3), np.uint8)
@@ -28,6 +28,7 @@ XMP = (
     b"<xmp:Thumbnails><rdf:Alt>AAAA</rdf:Alt></xmp:Thumbnails></rdf:Description></rdf:RDF></x:xmpmeta>"
     b'<?xpacket end="w"?>'
 )
+LONG = "a workflow " * 100_000  # Pillow refuses more than 1 MiB of compressed text
 FULL = ("jpg", "webp", "tif", "avif", "heic", "png")
 
 
@@ -269,3 +270,29 @@ def test_a_text_that_cannot_be_written_does_not_take_the_others_along(enlarged, 
     enlarged("a.png", "b.png")
     with Image.open(tmp_path / "b.png") as out:
         assert out.text["parameters"] == "a castle"
+
+
+def test_texts_and_profiles_larger_than_pillow_opens_are_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", LONG, zip=True)
+    profile = srgb() + bytes(1 << 20)
+    Image.fromarray(RED_BLUE).save(tmp_path / "a.png", pnginfo=text, icc_profile=profile)
+    source = read_image(tmp_path / "a.png")
+    assert source.metadata.text == (("workflow", LONG),)
+    assert source.profile == profile
+    assert count_frames(tmp_path / "a.png") == 1
+
+
+def test_a_png_with_a_long_text_and_a_large_profile_can_be_opened_by_pillow(
+    enlarged, profiles, tmp_path
+):
+    """The text is not compressed; the result is converted to sRGB."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", LONG)
+    large = profiles.matrix_profile() + bytes(1 << 20)
+    Image.fromarray(RED_BLUE).save(tmp_path / "a.png", pnginfo=text, icc_profile=large)
+    source = enlarged("a.png", "b.png")
+    with Image.open(tmp_path / "b.png") as out:
+        assert out.text["workflow"] == LONG
+        assert out.info["icc_profile"] == srgb()
+        np.testing.assert_array_equal(np.asarray(out)[::4, ::4], source.frames[0].pixels)
