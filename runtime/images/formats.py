@@ -32,6 +32,9 @@ class Format:
     profile: bool = False
     """Whether it holds a colour profile; results are sRGB otherwise."""
 
+    grey_profile: bool = True
+    """Whether a grey image keeps its profile; results with one are sRGB otherwise."""
+
     largest_profile: int = _NO_LIMIT
     """Bytes of a profile; results with a larger one are sRGB."""
 
@@ -52,6 +55,9 @@ _JPEG = Format("JPEG", quality=95, profile=True, longest=65500)
 _TIFF = Format(
     "TIFF", alpha=True, deep=True, frames=True, profile=True, most_bytes=(1 << 32) - (1 << 24)
 )
+_WEBP = Format(  # its pixels are always colours
+    "WEBP", alpha=True, frames=True, quality=95, profile=True, grey_profile=False, longest=16383
+)
 _AVIF = Format(  # limits of most decoders
     "AVIF", alpha=True, frames=True, quality=90, profile=True, longest=32768, most_pixels=1 << 28
 )
@@ -64,7 +70,7 @@ WRITABLE = {
     ".jpeg": _JPEG,
     ".jpe": _JPEG,
     ".jfif": _JPEG,
-    ".webp": Format("WEBP", alpha=True, frames=True, quality=95, profile=True, longest=16383),
+    ".webp": _WEBP,
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".gif": Format("GIF", alpha=True, frames=True, longest=65535),

@@ -196,8 +196,9 @@ def _target_profile(
     if not kind.profile:
         return None, None
     is_grey, data = _is_grey(source, options), source.profile
-    is_unfit = (source.is_grey and not is_grey) or len(data or b"") > kind.largest_profile
-    if options.profile == "srgb" or data == srgb() or is_unfit:
+    fits = is_grey == source.is_grey and (kind.grey_profile or not is_grey)
+    fits = fits and len(data or b"") <= kind.largest_profile
+    if options.profile == "srgb" or data == srgb() or not fits:
         return None, None if is_grey else srgb()
     if data is None:
         return None, None

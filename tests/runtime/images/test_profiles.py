@@ -135,6 +135,16 @@ def test_a_grey_profile_is_converted_and_kept(enlarged, profiles, tmp_path):
         assert np.abs(np.asarray(out).astype(int) - 128).max() <= 1
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif", "heic"])
+def test_a_grey_profile_keeps_its_tones_in_every_format(enlarged, profiles, tmp_path, suffix):
+    image = Image.new("L", (16, 16), 128)
+    image.save(tmp_path / "a.png", icc_profile=profiles.grey_profile(1.0))
+    enlarged("a.png", f"b.{suffix}")
+    written = read_image(tmp_path / f"b.{suffix}")
+    assert np.abs(written.frames[0].pixels.astype(int) - 188).max() <= 2
+    assert not written.notes
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif"])
 def test_no_rgb_profile_on_a_grey_file_and_no_grey_one_on_a_colour_file(
     enlarged, profiles, tmp_path, suffix
