@@ -13,7 +13,7 @@ from .gif import Animation, compose, parse_gif
 from .headers import has_many_bits
 from .heif import read_heif
 from .named import nclx
-from .raster import Raster, decode
+from .raster import Raster, decode, of_sixteen
 from .sixteen import rawmode
 from .tiff import open_layout, read_layout
 
@@ -182,7 +182,7 @@ def _page(file: BinaryIO, page: Image.Image, number: int) -> Raster:
     tags = page.tag_v2  # type: ignore[attr-defined]
     bits = tags.get(258, (1,))
     if tags.get(284) == 2 and max(bits if isinstance(bits, tuple) else (bits,)) > 8:  # planes
-        return _layout(file, number)
+        return of_sixteen(read_layout(file, number), tags)
     return decode(page, _reopener(file, "TIFF", number))
 
 
