@@ -172,7 +172,11 @@ def _of_pages(file: BinaryIO, image: Image.Image) -> Frames:
     def each(limit: int) -> Iterator[Shown]:
         for number in pages[:limit]:
             page = _reopener(file, "TIFF", number)()
-            yield Shown(_page(file, page, number), page)
+            says_turn = _ORIENTATION in page.tag_v2  # type: ignore[attr-defined]
+            raster = _page(file, page, number)
+            if says_turn:  # Pillow removes it once it turned the pixels; XMP would count again
+                page.getexif().setdefault(_ORIENTATION, 1)
+            yield Shown(raster, page)
 
     return Frames(tuple(sizes[number] for number in pages), each, notes=notes)
 

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from dossr.runtime.images.metadata import photoshop_resource, raw_profile
@@ -117,6 +118,22 @@ def test_a_jpeg_in_jpeg_xl_is_turned_as_the_jpeg_is(tmp_path):
 def test_exif_data_goes_before_xmp(tmp_path):
     _save(tmp_path / "a.jpg", exif=_exif(1).tobytes(), xmp=XMP)
     assert read_image(tmp_path / "a.jpg").frames[0].size == (24, 16)
+
+
+@pytest.mark.parametrize("written", ["='6'", ' = "6"', '="6"'])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_that_says_its_turn_twice_is_turned_once(tmp_path, written, deep):
+    """By its own tag and by XMP."""
+    xmp = f"<x tiff:Orientation{written}/>".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        RED_BLUE * np.uint16(257) if deep else RED_BLUE,
+        photometric="rgb",
+        extratags=[(274, "H", 1, 6, True), (700, "B", len(xmp), xmp, True)],
+    )
+    frame = read_image(tmp_path / "a.tif").frames[0]
+    assert frame.size == (16, 24)
+    assert frame.pixels[:10, :, 0].min() > 150
 
 
 def test_a_heic_that_its_decoder_turned_is_not_turned_again(tmp_path):
