@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def _check_kind(kind: Kind) -> None:
 def _check_size(sizes: "list[tuple[int, int]] | tuple[tuple[int, int], ...]", limit: int) -> None:
     if sum(width * height for width, height in sizes) <= limit:
         return
-    size = f"{sizes[0][0]} x {sizes[0][1]}"
+    size = "{} x {}".format(*max(sizes, key=math.prod))
     many = f", {len(sizes)} frames" if len(sizes) > 1 else ""
     remedy = "reduce the image" if len(sizes) == 1 else "take the first alone by --first-frame"
     raise ImageError(

@@ -1,5 +1,6 @@
 """The frames of a file, one after the other, as a viewer shows them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -52,7 +53,7 @@ class Frames:
     """What a file holds, before its pixels are decoded."""
 
     sizes: tuple[tuple[int, int], ...]
-    """Width and height of every frame."""
+    """Width and height of every frame, or of what is decoded for it if that is more."""
 
     each: Callable[[int], Iterator[Shown]]
     """Decodes the first frames, as many as asked for."""
@@ -130,7 +131,8 @@ def _of_gif(file: BinaryIO, animation: Animation) -> Frames:
             yield Shown(raster, image, part.duration, part.disposal)
 
     notes = () if animation.is_ended else ("its end is missing; there may have been more frames",)
-    return Frames((animation.size,) * len(parts), each, animation.plays, notes)
+    sizes = tuple(max(animation.size, part.box[2:], key=math.prod) for part in parts)
+    return Frames(sizes, each, animation.plays, notes)
 
 
 def _of_canvas(canvas: Array, is_grey: bool) -> Raster:

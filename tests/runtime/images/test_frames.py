@@ -231,6 +231,18 @@ def test_all_frames_together_count_before_they_are_decoded(tmp_path):
     assert len(read_image(tmp_path / "a.gif", 1024, first_frame=True).frames) == 1
 
 
+def test_a_gif_frame_larger_than_its_canvas_counts_before_it_is_decoded(tmp_path):
+    """It is cut to the canvas, but only then."""
+    file = io.BytesIO()
+    Image.new("P", (300, 200)).save(file, "GIF")
+    data = bytearray(file.getvalue())
+    struct.pack_into("<HH", data, 6, 8, 9)
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(ImageError, match="at most 59999 pixels, got 300 x 200"):
+        read_image(tmp_path / "a.gif", 59999)
+    assert read_image(tmp_path / "a.gif", 60000).frames[0].size == (8, 9)
+
+
 def test_a_cut_animation_is_refused(tmp_path):
     for suffix in ("gif", "png", "webp"):
         noise = [
