@@ -11,12 +11,13 @@ _GRADIENT, _EDGE = 0.1, 0.4  # local contrasts up to which nothing, and from whi
 _ROWS = 256  # of the result, computed at a time
 
 
-def spread(pixels: Pixels, alpha: Array) -> Pixels:
+def spread(pixels: Array, alpha: Array) -> Array:
     """Continue the visible colours under pixels that are transparent, replacing what is hidden there.
 
     Otherwise a network, and every later reduction, mixes the hidden colours into the edge. The colours
     are those of ever coarser averages of what is visible ("push-pull", Gortler et al. 1996).
-    ``alpha``: (height, width). An image without visible pixels is returned unchanged.
+    ``pixels``: (height, width, channels) of whole numbers, which may be negative. ``alpha``: (height, width).
+    An image without visible pixels is returned unchanged.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ..errors import ImageError
 
 _NO_LIMIT = 1 << 31
+LARGEST_INFLATED = (1 << 20) - 1
+"""Bytes of a compressed text or profile in a PNG; programs that use Pillow refuse the file of a larger one."""
+
 _PACKAGES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
@@ -29,6 +32,12 @@ class Format:
     profile: bool = False
     """Whether it holds a colour profile; results are sRGB otherwise."""
 
+    grey_profile: bool = True
+    """Whether a grey image keeps its profile; results with one are sRGB otherwise."""
+
+    largest_profile: int = _NO_LIMIT
+    """Bytes of a profile; results with a larger one are sRGB."""
+
     longest: int = _NO_LIMIT
     """Largest side, in pixels."""
 
@@ -39,10 +48,15 @@ class Format:
     """Largest size of its pixels."""
 
 
-_PNG = Format("PNG", alpha=True, deep=True, frames=True, profile=True)
+_PNG = Format(
+    "PNG", alpha=True, deep=True, frames=True, profile=True, largest_profile=LARGEST_INFLATED
+)
 _JPEG = Format("JPEG", quality=95, profile=True, longest=65500)
 _TIFF = Format(
     "TIFF", alpha=True, deep=True, frames=True, profile=True, most_bytes=(1 << 32) - (1 << 24)
+)
+_WEBP = Format(  # its pixels are always colours
+    "WEBP", alpha=True, frames=True, quality=95, profile=True, grey_profile=False, longest=16383
 )
 _AVIF = Format(  # limits of most decoders
     "AVIF", alpha=True, frames=True, quality=90, profile=True, longest=32768, most_pixels=1 << 28
@@ -56,7 +70,7 @@ WRITABLE = {
     ".jpeg": _JPEG,
     ".jpe": _JPEG,
     ".jfif": _JPEG,
-    ".webp": Format("WEBP", alpha=True, frames=True, quality=95, profile=True, longest=16383),
+    ".webp": _WEBP,
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".gif": Format("GIF", alpha=True, frames=True, longest=65535),

@@ -23,7 +23,7 @@ _DESCRIPTIVE = frozenset(
 """TIFF tags that describe the image; the others are the file's structure."""
 
 _TURNED_BY_DECODER = ("HEIF", "JXL")
-"""Formats whose decoders return upright images, whatever EXIF data says."""
+"""Formats whose decoders return upright images, whatever EXIF data says; not if it is a JPEG in JPEG XL."""
 
 _XMP_TURN = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)(\d)""")
 _XMP_STALE = re.compile(
@@ -56,7 +56,7 @@ def read_metadata(image: Image.Image) -> Metadata:
 
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8, by EXIF data or else XMP; 1 if it is absent or damaged."""
-    if image.format in _TURNED_BY_DECODER:
+    if image.format in _TURNED_BY_DECODER and not getattr(image, "jpeg", False):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION)

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageError, one_line, reason
 from ..tensors import MAX_PIXELS, Array
@@ -90,12 +91,16 @@ def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _unlimited() -> Iterator[None]:
-    """Lift Pillow's own limit of pixels, because ``max_pixels`` is checked before decoding."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Lift Pillow's own limit of pixels, because ``max_pixels`` is checked before decoding.
+
+    Also let one compressed text or profile of a PNG be as large as Pillow lets all texts be.
+    """
+    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
 
 
 def _read(file: BinaryIO, suffix: str, max_pixels: int, first_frame: bool) -> SourceImage:
@@ -129,7 +134,7 @@ def _check_kind(kind: Kind) -> None:
 def _check_size(sizes: "list[tuple[int, int]] | tuple[tuple[int, int], ...]", limit: int) -> None:
     if sum(width * height for width, height in sizes) <= limit:
         return
-    size = f"{sizes[0][0]} x {sizes[0][1]}"
+    size = "{} x {}".format(*max(sizes, key=math.prod))
     many = f", {len(sizes)} frames" if len(sizes) > 1 else ""
     remedy = "reduce the image" if len(sizes) == 1 else "take the first alone by --first-frame"
     raise ImageError(
@@ -200,16 +205,12 @@ def _developed(shown: Shown) -> _Developed:
     opaque = alpha is None or bool((alpha == np.iinfo(alpha.dtype).max).all())
     turned = _turner(turn)
     pixels = np.ascontiguousarray(turned(pixels))
+    beyond = None if beyond is None else turned(beyond)
     if alpha is not None and not opaque:
         alpha = np.ascontiguousarray(turned(alpha))
         pixels = spread(pixels, alpha)
-    frame = Frame(
-        pixels,
-        None if opaque else alpha,
-        shown.duration,
-        shown.disposal,
-        None if beyond is None else turned(beyond),
-    )
+        beyond = None if beyond is None else spread(beyond, alpha)
+    frame = Frame(pixels, None if opaque else alpha, shown.duration, shown.disposal, beyond)
     kept = srgb() if channels == 4 or raster.is_srgb else None
     if profile is not None and channels != 4:
         kept = profile.data if profile.from_srgb else srgb()

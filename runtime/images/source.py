@@ -28,8 +28,8 @@ class Frame:
     """What an animation does afterwards, as in GIF: 2 clears the frame, 3 restores the one before."""
 
     beyond: Array | None = None
-    """(height, width, channels) in the source's profile: what sRGB cannot hold of its colours, in levels;
-    None: nothing."""
+    """(height, width, channels) in the source's profile: what sRGB cannot hold of its colours, in levels,
+    continued from the edge as ``pixels`` are; None: nothing."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -174,12 +174,13 @@ def _encoded(
     for result, frame, size in zip(results, source.frames, sizes, strict=True):
         pixels = _resampled(result, size)
         alpha = None if frame.alpha is None else enlarge(frame.alpha, size)
+        share = None
         if alpha is not None and options.background is not None:
-            pixels, alpha = flatten(pixels, alpha, options.background), None
+            pixels, alpha, share = flatten(pixels, alpha, options.background), None, alpha
         if is_grey:
             pixels = _grey(pixels)
         if profile is not None:
-            pixels = _in_profile(pixels, profile, frame)
+            pixels = _in_profile(pixels, profile, frame, share)
         if keep_alpha and alpha is None:
             alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
         deep = None if alpha is None else _of_depth(alpha, depth)
@@ -194,12 +195,14 @@ def _target_profile(
     """Return the profile to convert results to, None for sRGB, and the one to embed."""
     if not kind.profile:
         return None, None
-    is_grey = _is_grey(source, options)
-    if options.profile == "srgb" or source.profile == srgb() or (source.is_grey and not is_grey):
+    is_grey, data = _is_grey(source, options), source.profile
+    fits = is_grey == source.is_grey and (kind.grey_profile or not is_grey)
+    fits = fits and len(data or b"") <= kind.largest_profile
+    if options.profile == "srgb" or data == srgb() or not fits:
         return None, None if is_grey else srgb()
-    if source.profile is None:
+    if data is None:
         return None, None
-    profile = open_profile(source.profile, 1 if is_grey else 3)
+    profile = open_profile(data, 1 if is_grey else 3)
     return None if profile.is_srgb else profile, profile.data
 
 
@@ -235,8 +238,11 @@ def _grey(pixels: Pixels) -> Pixels:
     return grey
 
 
-def _in_profile(pixels: Pixels, profile: Profile, frame: Frame) -> Pixels:
-    """Convert sRGB pixels to a profile, and add the colours of the source that sRGB cannot hold."""
+def _in_profile(pixels: Pixels, profile: Profile, frame: Frame, share: Array | None) -> Pixels:
+    """Convert sRGB pixels to a profile, and add the colours of the source that sRGB cannot hold.
+
+    ``share``: alpha (height, width) of what was put over a background, by which they are added less.
+    """
     assert profile.from_srgb is not None
     converted: Pixels = profile.from_srgb(pixels).copy()
     if frame.beyond is None:
@@ -246,7 +252,8 @@ def _in_profile(pixels: Pixels, profile: Profile, frame: Frame) -> Pixels:
     size = (converted.shape[1], converted.shape[0])
     for channel in range(converted.shape[2]):
         for rows, values in _resized(frame.beyond[..., channel], size, Image.Resampling.BICUBIC):
-            sum_ = converted[rows, :, channel] + values * unit
+            seen = 1.0 if share is None else share[rows] / np.float32(np.iinfo(share.dtype).max)
+            sum_ = converted[rows, :, channel] + values * (unit * seen)
             converted[rows, :, channel] = np.rint(sum_).clip(0, top)
     return converted
 

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from ...tensors import Array
 from ...terminal import captured_stderr
-from ..formats import register
+from ..formats import LARGEST_INFLATED, register
 from ..metadata import comment_text, photoshop_resource, raw_profile
 from ..source import Metadata
 from .gif import encode_gif
@@ -139,7 +139,7 @@ def _png_chunks(contents: Contents, is_grey: bool) -> list[tuple[bytes, bytes]]:
     if about.comment and not any(key == "Comment" for key, _ in lines):
         lines.append(("Comment", comment_text(about.comment)))
     for key, value in lines:
-        texts.add_text(key, value, zip=len(value) > 1024)
+        texts.add_text(key, value, zip=1024 < len(value.encode()) <= LARGEST_INFLATED)
     given = {"icc_profile": contents.profile, "exif": about.exif, "dpi": about.dpi}
     options = {name: value for name, value in given.items() if value}
     Image.new("L" if is_grey else "RGB", (1, 1)).save(file, "PNG", pnginfo=texts, **options)

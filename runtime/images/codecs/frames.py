@@ -1,9 +1,11 @@
 """The frames of a file, one after the other, as a viewer shows them."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...tensors import Array
@@ -13,9 +15,9 @@ from .gif import Animation, compose, parse_gif
 from .headers import has_many_bits
 from .heif import read_heif
 from .named import nclx
-from .raster import Raster, decode
+from .raster import Raster, decode, of_sixteen
 from .sixteen import rawmode
-from .tiff import open_layout, read_layout
+from .tiff import open_layouts, read_layout
 
 _PILLOW = {
     "PNG": ("PNG",), "JPEG": ("JPEG", "MPO"), "GIF": ("GIF",), "WebP": ("WEBP",), "TIFF": ("TIFF",),
@@ -29,7 +31,9 @@ _PILLOW = {
 
 _HEAD = 1 << 16
 _ANIMATED = ("PNG", "WEBP", "AVIF")
-_REDUCED = 254  # TIFF tag of a thumbnail or a mask
+_REDUCED, _ORIENTATION = 254, 274  # TIFF tags; the first is of a thumbnail or a mask
+_INFO = {"icc_profile": 34675, "xmp": 700}
+"""TIFF tags by Pillow's names for their content."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Frames:
     """What a file holds, before its pixels are decoded."""
 
     sizes: tuple[tuple[int, int], ...]
-    """Width and height of every frame."""
+    """Width and height of every frame, or of what is decoded for it if that is more."""
 
     each: Callable[[int], Iterator[Shown]]
     """Decodes the first frames, as many as asked for."""
@@ -72,7 +76,7 @@ def open_frames(file: BinaryIO, kind: Kind) -> Frames:
     except UnidentifiedImageError:
         if kind.name != "TIFF":
             raise
-        return _of_layout(file)
+        return _of_layouts(file)
     if image.format == "TIFF":
         return _of_pages(file, image)
     if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
@@ -127,7 +131,8 @@ def _of_gif(file: BinaryIO, animation: Animation) -> Frames:
             yield Shown(raster, image, part.duration, part.disposal)
 
     notes = () if animation.is_ended else ("its end is missing; there may have been more frames",)
-    return Frames((animation.size,) * len(parts), each, animation.plays, notes)
+    sizes = tuple(max(animation.size, part.box[2:], key=math.prod) for part in parts)
+    return Frames(sizes, each, animation.plays, notes)
 
 
 def _of_canvas(canvas: Array, is_grey: bool) -> Raster:
@@ -158,59 +163,73 @@ def _of_animation(image: Image.Image) -> Frames:
 
 def _of_pages(file: BinaryIO, image: Image.Image) -> Frames:
     """Return the pages of a TIFF without reduced copies and masks."""
-    pages: list[int] = []
     sizes: list[tuple[int, int]] = []
-    count = getattr(image, "n_frames", 1)
-    for number in range(count):
+    kinds: list[object] = []
+    for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
-        if not _is_copy(image) or (not pages and number == count - 1):
-            pages.append(number)
-            sizes.append(image.size)
-    notes = (
-        [f"{count - len(pages)} reduced copies in it are left out"] if len(pages) < count else []
-    )
+        sizes.append(image.size)
+        kinds.append(image.tag_v2.get(_REDUCED))  # type: ignore[attr-defined]
+    pages, notes = _without_copies(kinds)
 
     def each(limit: int) -> Iterator[Shown]:
         for number in pages[:limit]:
             page = _reopener(file, "TIFF", number)()
-            yield Shown(_page(file, page, number), page)
+            says_turn = _ORIENTATION in page.tag_v2  # type: ignore[attr-defined]
+            raster = _page(file, page, number)
+            if says_turn:  # Pillow removes it once it turned the pixels; XMP would count again
+                page.getexif().setdefault(_ORIENTATION, 1)
+            yield Shown(raster, page)
 
-    return Frames(tuple(sizes), each, notes=tuple(notes))
+    return Frames(tuple(sizes[number] for number in pages), each, notes=notes)
+
+
+def _without_copies(kinds: Sequence[object]) -> tuple[list[int], tuple[str, ...]]:
+    """Return the numbers of a TIFF's pages that are no reduced copies or masks, and notes.
+
+    ``kinds``: NewSubfileType of each page. If all are copies, the last is taken.
+    """
+    copies = [isinstance(kind, int) and bool(kind & 0b101) for kind in kinds]
+    pages = [number for number, copy in enumerate(copies) if not copy] or [len(kinds) - 1]
+    left_out = len(kinds) - len(pages)
+    return pages, (f"{left_out} reduced copies in it are left out",) if left_out else ()
 
 
 def _page(file: BinaryIO, page: Image.Image, number: int) -> Raster:
     tags = page.tag_v2  # type: ignore[attr-defined]
     bits = tags.get(258, (1,))
     if tags.get(284) == 2 and max(bits if isinstance(bits, tuple) else (bits,)) > 8:  # planes
-        return _layout(file, number)
+        return of_sixteen(read_layout(file, number), tags)
     return decode(page, _reopener(file, "TIFF", number))
 
 
-def _of_layout(file: BinaryIO) -> Frames:
-    """Return the first page of a TIFF that Pillow does not open."""
-    layout = open_layout(file)
-    image = Image.new("L", (1, 1))  # for what is written about it
-    image.info.update(layout.info)
-    image.getexif()[0x0112] = layout.orientation
+def _of_layouts(file: BinaryIO) -> Frames:
+    """Return the pages of a TIFF that Pillow does not open."""
+    layouts = open_layouts(file)
+    pages, notes = _without_copies([one.tags.get(_REDUCED) for one in layouts])
 
-    def each(_: int) -> Iterator[Shown]:
-        yield Shown(_layout(file, 0), image)
+    def each(limit: int) -> Iterator[Shown]:
+        for number in pages[:limit]:
+            pixels, tags = read_layout(file, number), layouts[number].tags
+            deep = pixels.dtype == np.uint16
+            yield Shown(of_sixteen(pixels, tags) if deep else _raster(pixels), _about(tags))
 
-    return Frames((layout.size,), each)
+    return Frames(tuple(layouts[number].size for number in pages), each, notes=notes)
 
 
-def _layout(file: BinaryIO, number: int) -> Raster:
-    return _raster(read_layout(file, number))
+def _about(tags: dict[int, Any]) -> Image.Image:
+    """Return an image without the pixels of a TIFF's page, for what its tags say about them."""
+    image = Image.new("L", (1, 1))
+    image.info.update(
+        {k: tags[tag] for k, tag in _INFO.items() if isinstance(tags.get(tag), bytes)}
+    )
+    if _ORIENTATION in tags:
+        image.getexif()[_ORIENTATION] = tags[_ORIENTATION]
+    return image
 
 
 def _raster(pixels: Array) -> Raster:
     count = pixels.shape[2]
     return Raster(pixels[..., : count - 1], pixels[..., -1]) if count in (2, 4) else Raster(pixels)
-
-
-def _is_copy(image: Image.Image) -> bool:
-    kind = image.tag_v2.get(_REDUCED, 0)  # type: ignore[attr-defined]
-    return isinstance(kind, int) and bool(kind & 0b101)
 
 
 def _is_deep(image: Image.Image) -> bool:

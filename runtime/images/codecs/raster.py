@@ -38,7 +38,7 @@ def decode(image: Image.Image, reopen: Reopen) -> Raster:
     deep = read_sixteen(image, reopen)
     image.load()
     if deep is not None:
-        return _of_sixteen(deep, image)
+        return of_sixteen(deep, getattr(image, "tag_v2", None), image.info.get("transparency"))
     notes = (_DEEP_NOTE.format("colours"),) if ";16" in stored and image.mode == "CMYK" else ()
     if image.mode == "F":
         raise ImageError(f"must have 8 or 16 bits a channel, got 32-bit floats; {SCALE_FIRST}")
@@ -95,18 +95,18 @@ def _of_integers(image: Image.Image) -> Raster:
     )
 
 
-def _of_sixteen(pixels: Array, image: Image.Image) -> Raster:
-    count = pixels.shape[2]
-    colours = pixels[..., : count - 1] if count in (2, 4) else pixels
-    largest = _largest(getattr(image, "tag_v2", {}))
+def of_sixteen(pixels: Array, tags: object = None, key: object = None) -> Raster:
+    """Return uint16 (height, width, 1 to 4), alpha last of 2 or 4, scaled if a TIFF's tags name white.
+
+    ``tags``: a mapping of a TIFF's tags. ``key``: the levels of a transparent colour, as a tuple.
+    """
+    largest, scaled = _largest(tags), pixels
     if _TOP > largest >= pixels.max():
-        colours = np.rint(colours * (_TOP / largest)).astype(np.uint16)
-    key = image.info.get("transparency")
-    if count in (2, 4):
-        alpha: Array | None = pixels[..., -1]
-    else:
-        alpha = _keyed(pixels, key, _TOP) if isinstance(key, tuple) else None
-    return Raster(colours, alpha, notes=_dark(colours))
+        scaled = np.rint(pixels * (_TOP / largest)).astype(np.uint16)
+    if pixels.shape[2] in (2, 4):
+        return Raster(scaled[..., :-1], scaled[..., -1], notes=_dark(scaled[..., :-1]))
+    alpha = _keyed(pixels, key, _TOP) if isinstance(key, tuple) else None
+    return Raster(scaled, alpha, notes=_dark(scaled))
 
 
 def _largest(tags: object) -> int:

@@ -24,6 +24,8 @@ _DEFLATE, _PREDICTOR, _INCH, _UNASSOCIATED = 8, 2, 2, 2
 _WHITE_IS_ZERO = 0
 _COLORS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3}  # channels of grey and RGB, by photometric interpretation
 _HEADER = b"II*\0"
+_SAYING = (254, 258, 274, 281, 341, 700, 34675)
+"""Tags of what a page is, of its levels, orientation, XMP and profile."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +57,23 @@ def encode_tiff(pages: Sequence[Page]) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """The first page of a file that Pillow does not open."""
+    """A page of a file that Pillow does not open."""
 
     size: tuple[int, int]
-    info: dict[str, bytes]
-    """Profile and XMP, under Pillow's names."""
-
-    orientation: int
+    tags: dict[int, Any]
+    """Values by number, of the tags that matter here."""
 
 
-def open_layout(file: BinaryIO) -> Layout:
-    """Return what a page that Pillow does not open says; decode nothing. Raise as tifffile."""
+def open_layouts(file: BinaryIO) -> list[Layout]:
+    """Return what the pages of a file that Pillow does not open say; decode nothing. Raise as tifffile."""
     with _opened(file) as tiff:
-        page: Any = tiff.pages[0]
-        info = {}
-        for name, tag in (("icc_profile", 34675), ("xmp", 700)):
-            value = page.tags.get(tag)
-            if value is not None and isinstance(value.value, bytes):
-                info[name] = value.value
-        turned = page.tags.get(274)
-        orientation = int(turned.value) if turned is not None else 1
-        return Layout((int(page.imagewidth), int(page.imagelength)), info, orientation)
+        return [
+            Layout(
+                (int(page.imagewidth), int(page.imagelength)),
+                {tag.code: tag.value for tag in page.tags if tag.code in _SAYING},
+            )
+            for page in tiff.pages
+        ]
 
 
 def read_layout(file: BinaryIO, page: int) -> Array:

@@ -204,6 +204,24 @@ def test_twelve_bits_are_scaled_where_the_file_says_what_white_is(tmp_path, tag)
     assert source.notes == ()
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_transparency_of_twelve_bits_is_scaled_as_colours_are(tmp_path, planar):
+    levels = np.maximum(DEEP >> 4, 1)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        levels if planar == "contig" else np.moveaxis(levels, 2, 0),
+        photometric="rgb",
+        planarconfig=planar,
+        extrasamples=["unassalpha"],
+        extratags=[(281, "H", 4, (4095,) * 4, True)],
+    )
+    source = read_image(tmp_path / "a.tif")
+    scaled = np.rint(levels * (65535 / 4095))
+    np.testing.assert_array_equal(source.frames[0].pixels, scaled[..., :3])
+    np.testing.assert_array_equal(source.frames[0].alpha, scaled[..., 3])
+    assert source.notes == ()
+
+
 def test_a_16_bit_colour_key_is_compared_in_16_bits(tmp_path):
     """Two colours that are equal in 8 bits; one of them is transparent."""
     pixels = np.full((8, 8, 3), 0x1234, np.uint16)

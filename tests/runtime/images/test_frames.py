@@ -6,11 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from dossr.runtime.errors import ImageError
 from dossr.runtime.images.codecs.gif import encode_gif
-from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.reader import count_frames, read_image
 from dossr.runtime.images.writer import check_writable
 
 COLOURS = ("red", "green", "green", "blue")
@@ -202,6 +203,25 @@ def test_pages_of_a_tiff_stay_pages(enlarged, tmp_path):
         check_writable(tmp_path / "b.png", source, [(40, 80), (32, 48)])
 
 
+def test_pages_that_pillow_does_not_open_stay_pages(tmp_path):
+    """Of 16 bits with transparency; a reduced copy is left out."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, (level, kind) in enumerate([(60000, 0), (500, 1), (40000, 0)]):
+            file.write(
+                np.full((8, 9 + number, 2), level, np.uint16),
+                photometric="minisblack",
+                extrasamples=["unassalpha"],
+                subfiletype=kind,
+                extratags=[(274, "H", 1, 6, True)] if number else [],
+            )
+    source = read_image(tmp_path / "a.tif")
+    assert [frame.size for frame in source.frames] == [(9, 8), (8, 11)]
+    assert [frame.pixels.max() for frame in source.frames] == [60000, 40000]
+    assert source.notes == ("1 reduced copies in it are left out",)
+    assert count_frames(tmp_path / "a.tif") == 2
+    assert len(read_image(tmp_path / "a.tif", first_frame=True).frames) == 1
+
+
 def test_all_frames_together_count_before_they_are_decoded(tmp_path):
     _animate(tmp_path / "a.gif", _stills(), duration=100)
     said = r"at most 3000 pixels, got 32 x 32, 3 frames; pass a larger --max-pixels, or .* --first-frame"
@@ -209,6 +229,18 @@ def test_all_frames_together_count_before_they_are_decoded(tmp_path):
         read_image(tmp_path / "a.gif", 3000)
     assert len(read_image(tmp_path / "a.gif", 3072).frames) == 3
     assert len(read_image(tmp_path / "a.gif", 1024, first_frame=True).frames) == 1
+
+
+def test_a_gif_frame_larger_than_its_canvas_counts_before_it_is_decoded(tmp_path):
+    """It is cut to the canvas, but only then."""
+    file = io.BytesIO()
+    Image.new("P", (300, 200)).save(file, "GIF")
+    data = bytearray(file.getvalue())
+    struct.pack_into("<HH", data, 6, 8, 9)
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(ImageError, match="at most 59999 pixels, got 300 x 200"):
+        read_image(tmp_path / "a.gif", 59999)
+    assert read_image(tmp_path / "a.gif", 60000).frames[0].size == (8, 9)
 
 
 def test_a_cut_animation_is_refused(tmp_path):

@@ -6,11 +6,12 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from dossr.runtime.images.metadata import photoshop_resource, raw_profile
 from dossr.runtime.images.profiles import srgb
-from dossr.runtime.images.reader import read_image
+from dossr.runtime.images.reader import count_frames, read_image
 from dossr.runtime.images.source import WriteOptions
 
 RED_BLUE = np.zeros((16, 24, 3), np.uint8)
@@ -28,6 +29,7 @@ XMP = (
     b"<xmp:Thumbnails><rdf:Alt>AAAA</rdf:Alt></xmp:Thumbnails></rdf:Description></rdf:RDF></x:xmpmeta>"
     b'<?xpacket end="w"?>'
 )
+LONG = "a workflow " * 100_000  # Pillow refuses more than 1 MiB of compressed text
 FULL = ("jpg", "webp", "tif", "avif", "heic", "png")
 
 
@@ -101,9 +103,37 @@ def test_exif_data_of_jpeg_xl_is_kept_and_does_not_turn(enlarged, tmp_path):
         assert 0x0112 not in out.getexif()
 
 
+def test_a_jpeg_in_jpeg_xl_is_turned_as_the_jpeg_is(tmp_path):
+    """Its decoder rebuilds the JPEG, whose pixels are not upright."""
+    import pillow_jxl  # noqa: F401
+
+    _save(tmp_path / "a.jpg", exif=_exif(6).tobytes())
+    with Image.open(tmp_path / "a.jpg") as jpeg, pytest.warns(UserWarning, match="reconstruction"):
+        jpeg.save(tmp_path / "a.jxl")
+    alike = [read_image(tmp_path / name).frames[0].pixels for name in ("a.jpg", "a.jxl")]
+    np.testing.assert_array_equal(*alike)
+    assert alike[0].shape == (24, 16, 3)
+
+
 def test_exif_data_goes_before_xmp(tmp_path):
     _save(tmp_path / "a.jpg", exif=_exif(1).tobytes(), xmp=XMP)
     assert read_image(tmp_path / "a.jpg").frames[0].size == (24, 16)
+
+
+@pytest.mark.parametrize("written", ["='6'", ' = "6"', '="6"'])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_that_says_its_turn_twice_is_turned_once(tmp_path, written, deep):
+    """By its own tag and by XMP."""
+    xmp = f"<x tiff:Orientation{written}/>".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        RED_BLUE * np.uint16(257) if deep else RED_BLUE,
+        photometric="rgb",
+        extratags=[(274, "H", 1, 6, True), (700, "B", len(xmp), xmp, True)],
+    )
+    frame = read_image(tmp_path / "a.tif").frames[0]
+    assert frame.size == (16, 24)
+    assert frame.pixels[:10, :, 0].min() > 150
 
 
 def test_a_heic_that_its_decoder_turned_is_not_turned_again(tmp_path):
@@ -257,3 +287,29 @@ def test_a_text_that_cannot_be_written_does_not_take_the_others_along(enlarged, 
     enlarged("a.png", "b.png")
     with Image.open(tmp_path / "b.png") as out:
         assert out.text["parameters"] == "a castle"
+
+
+def test_texts_and_profiles_larger_than_pillow_opens_are_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", LONG, zip=True)
+    profile = srgb() + bytes(1 << 20)
+    Image.fromarray(RED_BLUE).save(tmp_path / "a.png", pnginfo=text, icc_profile=profile)
+    source = read_image(tmp_path / "a.png")
+    assert source.metadata.text == (("workflow", LONG),)
+    assert source.profile == profile
+    assert count_frames(tmp_path / "a.png") == 1
+
+
+def test_a_png_with_a_long_text_and_a_large_profile_can_be_opened_by_pillow(
+    enlarged, profiles, tmp_path
+):
+    """The text is not compressed; the result is converted to sRGB."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", LONG)
+    large = profiles.matrix_profile() + bytes(1 << 20)
+    Image.fromarray(RED_BLUE).save(tmp_path / "a.png", pnginfo=text, icc_profile=large)
+    source = enlarged("a.png", "b.png")
+    with Image.open(tmp_path / "b.png") as out:
+        assert out.text["workflow"] == LONG
+        assert out.info["icc_profile"] == srgb()
+        np.testing.assert_array_equal(np.asarray(out)[::4, ::4], source.frames[0].pixels)

@@ -69,6 +69,27 @@ def test_sixteen_bits_outside_srgb_come_back(enlarged, profiles, tmp_path):
     assert np.abs(out[2::4, 2::4][:, [2, 13]] - deep[:, [2, 13]]).max() <= 2
 
 
+def test_hidden_colours_outside_srgb_stay_hidden(enlarged, profiles, tmp_path):
+    """Neither at the edge nor over a background."""
+    pixels = np.full((8, 16, 4), (120, 110, 100, 255), np.uint8)
+    pixels[:, 8:] = (0, 255, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=profiles.matrix_profile())
+    enlarged("a.png", "kept.png")
+    enlarged("a.png", "white.png", WriteOptions(background=(255, 255, 255)))
+    with Image.open(tmp_path / "kept.png") as out:
+        assert np.abs(np.asarray(out)[..., :3].astype(int) - (120, 110, 100)).max() <= 2
+    with Image.open(tmp_path / "white.png") as out:
+        assert (np.asarray(out)[:, 40:] == 255).all()
+
+
+def test_colours_outside_srgb_count_by_their_alpha_over_a_background(enlarged, profiles, tmp_path):
+    red = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
+    red.save(tmp_path / "a.png", icc_profile=profiles.matrix_profile())
+    enlarged("a.png", "b.png", WriteOptions(background=(255, 255, 255)))
+    with Image.open(tmp_path / "b.png") as out:
+        assert np.abs(np.asarray(out).astype(int) - (255, 127, 127)).max() < 25
+
+
 def _png_with(profile):
     file = io.BytesIO()
     Image.new("RGB", (1, 1)).save(file, "PNG", icc_profile=profile)
@@ -112,6 +133,16 @@ def test_a_grey_profile_is_converted_and_kept(enlarged, profiles, tmp_path):
     with Image.open(tmp_path / "b.png") as out:
         assert (out.mode, out.info["icc_profile"]) == ("L", data)
         assert np.abs(np.asarray(out).astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif", "heic"])
+def test_a_grey_profile_keeps_its_tones_in_every_format(enlarged, profiles, tmp_path, suffix):
+    image = Image.new("L", (16, 16), 128)
+    image.save(tmp_path / "a.png", icc_profile=profiles.grey_profile(1.0))
+    enlarged("a.png", f"b.{suffix}")
+    written = read_image(tmp_path / f"b.{suffix}")
+    assert np.abs(written.frames[0].pixels.astype(int) - 188).max() <= 2
+    assert not written.notes
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif"])
