@@ -10,8 +10,8 @@ MOST = 2
 
 _LAST = 5.0  # seconds that the end of a run waits for
 
-ENDED = -1
-"""In the place of the number of times: the image is done."""
+State = int | str
+"""Of an image: how often it was begun; once that is over, why it failed, or an empty text."""
 
 
 class Attempts:
@@ -19,24 +19,27 @@ class Attempts:
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
+        self._ended: dict[int, str] = {}
 
     def begin(self, number: int) -> int:
         """Count an image as begun once more; return how often it was."""
         self._begun[number] = self._begun.get(number, 0) + 1
         return self._begun[number]
 
-    def end(self, number: int) -> None:
-        """Note that an image is done, in case that its worker dies before it can tell."""
-        self._begun[number] = ENDED
+    def end(self, number: int, failure: str) -> None:
+        """Note why an image failed, or nothing, in case that its worker dies before it can tell."""
+        self._ended[number] = failure
 
-    def begun(self, numbers: list[int]) -> dict[int, int]:
-        """Return how often images were begun, of those that were."""
-        return {number: self._begun[number] for number in numbers if number in self._begun}
+    def begun(self, numbers: list[int]) -> dict[int, State]:
+        """Return the states of images, of those that were begun."""
+        states: dict[int, State] = {**self._begun, **self._ended}
+        return {number: states[number] for number in numbers if number in states}
 
     def forget(self, numbers: list[int]) -> None:
         """Drop images whose result arrived."""
         for number in numbers:
             self._begun.pop(number, None)
+            self._ended.pop(number, None)
 
 
 def new_attempts() -> Any:
@@ -55,11 +58,11 @@ def begin(attempts: Any, number: int) -> int:
     return int(ray.get(attempts.begin.remote(number)))
 
 
-def end(attempts: Any, number: int) -> None:
-    """Note that an image is done."""
-    ray.get(attempts.end.remote(number))
+def end(attempts: Any, number: int, failure: str) -> None:
+    """Note why an image failed, or nothing."""
+    ray.get(attempts.end.remote(number, failure))
 
 
-def begun(attempts: Any, numbers: list[int]) -> dict[int, int]:
-    """Return how often images were begun, by workers that died."""
+def begun(attempts: Any, numbers: list[int]) -> dict[int, State]:
+    """Return the states of images that were begun, by workers that died."""
     return dict(ray.get(attempts.begun.remote(numbers)))

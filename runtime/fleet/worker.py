@@ -19,7 +19,7 @@ from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
 from ..errors import ImageError, one_line, reason
-from .attempts import ENDED, MOST, begin, begun, end
+from .attempts import MOST, State, begin, begun, end
 from .node import BundleSource
 from .places import Place, PlaceError
 
@@ -128,12 +128,13 @@ class Worker:
         outcomes = map(partial(self._again, before), jobs) if before else self._outcomes(jobs)
         return pa.Table.from_pylist([_record(each) for each in outcomes], schema=_SCHEMA)
 
-    def _again(self, before: dict[int, int], job: StoredJob) -> Outcome:
+    def _again(self, before: dict[int, State], job: StoredJob) -> Outcome:
         """Return what became of an image, or was before its worker died."""
-        if before.get(job.number) == ENDED:
-            return Skipped(job)
+        failure = before.get(job.number)
+        if isinstance(failure, str):
+            return Failed(job, failure) if failure else Skipped(job)
         [outcome] = self._outcomes([job])
-        end(self._work.attempts, job.number)
+        end(self._work.attempts, job.number, outcome.reason if isinstance(outcome, Failed) else "")
         return outcome
 
     def _outcomes(self, jobs: Sequence[StoredJob]) -> Sequence[Outcome]:
