@@ -115,6 +115,13 @@ def test_of_two_first_runs_into_one_folder_with_other_options_the_results_are_no
             plan("--steps", steps)
 
 
+def test_results_with_tensorfloat_are_not_mixed_with_others(plan, begin):
+    begin(plan("--device", "cuda"), done=NAMES[:1])
+    assert _todo(plan("--device", "cuda")) == list(NAMES[1:])
+    with pytest.raises(UsageError, match=r"with tf32 None, and tf32 is False now; give another"):
+        plan("--device", "cuda", "--no-tf32")
+
+
 def test_a_result_that_was_not_recorded_is_recorded_as_one_of_the_run_that_goes_on(plan, begin):
     first = plan("--steps", "1")
     begin(first, done=NAMES[:2], recorded=NAMES[:1])
