@@ -92,7 +92,7 @@ def check_fleet(arguments: Arguments) -> Plan:
     suffix = arguments.format or DEFAULT
     settings, naming = check_options(arguments, suffix), name_results(arguments, suffix)
     try:
-        source, manifest = find_bundle(arguments.bundle_text)
+        source, manifest = find_bundle(arguments.bundle_text, arguments.device)
         settings.sampling.check(manifest)
     except BundleError as error:
         raise click.UsageError(str(error)) from error
