@@ -2,6 +2,7 @@
 
 import io
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 import pyarrow as pa
+import ray
 from pyarrow import fs
 
 from ..cli.arguments import Arguments
@@ -18,7 +20,7 @@ from ..cli.loop import run_jobs
 from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
-from ..errors import ImageError, one_line, reason
+from ..errors import EngineError, ImageError, one_line, reason
 from .attempts import MOST, State, begin, begun, end
 from .node import BundleSource
 from .places import Place, PlaceError
@@ -108,9 +110,16 @@ class Worker:
         """Open the networks. If that fails, all that the worker returns is why, in one line."""
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._work, self._fatal = work, ""
+        name = f"worker {ray.get_runtime_context().get_actor_id()}"  # the same when it is started again
         try:
+            if begin(work.attempts, name) > MOST:
+                raise EngineError(
+                    f"a worker on {socket.gethostname()} died {MOST} times while it opened the networks; "
+                    "upscale one image there with dossr-run to see why"
+                )
             bundle = None if work.bundle.place is None else work.bundle.on_this_node()
             self._pipeline = open_pipeline(replace(work.arguments, bundle=bundle))
+            work.attempts.forget.remote([name])
         except Exception as error:  # raised from here, it would fill the terminal of the driver
             self._fatal = one_line(_message(error))
 

@@ -107,6 +107,22 @@ def test_a_worker_whose_networks_cannot_be_opened_returns_one_line(work, photo, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_worker_that_dies_while_it_opens_the_networks_is_not_started_without_end(
+    work, photo, tmp_path, monkeypatch
+):
+    def die(_):
+        raise KeyboardInterrupt  # as nothing that a worker handles
+
+    given = work(tmp_path / "out")
+    Worker(given)  # one that opens is not counted
+    monkeypatch.setattr(fleet_worker, "open_pipeline", die)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Worker(given)
+    [row] = Worker(given)(_table(photo)).to_pylist()
+    assert " died 2 times while it opened the networks; upscale one image there" in row["fatal"]
+
+
 def test_without_a_cluster_or_without_ray_the_command_says_so(
     photo, dossr_run, one_line, tmp_path, toy_bundle
 ):
