@@ -161,7 +161,7 @@ def _planned(
         if arguments.triton:
             from .triton.repository import check_repository
 
-            served.check_targets(targets)
+            served.check_device(targets)
             check_repository(arguments.triton, served, overwrite=arguments.overwrite)
     return requests, settings, served
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 from ...runtime.bundle import Manifest, Target
+from ...runtime.engines.device import OPENVINO
+from ...runtime.engines.precision import PrecisionOptions, parse_precision
 from ...runtime.engines.tensorrt.library import LIBRARIES
 from ...runtime.options import TILE, Tiling
 from ...runtime.serving.settings import (
@@ -48,8 +50,15 @@ class RepositoryOptions:
         """The side of the image that an instance upscales before it is ready, in LR pixels."""
         return self.service.tile or TILE
 
-    def check_targets(self, targets: Sequence[Target]) -> None:
-        """Raise ValueError if a bundle has no graphs for the device."""
+    @property
+    def _precision(self) -> PrecisionOptions:
+        return parse_precision(self.service.precision.split(","))
+
+    def check_device(self, targets: Sequence[Target]) -> None:
+        """Raise ValueError if a device does not have the precision, or a bundle no graphs for the device."""
+        asked = self._precision
+        if self.service.device not in OPENVINO:
+            asked.check_fixed(self.service.device)
         device = self.service.device.partition(":")[0]
         wanted = "tensorrt" if device in LIBRARIES else device
         if not any(target.startswith(wanted) for target in targets):
@@ -59,10 +68,24 @@ class RepositoryOptions:
             )
 
     def check(self, manifest: Manifest) -> None:
-        """Raise ValueError if a bundle does not support the device or the tiles."""
-        self.check_targets(manifest.targets)
+        """Raise ValueError if a bundle does not support the device, the precision or the tiles."""
+        self.check_device(manifest.targets)
+        self._check_stages(manifest)
         tile = TILE if self.service.tile is None else self.service.tile
         Tiling(tile, self.service.overlap, self.service.batch).check(manifest.size_multiple)
+
+    def _check_stages(self, manifest: Manifest) -> None:
+        """Raise ValueError for a stage that a bundle does not have, or not in int8."""
+        asked, stages = self._precision, manifest.stages
+        asked.check(stages)
+        wanted = [name for name in stages if asked.of(name) == "int8"]
+        missing = [name for name in wanted if not stages[name].int8]
+        named = [name for name in missing if name in asked.stages]
+        if named or (wanted and missing == wanted):
+            raise ValueError(
+                f"precision={self.service.precision} needs an int8 network for "
+                f"{' and '.join(named) or 'a stage'}, and the bundle has none; add what can be had with --int8"
+            )
 
 
 def parse_serve(texts: Iterable[str]) -> RepositoryOptions:

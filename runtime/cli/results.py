@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SETTINGS = (
     "scale", "longest", "shortest", "width", "height", "fit",
     "steps", "order", "seed", "seeds", "best", "start", "detail", "color_fix", "tile", "overlap", "batch",
-    "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame",
+    "format", "quality", "suffix", "depth", "background", "profile", "strip", "first_frame", "tf32",
 )  # fmt: skip
 """Options in the JSON document."""
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ _CLIENT = "ray://"
 _CONNECT = 5.0  # seconds to reach a cluster
 _OBJECTS = 1 << 30  # bytes of the object store of a cluster that we start, for rows alone
 _CORES = 4  # of a worker on a processor, by default
+_PATIENCE = 10.0  # seconds that a worker's room may take before the cluster is called busy
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Worker:
         parts += [f"{self.gpus:g} GPU{'s' if self.gpus > 1 else ''}"] if self.gpus else []
         parts += [f"{in_gigabytes(self.memory)} of memory"] if self.memory else []
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As tasks and actors of Ray ask for it."""
+        return {
+            "num_cpus": self.cores,
+            "num_gpus": self.gpus or None,
+            "memory": self.memory or None,
+        }
 
 
 @contextmanager
@@ -168,6 +178,24 @@ def make_ready(source: BundleSource, worker: Worker) -> None:
             raise click.UsageError(
                 f"node {where} must have dossr {__version__}, got {version}; install the same version"
             )
+
+
+def wait_for_room(worker: Worker, log: Callable[[str], None]) -> None:
+    """Return once a worker could start; ``log`` is told if other work holds the cluster until then.
+
+    Raise click.UsageError if Ray gives up.
+    """
+    room = ray.remote(**worker.options)(lambda: None).remote()
+    if not ray.wait([room], timeout=_PATIENCE)[0]:
+        free = {"CPU": 0.0, "GPU": 0.0, "memory": 0.0, **ray.available_resources()}
+        log(
+            f"the cluster is busy: a worker needs {worker.text} of one node, and {free['CPU']:g} cores, "
+            f"{free['GPU']:g} GPUs and {in_gigabytes(int(free['memory']))} are free in all; waiting"
+        )
+    try:
+        ray.get(room)
+    except ray.exceptions.RayError as error:
+        raise click.UsageError(f"the cluster cannot start a worker: {last_line(error)}") from error
 
 
 def last_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """What a run on a cluster reads and how its results are named: paths, folders, lists and URIs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -39,6 +39,17 @@ class Inputs:
     renamed: int = 0
     """Images whose result has another name than usual, because names clashed."""
 
+    def add(self, source: Place, target: str) -> None:
+        """Add an image, or the reason why the manifest cannot name it."""
+        try:
+            f"{source.name}{target}".encode()
+        except UnicodeEncodeError:
+            self.failures.append(
+                (source.name, f"{source.name} must have a name in UTF-8; rename it")
+            )
+        else:
+            self.items.append(Item(source, target))
+
 
 def find_inputs(texts: Sequence[str], output: Place, naming: Naming) -> Inputs:
     """Return the images and the names of their results.
@@ -58,7 +69,7 @@ def find_inputs(texts: Sequence[str], output: Place, naming: Naming) -> Inputs:
     inputs = Inputs(passed_over=search.passed_over)
     inputs.failures += [(str(path), f"{path} {why}") for path, why in search.failures]
     found = [(item, find_place(str(item.path))) for item in search.found]
-    roots = list(search.roots)
+    roots = {root: find_place(str(root)) for root in search.roots}
     for place in map(find_place, filter(_is_remote, given)):
         found += _remote_files(place, output, inputs, roots)
     if not found and not inputs.failures:
@@ -133,17 +144,16 @@ def _expanded(texts: Iterable[str]) -> Iterator[str]:
 def _local_inputs(paths: Sequence[str], folder: Path, naming: Naming) -> Inputs:
     """Return the images and names of ``dossr-run`` itself."""
     plan = find_jobs(paths, Output(naming.format, folder=folder), naming)
-    items = [
-        Item(find_place(str(job.source)), job.target.relative_to(folder).as_posix())
-        for job in plan.jobs
-        if job.target
-    ]
     failures = [(job.name, why) for job, why in plan.failures]
-    return Inputs(items, list(plan.passed_over), failures, len(plan.renamed))
+    inputs = Inputs([], list(plan.passed_over), failures, len(plan.renamed))
+    for job in plan.jobs:
+        if job.target:
+            inputs.add(find_place(str(job.source)), job.target.relative_to(folder).as_posix())
+    return inputs
 
 
 def _remote_files(
-    place: Place, output: Place, inputs: Inputs, roots: list[Path]
+    place: Place, output: Place, inputs: Inputs, roots: dict[Path, Place]
 ) -> list[tuple[Found, Place]]:
     """Return the images at a URI: the file itself, or all files of a folder with a suffix of an image.
 
@@ -154,7 +164,7 @@ def _remote_files(
     if path.suffix.lower() in IMAGE_SUFFIXES or place.kind() == "file":
         return [(Found(Path("/", path), Path(path.name)), place)]
     root = Path("/", path)
-    roots.append(root)
+    roots[root] = place
     found = []
     holds_results = place.contains(output)
     for name in place.files():
@@ -183,22 +193,27 @@ def _check_known_bucket(place: Place) -> None:
 def _add_items(
     inputs: Inputs,
     found: Sequence[tuple[Found, Place]],
-    roots: Sequence[Path],
+    roots: Mapping[Path, Place],
     output: Place,
     naming: Naming,
 ) -> None:
-    """Name the results as in a folder of ``dossr-run``; raise click.UsageError if one is a source."""
+    """Name the results as in a folder of ``dossr-run``.
+
+    Raise click.UsageError if one would be a source, of this run or of the next one.
+    """
     unique: dict[tuple[int, str], tuple[Found, Place]] = {}
     for each in found:
         unique.setdefault(each[1].identity, each)
     distinct = list(unique.values())
-    names = root_names(roots) if len(roots) > 1 else {}
+    names = root_names(list(roots)) if len(roots) > 1 else {}
     named = [
         Named(item, (names.get(item.root, Path()) if item.root else Path()) / item.relative.parent,
               naming)
         for item, _ in distinct
     ]  # fmt: skip
-    for one, (_, place), path in zip(named, distinct, targets(named), strict=True):
+    paths = targets(named)
+    _check_apart(paths, roots.values(), output)
+    for one, (_, place), path in zip(named, distinct, paths, strict=True):
         target = path.as_posix()
         if output.below(target).identity in unique:
             raise click.UsageError(
@@ -206,7 +221,21 @@ def _add_items(
                 "or --suffix"
             )
         inputs.renamed += path != one.target()
-        inputs.items.append(Item(place, target))
+        inputs.add(place, target)
+
+
+def _check_apart(paths: Iterable[Path], roots: Iterable[Place], output: Place) -> None:
+    """Raise click.UsageError if results would lie in an input folder, where a rerun takes them for images.
+
+    An input folder around OUT is no fault: OUT is left out of the search.
+    """
+    searched = {root.identity for root in roots}
+    for folder in sorted({parent for path in paths for parent in path.parents}):
+        place = output.below("" if folder == Path() else folder.as_posix())
+        if place.identity in searched:
+            raise click.UsageError(
+                f"{place.name} is an input, and a rerun would upscale the results in it; give another folder"
+            )
 
 
 def existing(items: Sequence[Item], output: Place) -> set[str]:

@@ -12,8 +12,10 @@ from filelock import FileLock
 from ... import __version__
 from ..bundle import DEMO, MANIFEST, Manifest, open_bundle, read_manifest
 from ..bundle.verified import cache_folder
+from ..engines.tensorrt.library import LIBRARIES
+from ..engines.tensorrt.profiles import ENGINES
 from ..errors import BundleError
-from ..files import whole_folder
+from ..files import whole_file, whole_folder
 from .places import Place, PlaceError, find_place
 
 _LARGEST_MANIFEST = 1 << 26  # bytes
@@ -29,6 +31,9 @@ class BundleSource:
 
     sha256: str
     """Of ``manifest.json``, which holds the hashes of all other files."""
+
+    has_engines: bool = False
+    """Whether engines that were built for it are fetched with it."""
 
     def on_this_node(self) -> Path:
         """Return a folder of this node with the bundle; fetch it if another worker has not.
@@ -64,11 +69,13 @@ class BundleSource:
                 with whole_folder(folder) as new:
                     _fetch(place, new)
                     self._check(new)
+            if self.has_engines:
+                _fetch_engines(place.below(ENGINES), folder / ENGINES)
         return folder
 
 
-def find_bundle(text: str | None) -> tuple[BundleSource, Manifest]:
-    """Return a bundle by its path or URI (None: the demo model) and its manifest.
+def find_bundle(text: str | None, device: str = "cpu") -> tuple[BundleSource, Manifest]:
+    """Return a bundle for a device by its path or URI (None: the demo model), and its manifest.
 
     Raise BundleError if there is none.
     """
@@ -79,7 +86,7 @@ def find_bundle(text: str | None) -> tuple[BundleSource, Manifest]:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except PlaceError as error:
         raise BundleError(str(error)) from error
-    return BundleSource(place, digest), manifest
+    return BundleSource(place, digest, device in ("auto", *LIBRARIES)), manifest
 
 
 def prepare(source: BundleSource) -> tuple[str, str]:
@@ -117,6 +124,16 @@ def _fetch(place: Place, folder: Path) -> None:
             raise BundleError(
                 f"{place.name}/{name} was changed: its SHA-256 does not match the manifest"
             )
+
+
+def _fetch_engines(place: Place, folder: Path) -> None:
+    """Copy the engines and their records that are not there yet; what was built here stays."""
+    for name in place.files():
+        path = folder / name
+        if path.parent == folder and path.suffix in (".engine", ".json") and not path.exists():
+            folder.mkdir(exist_ok=True)
+            with whole_file(path) as new:
+                _copied(place.below(name), new)
 
 
 def _copied(source: Place, path: Path) -> str:

@@ -133,7 +133,7 @@ def find_place(text: str) -> Place:
         return Place(fs.LocalFileSystem(), os.path.abspath(text), text)  # noqa: PTH100 - keeps a link's ".."
     parts = _parts(text)
     if parts.scheme == "file":
-        path = unquote(parts.path)
+        path = unquote(parts.path).rstrip("/") or "/"
         return Place(fs.LocalFileSystem(), path, path)
     name = f"{parts.scheme}://{_shown(parts)}{parts.path}"
     query = f"?{parts.query}" if parts.query else ""

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 
 import click
 
@@ -24,7 +25,7 @@ def print_fleet(arguments: Arguments) -> int:
     for _, reason in plan.inputs.failures:
         say("dossr-run", reason)
     with captured_stderr(), redirect_stdout(sys.stderr):  # Ray's core logs to both
-        report = run_fleet(plan, _tell_failure)
+        report = run_fleet(plan, _tell_failure, partial(say, "dossr-run"))
     if report.stopped:
         say("dossr-run", report.stopped)
     if arguments.as_json:

@@ -19,6 +19,7 @@ from ..cli.results import SETTINGS
 from ..errors import BundleError
 from ..files import remove_leftovers
 from ..memory import memory_need
+from ..terminal import log as log_to_terminal
 from .attempts import end_attempts, new_attempts
 from .cluster import (
     Worker,
@@ -28,6 +29,7 @@ from .cluster import (
     last_line,
     make_ready,
     quiet,
+    wait_for_room,
 )
 from .inputs import Inputs, Item, find_inputs, find_output
 from .left import Left, find_left
@@ -92,7 +94,7 @@ def check_fleet(arguments: Arguments) -> Plan:
     suffix = arguments.format or DEFAULT
     settings, naming = check_options(arguments, suffix), name_results(arguments, suffix)
     try:
-        source, manifest = find_bundle(arguments.bundle_text)
+        source, manifest = find_bundle(arguments.bundle_text, arguments.device)
         settings.sampling.check(manifest)
     except BundleError as error:
         raise click.UsageError(str(error)) from error
@@ -112,8 +114,14 @@ def check_fleet(arguments: Arguments) -> Plan:
     return plan
 
 
-def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> Report:
-    """Upscale what a plan leaves to do; ``on_row`` is called with each row of the manifest.
+def run_fleet(
+    plan: Plan,
+    on_row: Callable[[Row], None] = lambda row: None,
+    log: Callable[[str], None] = log_to_terminal,
+) -> Report:
+    """Upscale what a plan leaves to do.
+
+    ``on_row`` is called with each row of the manifest, ``log`` with a message if the cluster is busy.
 
     Raise click.UsageError, before any work, if the cluster cannot be had or has no room.
     """
@@ -123,7 +131,7 @@ def run_fleet(plan: Plan, on_row: Callable[[Row], None] = lambda row: None) -> R
     try:
         if plan.left.todo:
             with connected(str(plan.arguments.ray)):
-                _upscale(plan, report, on_row)
+                _upscale(plan, report, on_row, log)
         elif plan.left.found:
             _record(plan)
         if plan.arguments.overwrite and not report.stopped:
@@ -142,7 +150,9 @@ def _record(plan: Plan) -> None:
     plan.records.flush()
 
 
-def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
+def _upscale(
+    plan: Plan, report: Report, on_row: Callable[[Row], None], log: Callable[[str], None]
+) -> None:
     arguments = plan.arguments
     quiet()
     worker = choose_worker(
@@ -150,6 +160,7 @@ def _upscale(plan: Plan, report: Report, on_row: Callable[[Row], None]) -> None:
     )
     report.workers = min(count_workers(worker, arguments.workers), len(plan.left.todo))
     make_ready(plan.bundle, worker)
+    wait_for_room(worker, log)
     _record(plan)
     attempts = new_attempts()
     began = time.perf_counter()
@@ -198,9 +209,7 @@ def _results(
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_QUEUED),
-        num_cpus=worker.cores,
-        num_gpus=worker.gpus or None,
-        memory=worker.memory or None,
+        **worker.options,
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield batch.to_pylist()

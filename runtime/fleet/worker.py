@@ -2,6 +2,7 @@
 
 import io
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 
 import click
 import pyarrow as pa
+import ray
 from pyarrow import fs
 
 from ..cli.arguments import Arguments
@@ -18,8 +20,8 @@ from ..cli.loop import run_jobs
 from ..cli.one_image import Failed, Outcome, Settings, Skipped, Written
 from ..cli.opening import open_pipeline
 from ..cli.results import Reporter
-from ..errors import ImageError, one_line, reason
-from .attempts import ENDED, MOST, begin, begun, end
+from ..errors import EngineError, ImageError, one_line, reason
+from .attempts import MOST, State, begin, begun, end
 from .node import BundleSource
 from .places import Place, PlaceError
 
@@ -108,9 +110,16 @@ class Worker:
         """Open the networks. If that fails, all that the worker returns is why, in one line."""
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._work, self._fatal = work, ""
+        name = f"worker {ray.get_runtime_context().get_actor_id()}"  # the same when it is started again
         try:
+            if begin(work.attempts, name) > MOST:
+                raise EngineError(
+                    f"a worker on {socket.gethostname()} died {MOST} times while it opened the networks; "
+                    "upscale one image there with dossr-run to see why"
+                )
             bundle = None if work.bundle.place is None else work.bundle.on_this_node()
             self._pipeline = open_pipeline(replace(work.arguments, bundle=bundle))
+            work.attempts.forget.remote([name])
         except Exception as error:  # raised from here, it would fill the terminal of the driver
             self._fatal = one_line(_message(error))
 
@@ -128,12 +137,13 @@ class Worker:
         outcomes = map(partial(self._again, before), jobs) if before else self._outcomes(jobs)
         return pa.Table.from_pylist([_record(each) for each in outcomes], schema=_SCHEMA)
 
-    def _again(self, before: dict[int, int], job: StoredJob) -> Outcome:
+    def _again(self, before: dict[int, State], job: StoredJob) -> Outcome:
         """Return what became of an image, or was before its worker died."""
-        if before.get(job.number) == ENDED:
-            return Skipped(job)
+        failure = before.get(job.number)
+        if isinstance(failure, str):
+            return Failed(job, failure) if failure else Skipped(job)
         [outcome] = self._outcomes([job])
-        end(self._work.attempts, job.number)
+        end(self._work.attempts, job.number, outcome.reason if isinstance(outcome, Failed) else "")
         return outcome
 
     def _outcomes(self, jobs: Sequence[StoredJob]) -> Sequence[Outcome]:

@@ -56,14 +56,14 @@ Patterns = Mapping[str, tuple[str, Callable[[str], Any]]]
 PATTERNS: Patterns = {
     "device": ("|".join(DEVICES), str),
     "precision": (r"[\w=,]+", str),
-    "tile": (r"\d+", int),
+    "tile": (r"auto|\d+", lambda text: None if text == "auto" else int(text)),
     "overlap": (r"\d+", int),
     "batch": (_COUNT, int),
     "threads": (_COUNT, int),
     "max_pixels": (_COUNT, int),
     "max_steps": (_COUNT, int),
 }
-SETTINGS = ("device=NAME", "precision=PRECISION", "tile=N", "overlap=N", "batch=N", "threads=N", "max_pixels=N",
+SETTINGS = ("device=NAME", "precision=PRECISION", "tile=auto|N", "overlap=N", "batch=N", "threads=N", "max_pixels=N",
             "max_steps=N")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 from click import UsageError
 from PIL import Image
 
+from dossr.runtime.fleet import cluster as cluster_module
 from dossr.runtime.fleet import upscale_dataset
 from dossr.runtime.fleet.cluster import Worker, choose_worker, count_workers, make_ready
 from dossr.runtime.fleet.node import BundleSource
@@ -173,6 +174,25 @@ def test_more_than_the_cluster_has_is_refused(cluster):
     assert choose_worker(None, None, 5, "cuda") == Worker(1, 1.0, 0)
     with pytest.raises(UsageError, match=r"a share up to 1 or a whole number, got 1.5"):
         choose_worker(None, 1.5, 0, "cuda")
+
+
+def test_a_run_tells_once_that_others_hold_the_cluster_and_waits(cluster, monkeypatch):
+    holder = cluster.remote(num_cpus=2)(type("Holder", (), {"ready": lambda self: None})).remote()
+    cluster.get(holder.ready.remote())
+    monkeypatch.setattr(cluster_module, "_PATIENCE", 0.5)
+    said = []
+
+    def log(message):
+        said.append(message)
+        cluster.kill(holder)
+
+    cluster_module.wait_for_room(Worker(1, 0.0, 0), log)
+    cluster_module.wait_for_room(Worker(1, 0.0, 0), said.append)
+    [message] = said
+    assert message.startswith(
+        "the cluster is busy: a worker needs 1 core of one node, and 0 cores, 0 GPUs and "
+    )
+    assert message.endswith(" are free in all; waiting")
 
 
 def test_a_bundle_that_a_node_lacks_or_has_otherwise_is_named(cluster, toy_bundle, tmp_path):

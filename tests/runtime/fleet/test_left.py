@@ -1,6 +1,7 @@
 """What a run has to do, from what earlier ones left. No cluster."""
 
 import os
+import sys
 import time
 from contextlib import nullcontext
 
@@ -114,6 +115,13 @@ def test_of_two_first_runs_into_one_folder_with_other_options_the_results_are_no
             plan("--steps", steps)
 
 
+def test_results_with_tensorfloat_are_not_mixed_with_others(plan, begin):
+    begin(plan("--device", "cuda"), done=NAMES[:1])
+    assert _todo(plan("--device", "cuda")) == list(NAMES[1:])
+    with pytest.raises(UsageError, match=r"with tf32 None, and tf32 is False now; give another"):
+        plan("--device", "cuda", "--no-tf32")
+
+
 def test_a_result_that_was_not_recorded_is_recorded_as_one_of_the_run_that_goes_on(plan, begin):
     first = plan("--steps", "1")
     begin(first, done=NAMES[:2], recorded=NAMES[:1])
@@ -128,6 +136,17 @@ def test_rows_do_not_depend_on_how_the_output_folder_is_spelled(plan, begin, rea
         again = plan(out=out)
         assert (again.left.todo, again.left.found) == ((), ())
     assert [row["output"] for row in read_rows(tmp_path / "out")] == list(NAMES)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_an_image_whose_name_no_manifest_holds_is_a_failure_and_not_the_end(plan, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "photos" / "00.png").rename(tmp_path / "photos" / name)
+    inputs = plan().inputs
+    assert [item.target for item in inputs.items] == list(NAMES[1:])
+    assert inputs.failures == [
+        (f"photos/{name}", f"photos/{name} must have a name in UTF-8; rename it")
+    ]
 
 
 def test_what_killed_workers_left_is_removed_when_a_run_ends(plan, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Places without a server: which are the same, what they are called, what no message may show."""
 
 import pytest
+from click import UsageError
 
 from dossr.runtime.cli.naming import Naming
 from dossr.runtime.cli.search import Found
@@ -61,13 +62,11 @@ def test_containers_of_an_account_are_different_places():
     one, two = (find_place(f"abfs://{name}@{AZURE}/p/a.png") for name in ("in", "old"))
     found = [(Found(path=None, relative=inputs.Path("a.png")), place) for place in (one, two, one)]
     planned = inputs.Inputs()
-    inputs._add_items(planned, found, (), find_place(f"abfs://out@{AZURE}/p"), Naming())
+    inputs._add_items(planned, found, {}, find_place(f"abfs://out@{AZURE}/p"), Naming())
     assert [item.source for item in planned.items] == [one, two]
     assert len({item.target for item in planned.items}) == 2
-    with pytest.raises(
-        inputs.click.UsageError, match=f"^abfs://in@{AZURE}/p/a.png is an input and"
-    ):
-        inputs._add_items(planned, found[:1], (), find_place(f"abfs://in@{AZURE}/p"), Naming())
+    with pytest.raises(UsageError, match=f"^abfs://in@{AZURE}/p/a.png is an input and"):
+        inputs._add_items(planned, found[:1], {}, find_place(f"abfs://in@{AZURE}/p"), Naming())
 
 
 def test_addresses_that_differ_in_their_query_are_different_images(tmp_path):
@@ -82,7 +81,7 @@ def test_addresses_that_differ_in_their_query_are_different_images(tmp_path):
 
 
 def test_inputs_without_images_are_named_without_credentials(tmp_path):
-    with pytest.raises(inputs.click.UsageError, match=r"^no images in memory://bucket/none$"):
+    with pytest.raises(UsageError, match=r"^no images in memory://bucket/none$"):
         inputs.find_inputs(["memory://KEY:SECRET@bucket/none"], find_place(str(tmp_path)), Naming())
 
 
@@ -92,7 +91,31 @@ def test_results_below_an_input_folder_are_no_inputs():
     output = find_place("memory://below/photos/out/")
     found = inputs.find_inputs(["memory://below/photos"], output, Naming())
     assert [item.target for item in found.items] == ["a.png", "outer/b.png"]
-    with pytest.raises(inputs.click.UsageError, match=r"memory://below/photos/a.png is an input"):
-        inputs.find_inputs(
-            ["memory://below/photos/"], find_place("memory://below/photos"), Naming()
-        )
+
+
+@pytest.mark.parametrize(
+    ("texts", "out", "named"),
+    [
+        (["memory://apart/a/"], "memory://apart/a", "memory://apart/a"),
+        (["memory://apart/a", "memory://apart/b"], "memory://apart", "memory://apart/a"),
+        (["photos", "memory://apart/b"], "photos", "photos"),
+        (["photos", "memory://apart/b"], "file://{}/", "{}"),
+    ],
+)  # fmt: skip
+def test_results_are_not_written_where_a_rerun_would_find_them(
+    texts, out, named, photo, monkeypatch
+):
+    """A JPEG file gives another name, so that it would not be replaced, but its result upscaled next."""
+    folder = photo.parent
+    (folder / "photos" / "photos").mkdir(parents=True)
+    photo.rename(folder / "photos" / "photos" / "a.png")
+    monkeypatch.chdir(folder)
+    for name in ("a", "b"):
+        find_place(f"memory://apart/{name}/x.jpg").write(b"an image")
+    here = folder / "photos"
+    with pytest.raises(UsageError) as raised:
+        inputs.find_inputs(texts, find_place(out.format(here)), Naming())
+    assert raised.value.message == (
+        f"{named.format(here)} is an input, and a rerun would upscale the results in it; "
+        "give another folder"
+    )

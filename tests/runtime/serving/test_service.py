@@ -67,6 +67,7 @@ def test_settings_survive_the_configuration():
     settings = ServiceSettings("openvino", "bf16,decoder=fp32", 64, 32, 4, 2, 1000, 9)
     assert read_parameters(settings.as_parameters()) == settings
     assert read_parameters(ServiceSettings().as_parameters()) == ServiceSettings()
+    assert read_parameters({"tile": "auto"}) == ServiceSettings()
     with pytest.raises(ValueError, match=r"a setting must be device=NAME.*got 'devise=cpu'"):
         read_parameters({"devise": "cpu"})
 
