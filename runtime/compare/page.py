@@ -65,7 +65,7 @@ def write_compare_page(
     try:
         with (
             whole_file(path, replace=replace) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
+            temporary.open("w", encoding="utf-8", errors="replace") as file,
         ):
             file.write(head)
             for number, pair in enumerate(pairs, 1):

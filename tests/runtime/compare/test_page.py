@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 
 import numpy as np
@@ -181,6 +182,17 @@ def test_facts_of_an_image_are_said_and_names_are_escaped(tmp_path):
     assert "&lt;i&gt;" in text
     facts = re.findall(r"<span>([^<]*)</span>", text)
     assert facts == ["1250 × 3 → 5000 × 10", "61.0 s", "shown at 82%"]
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path):
+    pairs = [
+        Pair(os.fsdecode(name), _flat(RED, 4, 4), _flat(BLUE, 16, 16))
+        for name in (b"caf\xe9", b"b")
+    ]
+    write_compare_page(tmp_path / "p.html", pairs, about=os.fsdecode(b"b\xfcndel"))
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert "b?ndel" in text
+    assert text.count("caf?") == 6  # contents, heading, and what is read aloud
 
 
 def test_files_and_arrays_of_any_kind_are_compared(tmp_path, photo):
