@@ -240,6 +240,13 @@ def test_a_page_of_what_it_cannot_show_is_refused(run, make_image, tmp_path):
     assert not page.exists()
 
 
+def test_as_many_steps_as_the_start_allows_are_taken(run, make_image, tmp_path):
+    photo = make_image(tmp_path / "a.png")
+    words = [photo, "-o", tmp_path / "o.png", "--start", "1000", "--dry-run"]
+    assert run(*words, "--steps", "999")[0] == 0
+    assert run(*words, "--steps", "1000")[0] == 2
+
+
 def test_start_and_detail_reach_the_networks(run, make_image, tmp_path):
     photo = make_image(tmp_path / "a.png")
     results = []
