@@ -13,8 +13,8 @@ TILE = 128
 STARTS = (333, SHIFT_STEPS, 667, 1000)
 """Starting points: T/3, T/2, 2T/3 and T, the paper's t1 of Table 2."""
 
-MAX_STEPS = SHIFT_STEPS - 1
-"""The largest number of steps of the released schedule; of another start, the start minus 1."""
+MAX_STEPS = max(STARTS) - 1
+"""The largest number of steps, with the last of STARTS; with another, that start minus 1."""
 
 _LEAST = 4  # the smallest tile in size multiples, for bundles where that is below TILE
 

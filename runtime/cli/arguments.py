@@ -222,7 +222,7 @@ _SAMPLING: tuple[_Option, ...] = (
     _sampling("-b", "--bundle", type=PathOrUri(exists=True, path_type=Path),
               help="Bundle folder from dossr-export; with --ray also a URI.  [default: the built-in demo model]"),
     _sampling("--steps", type=click.IntRange(1, MAX_STEPS), default=5, show_default=True,
-              help="Network evaluations: more steps add detail and take longer."),
+              help="Network evaluations, below --start: more steps add detail and take longer."),
     _sampling("--order", type=click.IntRange(1, 3), default=3, show_default=True,
               help="Order of the solver; 1 is recommended from 10 steps on."),
     _sampling("--seed", type=click.IntRange(0), default=42, show_default=True,

@@ -41,6 +41,8 @@ def _checked(arguments: Arguments) -> tuple[Plan, Settings]:
             "-o - takes one image; give --best MEASURE alone, or a file or folder"
         )
     plan = find_jobs(arguments.inputs, output, name_results(arguments, output.suffix), seeds)
+    if arguments.compare:
+        _check_sources_stay(plan)
     if not arguments.dry_run:
         for folder in {job.target.parent for job in plan.jobs if job.target}:
             remove_leftovers(folder)
@@ -171,3 +173,17 @@ def _check_compare(arguments: Arguments, is_stdout: bool) -> None:
         raise click.UsageError(f"--compare writes an HTML page, got {page}; name it PAGE.html")
     if page.exists() and not (arguments.overwrite or arguments.skip_existing):
         raise click.UsageError(f"{page} exists; pass --overwrite or --skip-existing")
+
+
+def _check_sources_stay(plan: Plan) -> None:
+    """Raise click.UsageError for a source that the page cannot show when the run is over."""
+    for job in plan.jobs:
+        source, target = job.source, job.target
+        if source is None or job.is_stream:
+            raise click.UsageError(
+                f"--compare shows files, and {job.name} is a stream; give a file"
+            )
+        if target and target.exists() and source.samefile(target):
+            raise click.UsageError(
+                f"--compare shows each source, and {source} would be replaced; give another name to -o"
+            )

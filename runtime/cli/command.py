@@ -142,13 +142,13 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
         outcomes += run_jobs(pipeline, jobs, settings, reporter)
     elif not plan.failures and not arguments.as_json:
         click.echo("nothing to do: every output exists", err=True)
-    failed = any(isinstance(each, Failed) for each in outcomes)
-    if arguments.compare and (reason := write_comparison(arguments.compare, outcomes, arguments)):
+    page = arguments.compare
+    reasons = write_comparison(page, outcomes, arguments) if page else ()
+    for reason in reasons:
         say("dossr-run", reason)
-        failed = True
     if arguments.as_json:
         click.echo(json.dumps(document(arguments, pipeline, plan, outcomes), indent=1))
-    return int(failed)
+    return int(bool(reasons) or any(isinstance(each, Failed) for each in outcomes))
 
 
 def _results_stream(arguments: Arguments, plan: "Plan") -> TextIO | None:

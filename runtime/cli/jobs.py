@@ -4,10 +4,10 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -19,6 +19,7 @@ from .output import Output
 from .search import RESULT, Found, PassedOver, Search, count_text, same_name
 
 _LONGEST_STREAM = 1 << 30  # bytes of standard input
+_CHUNK = 1 << 20  # bytes of it that are read at once
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 _TOO_LONG = f"would give a result with a name above {_LONGEST_NAME} bytes; rename it"
 
@@ -61,21 +62,28 @@ class Job:
         """Whether every output exists."""
         return bool(self.outputs) and all(path.exists() for path in self.outputs)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether the source can be read only once: standard input or a pipe."""
+        return self.source is None or self.source.is_fifo()
+
     def opened(self) -> Path | BinaryIO:
         """Return the source for ``read_image``: a pipe is read to its end first. Raise ImageError."""
-        if self.source and not self.source.is_fifo():
+        if self.source and not self.is_stream:
             return self.source
         try:
             if self.source:
-                with self.source.open("rb") as file:
-                    data = file.read(_LONGEST_STREAM + 1)
+                with self.source.open("rb", buffering=0) as file:
+                    data = _read(file)
             else:
-                data = sys.stdin.buffer.read(_LONGEST_STREAM + 1)
+                # A buffer stays locked while this thread waits, and Python aborts if it ends meanwhile.
+                data = _read(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
         except OSError as error:
             raise ImageError(f"{self.name} cannot be read: {error.strerror or error}") from error
-        if len(data) > _LONGEST_STREAM:
+        if data.tell() > _LONGEST_STREAM:
             raise ImageError(f"{self.name} must be an image of at most {_LONGEST_STREAM >> 30} GiB")
-        return io.BytesIO(data)
+        data.seek(0)
+        return data
 
     def put(self, data: memoryview) -> None:
         """Write the encoded result where there is no target."""
@@ -154,6 +162,14 @@ def check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             raise click.UsageError(f"cannot write to {folder}: permission denied")
 
 
+def _read(file: Any) -> io.BytesIO:
+    """Return what a stream gives up to its end; of one that is too long, a part that is too long."""
+    data = io.BytesIO()
+    while data.tell() <= _LONGEST_STREAM and (part := file.read(_CHUNK)):
+        data.write(part)
+    return data
+
+
 def _check_any(search: Search, inputs: Sequence[str]) -> None:
     if search.found or search.failures:
         return
@@ -167,6 +183,7 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
     Several input folders keep their names. Results among the sources get a suffix of their own.
     """
     names = root_names(search.roots) if len(search.roots) > 1 else {}
+    _check_apart(names, folder, search)
     sources = {item.real for item in search.found}
     named = []
     for item in search.found:
@@ -183,6 +200,25 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
             plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
         named.append((plain, is_beside))
     return named
+
+
+def _check_apart(names: Mapping[Path, Path], folder: Path, search: Search) -> None:
+    """Raise click.UsageError if a rerun would find results in a folder of their own inside an input.
+
+    Results beside their sources are known by their names, and an output folder inside an input is not
+    searched; but one that is an input, or holds inputs, may have such folders below them.
+    """
+    output = search.real_folder(folder)
+    roots = {search.real_folder(root): root for root in search.roots}
+    roots = {real: root for real, root in roots.items() if real.is_relative_to(output)}
+    for root, name in names.items():
+        place = search.real_folder(folder / name)
+        around = [roots[each] for each in place.parents if each in roots]
+        if around and place not in roots:
+            raise click.UsageError(
+                f"the results of {root} would be in {folder / name}, inside the input {around[0]}, "
+                "and a rerun would upscale them again; give another folder to -o"
+            )
 
 
 def _has_pages(item: Found) -> bool:

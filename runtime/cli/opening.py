@@ -26,11 +26,15 @@ def save_memory(arguments: Arguments, jobs: Sequence[Job]) -> Arguments:
     """Return arguments that hold one network at a time if nothing would need the others again.
 
     That is a single still image on OpenVINO, which compiles a network when it first runs in any case.
+    The frames of a stream are not known before.
     """
     is_lazy = arguments.device.startswith(("openvino", "auto"))
-    if not is_lazy or arguments.seeds or len(jobs) != 1 or jobs[0].source is None:
+    if not is_lazy or arguments.seeds or len(jobs) != 1:
         return arguments
-    is_still = arguments.first_frame or count_frames(jobs[0].source) == 1
+    source = jobs[0].source
+    if source is None or jobs[0].is_stream:
+        return arguments
+    is_still = arguments.first_frame or count_frames(source) == 1
     return replace(arguments, low_memory=True) if is_still else arguments
 
 

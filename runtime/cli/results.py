@@ -171,8 +171,10 @@ def passed_over_record(item: PassedOver) -> dict[str, Any]:
     return {"input": str(item.path), "what": item.what, "remedy": item.remedy}
 
 
-def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Arguments) -> str | None:
-    """Write the compare page of the images that are done; return why it failed, in one line."""
+def write_comparison(
+    path: Path, outcomes: Sequence[Outcome], arguments: Arguments
+) -> tuple[str, ...]:
+    """Write the compare page of the images that are done; return what failed, one line each."""
     from ..compare import Pair, write_compare_page
 
     pairs = [
@@ -181,16 +183,15 @@ def write_comparison(path: Path, outcomes: Sequence[Outcome], arguments: Argumen
         if not isinstance(each, Failed) and each.job.source and each.job.target
     ]
     if not pairs:
-        return None
+        return ()
     about = f"{arguments.bundle or 'demo model'}, {arguments.steps} steps, {_drawn(arguments)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_compare_page(path, pairs, about=about)
+        return write_compare_page(path, pairs, about=about)
     except ImageError as error:
-        return str(error)
+        return (str(error),)
     except OSError as error:
-        return f"{path} cannot be written: {error.strerror}"
-    return None
+        return (f"{path} cannot be written: {error.strerror}",)
 
 
 def _drawn(arguments: Arguments) -> str:

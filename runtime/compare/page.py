@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TextIO
 
 from ... import __version__
 from ..errors import ImageError
@@ -42,18 +42,18 @@ def write_compare_page(
     title: str = "Before and after",
     about: str = "",
     replace: bool = True,
-) -> None:
+) -> tuple[str, ...]:
     """Write one HTML file with a slider for each pair: the source, enlarged bicubically, and the result.
 
     ``about`` is a line below the title, such as the bundle and the options. Results are embedded in
     full up to sides of 4096 pixels, and smaller where there are many, so that a page of 200 images
     stays below 100 MB. The file is complete or absent; without ``replace``, an existing one is kept.
-    Raise ImageError of one line if an image cannot be read or the page not be written.
+    In place of a pair that cannot be read the page tells why; return these reasons, of one line each.
+    Raise ImageError of one line if no pair can be read or the page not be written.
     """
     if not pairs:
         raise ImageError(f"{path} needs at least one image to compare")
-    side = longest_side(len(pairs))
-    page, figure = (Template(_text(name)) for name in ("page.html", "figure.html"))
+    page = Template(_text("page.html"))
     head, tail = page.substitute(
         title=escape(title),
         about=escape(f" · {about}" if about else ""),
@@ -65,19 +65,38 @@ def write_compare_page(
     try:
         with (
             whole_file(path, replace=replace) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
+            temporary.open("w", encoding="utf-8", errors="replace") as file,
         ):
             file.write(head)
-            for number, pair in enumerate(pairs, 1):
-                file.write(figure.substitute(_values(number, pair, side)))
+            failures = _write_figures(file, pairs, longest_side(len(pairs)))
             file.write(tail)
+            if len(failures) == len(pairs):
+                raise ImageError(failures[0])
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+    return failures
 
 
 def longest_side(count: int) -> int:
     """Return the longest side at which each of ``count`` results is embedded, in pixels."""
     return max(_SMALLEST, min(_LARGEST, int(math.sqrt(_MOST_PIXELS / count))))
+
+
+def _write_figures(file: TextIO, pairs: Sequence[Pair], side: int) -> tuple[str, ...]:
+    """Write a figure for each pair, or why there is none; return these reasons."""
+    figure, failures = Template(_text("figure.html")), list[str]()
+    for number, pair in enumerate(pairs, 1):
+        try:
+            text = figure.substitute(_values(number, pair, side))
+        except ImageError as error:
+            failures.append(str(error))
+        except MemoryError:
+            failures.append(f"{pair.name}: not enough memory to show it")
+        else:
+            file.write(text)
+            continue
+        file.write(f'<p id="image-{number}">{escape(failures[-1])}</p>\n')
+    return tuple(failures)
 
 
 def _values(number: int, pair: Pair, side: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Sizes, formats and pages that were asked for: done, or refused before any network runs."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -206,6 +207,44 @@ def test_a_page_compares_what_was_done(run, make_image, tmp_path):
     assert "2 images" in page.read_text()
     (tmp_path / "in" / "bad.png").unlink()
     assert "page.html exists" in run(words[0], "-o", tmp_path / "out2", "--compare", page)[2]
+
+
+def test_a_page_leaves_out_what_cannot_be_read_again(run, make_image, tmp_path):
+    for name in ("a.png", "b.png"):
+        make_image(tmp_path / "in" / name)
+        make_image(tmp_path / "out" / name)
+    (tmp_path / "out" / "a.png").write_text("damaged meanwhile")
+    words = [tmp_path / "in", "-o", tmp_path / "out", "--skip-existing"]
+    code, stdout, stderr = run(*words, "--compare", tmp_path / "page.html", "--json")
+    assert code == 1
+    assert f"dossr-run: {tmp_path}/out/a.png must be an image" in stderr
+    assert len(json.loads(stdout)["skipped"]) == 2
+    assert (tmp_path / "page.html").read_text().count("<figure id=") == 1
+
+
+def test_a_page_of_what_it_cannot_show_is_refused(run, make_image, tmp_path):
+    photo, page = make_image(tmp_path / "a.png"), tmp_path / "page.html"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.png").symlink_to("a.png")
+    before = photo.read_bytes()
+    for words, said in (
+        (["-", "-o", tmp_path / "b.png"], "standard input is a stream; give a file"),
+        ([tmp_path / "pipe", "-o", tmp_path / "b.png"], "pipe is a stream; give a file"),
+        ([photo, "-o", photo, "--overwrite"], "a.png would be replaced; give another name to -o"),
+        ([tmp_path / "link.png", "-o", photo, "--overwrite"], "link.png would be replaced"),
+    ):
+        code, _, stderr = run(*words, "--compare", page)
+        assert code == 2
+        assert said in stderr
+    assert photo.read_bytes() == before
+    assert not page.exists()
+
+
+def test_as_many_steps_as_the_start_allows_are_taken(run, make_image, tmp_path):
+    photo = make_image(tmp_path / "a.png")
+    words = [photo, "-o", tmp_path / "o.png", "--start", "1000", "--dry-run"]
+    assert run(*words, "--steps", "999")[0] == 0
+    assert run(*words, "--steps", "1000")[0] == 2
 
 
 def test_start_and_detail_reach_the_networks(run, make_image, tmp_path):

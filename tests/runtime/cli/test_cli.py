@@ -173,7 +173,8 @@ def test_an_interrupted_run_is_resumed(run, photo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", "0"], "'--steps': 0 is not in the range 1<=x<=499"),
+        (["--steps", "0"], "'--steps': 0 is not in the range 1<=x<=999"),
+        (["--steps", "500"], "--steps must be between 1 and 499 with start 500, got 500"),
         (["--order", "4"], "'--order': 4 is not in the range 1<=x<=3"),
         (["--scale", "0"], "--scale must be a number above 0, got 0"),
         (["--scale", "nan"], "--scale must be a number above 0, got nan"),

@@ -159,6 +159,42 @@ def test_an_output_inside_the_input_is_not_read(run, make_image, files, tmp_path
     assert files(tmp_path) == ["a.png", "out/deep/a.png"]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "out", "place"),
+    [
+        (["a", "b"], "a", "a/a"),
+        (["b", "a"], "a", "a/b"),
+        (["a", "b"], "../in/a", "../in/a/a"),
+        (["b", "."], ".", "in"),
+        (["a", "c/a/d", "b/d"], ".", "a/d"),
+    ],
+)
+def test_results_of_several_folders_are_not_put_inside_one(
+    run, make_image, files, tmp_path, monkeypatch, inputs, out, place
+):
+    """A rerun would take them for its sources, and upscale them again."""
+    for name in ("a", "b", "b/d", "c/a/d"):
+        make_image(tmp_path / "in" / name / "x.png")
+    monkeypatch.chdir(tmp_path / "in")
+    code, _, stderr = run(*inputs, "-o", out, "--overwrite")
+    assert code == 2
+    assert f" would be in {place}, inside the input " in stderr
+    assert stderr.count("\n") == 1
+    assert len(files(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("out", [".", "a/new"])
+def test_results_of_several_folders_are_not_read_again(
+    run, make_image, files, tmp_path, monkeypatch, out
+):
+    for name in ("a", "b"):
+        make_image(tmp_path / name / "x.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run("a", "b", "-o", out, "--overwrite")[0] == 0
+    assert len(files(tmp_path)) == 4
+
+
 def test_a_source_is_never_replaced(run, make_image, tmp_path):
     one = make_image(tmp_path / "x" / "a.jpg")
     two = make_image(tmp_path / "y" / "a_x4.png")

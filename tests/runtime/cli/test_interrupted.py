@@ -1,9 +1,11 @@
 """Ctrl-C and kill -9 in the middle of a folder, and the run that does the rest (report 4)."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -94,3 +96,18 @@ def test_a_slow_disk_does_not_hold_up_the_end(command, heeding, tmp_path):
     assert seconds < 2
     assert stderr.strip() == "dossr-run: stopped"
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_waits_for_standard_input_stops(toy_bundle, heeding, tmp_path, number):
+    """Python aborted: the waiting thread held the lock of the buffer of standard input."""
+    command = [*RUN, "-", "-o", str(tmp_path / "a.png"), "-b", str(toy_bundle)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"half an image")
+        process.stdin.flush()
+        while any(fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))):  # not read yet
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(60) == 1
+        assert process.stderr.read().decode().strip() == "dossr-run: stopped"

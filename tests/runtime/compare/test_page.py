@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from dossr.runtime.compare import Pair, write_compare_page
 from dossr.runtime.compare.page import longest_side
+from dossr.runtime.compare.thumbnails import embed
 from dossr.runtime.errors import ImageError
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -183,6 +185,17 @@ def test_facts_of_an_image_are_said_and_names_are_escaped(tmp_path):
     assert facts == ["1250 × 3 → 5000 × 10", "61.0 s", "shown at 82%"]
 
 
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(tmp_path):
+    pairs = [
+        Pair(os.fsdecode(name), _flat(RED, 4, 4), _flat(BLUE, 16, 16))
+        for name in (b"caf\xe9", b"b")
+    ]
+    write_compare_page(tmp_path / "p.html", pairs, about=os.fsdecode(b"b\xfcndel"))
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert "b?ndel" in text
+    assert text.count("caf?") == 6  # contents, heading, and what is read aloud
+
+
 def test_files_and_arrays_of_any_kind_are_compared(tmp_path, photo):
     path = tmp_path / "p.html"
     alpha = Image.new("RGBA", (32, 32), (255, 0, 0, 128))
@@ -207,6 +220,31 @@ def test_what_cannot_be_compared_leaves_the_old_page(tmp_path):
         write_compare_page(path, [Pair("a", _flat(RED, 4, 4), _flat(RED, 4, 4))], replace=False)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pair_that_cannot_be_read_is_named_in_its_place(tmp_path, monkeypatch):
+    def read(source, *arguments):
+        if source.shape[0] == 9:
+            raise MemoryError
+        return embed(source, *arguments)
+
+    monkeypatch.setattr("dossr.runtime.compare.page.embed", read)
+    shown, gone = _flat(RED, 4, 4), tmp_path / "<gone>.png"
+    pairs = [
+        Pair("a", shown, shown),
+        Pair("b", shown, gone),
+        Pair("c", _flat(RED, 9, 9), shown),
+        Pair("d", shown, shown),
+    ]
+    failures = write_compare_page(tmp_path / "p.html", pairs)
+    assert failures == (
+        f"{gone} cannot be read: No such file or directory",
+        "c: not enough memory to show it",
+    )
+    text = (tmp_path / "p.html").read_text()
+    found = re.findall(r'<(\w+) id="image-(\d)"', text)
+    assert found == [("figure", "1"), ("p", "2"), ("p", "3"), ("figure", "4")]
+    assert "&lt;gone&gt;.png cannot be read" in text
 
 
 def test_the_more_images_the_smaller_they_are():
