@@ -11,6 +11,7 @@ from dossr.runtime.engines.device import load_onnx_device
 from dossr.runtime.engines.openvino import compiled_model
 from dossr.runtime.engines.openvino.core import core
 from dossr.runtime.engines.openvino.graph import read_signature
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.runtime.tensors import TensorSpec
 
 
@@ -155,12 +156,18 @@ def test_any_onnx_file_runs(case, cache):
     assert not cache.exists()
 
 
-def test_running_out_of_memory_is_one_line(decoder, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    ["std::bad_alloc", "can't alloc", "Resource temporarily unavailable", "can't start new thread"],
+)
+def test_running_out_of_memory_is_one_line(decoder, monkeypatch, text):
     def compile_model(*arguments):
-        raise RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\nstd::bad_alloc\n")
+        raise RuntimeError(f"Exception from src/inference/src/cpp/core.cpp:117:\n{text}\n")
 
     monkeypatch.setattr(type(core()), "compile_model", compile_model)
-    with pytest.raises(EngineError, match=r"decoder\.cpu\.onnx for 1x4x80x80: out of memory for"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"decoder\.cpu\.onnx for 1x4x80x80: out of memory f"
+    ):
         decoder.run(x=_latent(80))
 
 
