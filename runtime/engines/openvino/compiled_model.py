@@ -50,9 +50,9 @@ class OvEngine:
         """
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
-        self._buffers.pass_to(self)
-        request = self._request({name: tuple(inputs[name].shape) for name in self.inputs})
         with running(self._graph.path.name):
+            self._buffers.pass_to(self)
+            request = self._request({name: tuple(inputs[name].shape) for name in self.inputs})
             for name in self.inputs:
                 array = np.require(inputs[name], requirements=["C", "W"])
                 request.set_tensor(name, ov.Tensor(array, shared_memory=True))

@@ -171,6 +171,24 @@ def test_running_out_of_memory_is_one_line(decoder, monkeypatch, text):
         decoder.run(x=_latent(80))
 
 
+@pytest.mark.parametrize("call", ["release_memory", "create_infer_request", "import_model"])
+def test_a_failure_around_compiling_is_one_line(openvino, toy_bundle, monkeypatch, call):
+    """A request allocates memory, and so does an import."""
+    device, bundle = openvino(), open_bundle(toy_bundle)
+    engines = [device.open(bundle, "decoder") for _ in range(2)]
+    engines[0].run(x=_latent(8))
+
+    def fail(*arguments):
+        raise MemoryError("std::bad_alloc")
+
+    library = compiled_model.ov
+    monkeypatch.setattr(
+        library.Core if call == "import_model" else library.CompiledModel, call, fail
+    )
+    with pytest.raises(OutOfMemoryError, match=r"^decoder\.cpu\.onnx: out of memory"):
+        engines[1].run(x=_latent(8))
+
+
 def test_a_failure_of_the_library_names_the_file_and_no_source_of_its_own(decoder, monkeypatch):
     def compile_model(*arguments):
         raise RuntimeError("Exception from src/inference/src/core.cpp:117:\n\nno such\nthing\n")
