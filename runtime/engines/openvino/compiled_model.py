@@ -1,6 +1,7 @@
 """A network in OpenVINO: a compiled model of fixed shape for each of the last input shapes."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class OvEngine:
         return request
 
     def _compiled(self, shapes: Shapes) -> ov.CompiledModel:
-        """Import a compiled model from disk, else compile it and keep it there."""
+        """Import a compiled model from disk, else compile it and keep it there if that is possible."""
         key = self._key(shapes)
         blob = self._blobs.read(key) if key else None
         if blob:
@@ -95,7 +96,8 @@ class OvEngine:
             check_signature(self._graph.path, model, (self.inputs, self.outputs))
             model.reshape({name: list(shape) for name, shape in shapes.items()})
             compiled = core().compile_model(model, self._plugin, self._properties())
-            if key:
+        if key:
+            with suppress(RuntimeError, MemoryError, ValueError):  # it runs all the same
                 self._blobs.write(key, compiled.export_model().getvalue())
         return compiled
 
