@@ -1,6 +1,8 @@
 """A network in OpenVINO: inputs without a copy, outputs of the caller, few shapes in memory."""
 
+import gc
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -169,6 +171,32 @@ def test_running_out_of_memory_is_one_line(decoder, monkeypatch, text):
         OutOfMemoryError, match=r"decoder\.cpu\.onnx for 1x4x80x80: out of memory f"
     ):
         decoder.run(x=_latent(80))
+
+
+def test_running_out_of_memory_gives_back_the_compiled_models_of_all_networks(
+    openvino, toy_bundle, monkeypatch
+):
+    """The networks of smaller tiles would else be compiled beside them."""
+    device, bundle = openvino(), open_bundle(toy_bundle)
+    restorer, decoder = (device.open(bundle, stage) for stage in ("restorer", "decoder"))
+    restorer.run(lr=np.zeros((1, 3, 8, 8), np.float32))
+    expected = decoder.run(x=_latent(8))["image"]
+    requests = [
+        weakref.ref(request) for e in (restorer, decoder) for request in e._requests.values()
+    ]
+
+    def infer(self, **settings):
+        raise RuntimeError("can't alloc")
+
+    gc.disable()  # the memory is needed at once
+    try:
+        with monkeypatch.context() as patch, suppress(OutOfMemoryError):
+            patch.setattr(compiled_model.ov.InferRequest, "infer", infer)
+            decoder.run(x=_latent(8))
+        assert [request() for request in requests] == [None, None]
+    finally:
+        gc.enable()
+    np.testing.assert_array_equal(decoder.run(x=_latent(8))["image"], expected)
 
 
 @pytest.mark.parametrize("call", ["release_memory", "create_infer_request", "import_model"])
