@@ -210,7 +210,7 @@ def interruptible(work: Callable[[], _Result], stop: Callable[[], None]) -> _Res
         _wait(done)
         raise
     if errors:
-        raise errors[0]
+        raise errors.pop()  # kept in the list, it would keep its frames and their arrays
     return results[0]
 
 

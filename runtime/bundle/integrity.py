@@ -16,6 +16,9 @@ from .verified import VerifiedFiles
 DEMO = Path(__file__).parents[1] / "demo"
 """The built-in bundle: a small model, trained by ``dossr.export.demo_training``."""
 
+_APPLE_DOUBLE = "._"
+"""Begins the name of the file in which macOS puts another's attributes on exFAT and network drives."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -78,7 +81,7 @@ def open_bundle(folder: Path, *, again: bool = False) -> Bundle:
             _check_file(root / name, record, verified, again)
         unlisted = {path.name for path in root.glob("*.onnx*")}
         unlisted |= {path.name for path in root.glob("*.weights")}
-        unlisted -= manifest.files.keys()
+        unlisted -= {*manifest.files, *(f"{_APPLE_DOUBLE}{name}" for name in manifest.files)}
     except BundleError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links

@@ -79,6 +79,14 @@ def test_a_network_file_that_no_hash_covers_is_refused(fresh_bundle):
         open_bundle(fresh_bundle)
 
 
+def test_the_attributes_that_macos_copies_beside_a_file_are_no_network(fresh_bundle):
+    (fresh_bundle / "._decoder.cpu.onnx").write_bytes(bytes.fromhex("00051607") + bytes(60))
+    open_bundle(fresh_bundle)
+    (fresh_bundle / "._other.onnx").write_bytes(b"anything")
+    with pytest.raises(BundleError, match=r"\._other\.onnx is not in the manifest"):
+        open_bundle(fresh_bundle)
+
+
 def test_stages_must_have_the_signature_that_the_manifest_says(fresh_bundle):
     def swap(document):
         stages = document["stages"]

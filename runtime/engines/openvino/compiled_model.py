@@ -1,12 +1,14 @@
 """A network in OpenVINO: a compiled model of fixed shape for each of the last input shapes."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
 from .... import __version__
+from ...errors import OutOfMemoryError
 from ...tensors import Array
 from ...terminal import interruptible
 from .blobs import BlobCache, BlobKey
@@ -50,24 +52,35 @@ class OvEngine:
         """
         for name, spec in self.inputs.items():
             spec.check(inputs[name])
-        self._buffers.pass_to(self)
-        request = self._request({name: tuple(inputs[name].shape) for name in self.inputs})
-        with running(self._graph.path.name):
-            for name in self.inputs:
-                array = np.require(inputs[name], requirements=["C", "W"])
-                request.set_tensor(name, ov.Tensor(array, shared_memory=True))
-            found = {}
-            for name, spec in self.outputs.items():
-                shape = tuple(request.get_tensor(name).shape)
-                found[name] = np.empty(shape, np.dtype(spec.dtype))
-                request.set_tensor(name, ov.Tensor(found[name], shared_memory=True))
-            interruptible(lambda: request.infer(share_outputs=True), request.cancel)
-        return found
+        try:
+            with running(self._graph.path.name):
+                self._buffers.pass_to(self)
+                return self._run(inputs)
+        except OutOfMemoryError:  # smaller tiles come next
+            self._buffers.clear()
+            raise
 
     def release(self) -> None:
         """Give back the memory of intermediate results; the next run takes it again."""
         for request in self._requests.values():
             request.get_compiled_model().release_memory()
+
+    def clear(self) -> None:
+        """Give back the compiled models; the next run compiles again."""
+        self._requests.clear()
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        request = self._request({name: tuple(inputs[name].shape) for name in self.inputs})
+        for name in self.inputs:
+            array = np.require(inputs[name], requirements=["C", "W"])
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        found = {}
+        for name, spec in self.outputs.items():
+            shape = tuple(request.get_tensor(name).shape)
+            found[name] = np.empty(shape, np.dtype(spec.dtype))
+            request.set_tensor(name, ov.Tensor(found[name], shared_memory=True))
+        interruptible(lambda: request.infer(share_outputs=True), request.cancel)
+        return found
 
     def _request(self, shapes: Shapes) -> ov.InferRequest:
         """Return the request of a shape; the shape that ran longest ago makes room for a new one."""
@@ -82,7 +95,7 @@ class OvEngine:
         return request
 
     def _compiled(self, shapes: Shapes) -> ov.CompiledModel:
-        """Import a compiled model from disk, else compile it and keep it there."""
+        """Import a compiled model from disk, else compile it and keep it there if that is possible."""
         key = self._key(shapes)
         blob = self._blobs.read(key) if key else None
         if blob:
@@ -95,7 +108,8 @@ class OvEngine:
             check_signature(self._graph.path, model, (self.inputs, self.outputs))
             model.reshape({name: list(shape) for name, shape in shapes.items()})
             compiled = core().compile_model(model, self._plugin, self._properties())
-            if key:
+        if key:
+            with suppress(RuntimeError, MemoryError, ValueError):  # it runs all the same
                 self._blobs.write(key, compiled.export_model().getvalue())
         return compiled
 

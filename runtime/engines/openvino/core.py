@@ -15,7 +15,9 @@ LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
 
 _NO_MEMORY = re.compile(
-    r"bad_alloc|out of memory|allocate|could not create a memory", re.IGNORECASE
+    "bad_alloc|out of memory|allocate|can't alloc|could not create a memory"
+    "|resource temporarily unavailable|can't start new thread",  # a thread needs room for its stack
+    re.IGNORECASE,
 )
 _WHERE = re.compile(r"^(Exception from |Check '|While validating )")  # source lines of the library
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from ...bundle import CONDITION, Bundle, GoldenCase, relative_error
+from .... import __version__
+from ...bundle import CONDITION, GOLDEN, Bundle, GoldenCase, relative_error
 from ...bundle.golden import largest_image
 from ...bundle.verified import cache_folder
 from ...files import write_whole
@@ -50,7 +51,8 @@ def golden_errors(
     measurement, which takes a run of each stage.
     """
     precision = how[0]
-    records = {stage: _record(graph.files, how) for stage, graph in graphs.items()}
+    golden = {name: f.sha256 for name, f in bundle.manifest.files.items() if name == GOLDEN}
+    records = {stage: _record({**graph.files, **golden}, how) for stage, graph in graphs.items()}
     known = {stage: _read(record) for stage, record in records.items()}
     errors = {stage: error for stage, error in known.items() if error is not None}
     if len(errors) < len(records):
@@ -83,7 +85,8 @@ def _measure(open: Callable[[], Run], cases: Sequence[GoldenCase]) -> float:
 def _read(record: Path | None) -> float | None:
     if record is not None:
         with suppress(OSError, ValueError):
-            return float(record.read_text())
+            text = record.read_text()
+            return float(text) if text.endswith("\n") else None  # it was cut
     return None
 
 
@@ -96,7 +99,7 @@ def _write(record: Path | None, error: float) -> None:
 
 def _record(hashes: Mapping[str, str], how: tuple[str, ...]) -> Path | None:
     """Return the file with a stage's error on this device; None without a home folder."""
-    facts = [*sorted(hashes.items()), version(), *how, *capabilities()]
+    facts = [*sorted(hashes.items()), __version__, version(), *how, *capabilities()]
     name = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]
     with suppress(RuntimeError):
         return cache_folder() / "openvino" / f"{name}.{how[0]}"

@@ -123,6 +123,16 @@ def test_a_full_disk_keeps_nothing_and_the_network_runs(
     assert [path for path in disk.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't alloc"), MemoryError(), ValueError()])
+def test_a_network_that_cannot_be_exported_runs(cache, monkeypatch, decode, error):
+    def export_model(self):
+        raise error
+
+    monkeypatch.setattr(compiled_model.ov.CompiledModel, "export_model", export_model)
+    assert np.isfinite(decode()).all()
+    assert not cache.exists()
+
+
 def test_without_a_home_folder_the_network_runs(monkeypatch, decode, said):
     def no_home():
         raise RuntimeError("Could not determine home directory.")

@@ -1,6 +1,8 @@
 """A network in OpenVINO: inputs without a copy, outputs of the caller, few shapes in memory."""
 
+import gc
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from dossr.runtime.engines.device import load_onnx_device
 from dossr.runtime.engines.openvino import compiled_model
 from dossr.runtime.engines.openvino.core import core
 from dossr.runtime.engines.openvino.graph import read_signature
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.runtime.tensors import TensorSpec
 
 
@@ -155,13 +158,63 @@ def test_any_onnx_file_runs(case, cache):
     assert not cache.exists()
 
 
-def test_running_out_of_memory_is_one_line(decoder, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    ["std::bad_alloc", "can't alloc", "Resource temporarily unavailable", "can't start new thread"],
+)
+def test_running_out_of_memory_is_one_line(decoder, monkeypatch, text):
     def compile_model(*arguments):
-        raise RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\nstd::bad_alloc\n")
+        raise RuntimeError(f"Exception from src/inference/src/cpp/core.cpp:117:\n{text}\n")
 
     monkeypatch.setattr(type(core()), "compile_model", compile_model)
-    with pytest.raises(EngineError, match=r"decoder\.cpu\.onnx for 1x4x80x80: out of memory for"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"decoder\.cpu\.onnx for 1x4x80x80: out of memory f"
+    ):
         decoder.run(x=_latent(80))
+
+
+def test_running_out_of_memory_gives_back_the_compiled_models_of_all_networks(
+    openvino, toy_bundle, monkeypatch
+):
+    """The networks of smaller tiles would else be compiled beside them."""
+    device, bundle = openvino(), open_bundle(toy_bundle)
+    restorer, decoder = (device.open(bundle, stage) for stage in ("restorer", "decoder"))
+    restorer.run(lr=np.zeros((1, 3, 8, 8), np.float32))
+    expected = decoder.run(x=_latent(8))["image"]
+    requests = [
+        weakref.ref(request) for e in (restorer, decoder) for request in e._requests.values()
+    ]
+
+    def infer(self, **settings):
+        raise RuntimeError("can't alloc")
+
+    gc.disable()  # the memory is needed at once
+    try:
+        with monkeypatch.context() as patch, suppress(OutOfMemoryError):
+            patch.setattr(compiled_model.ov.InferRequest, "infer", infer)
+            decoder.run(x=_latent(8))
+        assert [request() for request in requests] == [None, None]
+    finally:
+        gc.enable()
+    np.testing.assert_array_equal(decoder.run(x=_latent(8))["image"], expected)
+
+
+@pytest.mark.parametrize("call", ["release_memory", "create_infer_request", "import_model"])
+def test_a_failure_around_compiling_is_one_line(openvino, toy_bundle, monkeypatch, call):
+    """A request allocates memory, and so does an import."""
+    device, bundle = openvino(), open_bundle(toy_bundle)
+    engines = [device.open(bundle, "decoder") for _ in range(2)]
+    engines[0].run(x=_latent(8))
+
+    def fail(*arguments):
+        raise MemoryError("std::bad_alloc")
+
+    library = compiled_model.ov
+    monkeypatch.setattr(
+        library.Core if call == "import_model" else library.CompiledModel, call, fail
+    )
+    with pytest.raises(OutOfMemoryError, match=r"^decoder\.cpu\.onnx: out of memory"):
+        engines[1].run(x=_latent(8))
 
 
 def test_a_failure_of_the_library_names_the_file_and_no_source_of_its_own(decoder, monkeypatch):

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from dossr.runtime import EngineError, load_pipeline
-from dossr.runtime.bundle import DEMO, Int8Record, open_bundle, relative_error
+from dossr.runtime.bundle import DEMO, GOLDEN, Int8Record, open_bundle, relative_error
 from dossr.runtime.engines.device import load_onnx_device
 from dossr.runtime.engines.openvino import core, golden_errors, ov_device
+from dossr.runtime.engines.openvino.graph import Graph
 
 AMX = ("BF16", "FP16", "FP32", "INT8", "WINOGRAD")
 AVX512_BF16 = ("BF16", "FP32", "INT8", "WINOGRAD")
@@ -116,6 +117,38 @@ def test_the_golden_vectors_are_run_once_for_a_bundle_and_processor(
     computes(AVX512_BF16)  # another processor
     openvino("auto").precisions(open_bundle(DEMO))
     assert len(runs) == 2 * len(STAGES) + 1
+
+
+@pytest.fixture
+def measured(cache, monkeypatch):
+    """measured(bundle) is the bfloat16 error of the decoder: the number of measurements so far."""
+    runs = []
+    monkeypatch.setattr(golden_errors, "_measure", lambda *_: runs.append(1) or float(len(runs)))
+
+    def measure(bundle):
+        graph = Graph(bundle.path("decoder", "openvino"), None, {"decoder.cpu.onnx": "0" * 64})
+        how = ("bf16", "CPU", "a CPU")
+        return golden_errors.golden_errors(bundle, {"decoder": graph}, how, str, print)["decoder"]
+
+    return measure
+
+
+def test_an_error_that_was_cut_on_disk_is_measured_again(cache, measured):
+    bundle = open_bundle(DEMO)
+    assert [measured(bundle), measured(bundle)] == [1, 1]
+    (record,) = cache.glob("*.bf16")
+    record.write_text("0.0")  # of 0.089
+    assert [measured(bundle), measured(bundle)] == [2, 2]
+
+
+def test_other_golden_vectors_or_another_dossr_are_measured_anew(measured, monkeypatch):
+    bundle = open_bundle(DEMO)
+    assert measured(bundle) == 1
+    other = replace(bundle.manifest.files[GOLDEN], sha256="1" * 64)
+    files = {**bundle.manifest.files, GOLDEN: other}
+    assert measured(replace(bundle, manifest=replace(bundle.manifest, files=files))) == 2
+    monkeypatch.setattr(golden_errors, "__version__", "another")
+    assert measured(bundle) == 3
 
 
 def test_numbers_that_are_not_finite_or_not_known_are_never_good_enough():
