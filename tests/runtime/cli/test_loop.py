@@ -2,6 +2,8 @@
 
 import itertools
 import threading
+import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +141,31 @@ def test_an_image_that_is_larger_than_the_memory_fails_before_the_networks(
         "GB are free; ask for a smaller result or fewer steps, or cut the image" in outcome.reason
     )
     assert pipeline.depths == []
+
+
+def test_an_image_waits_until_the_memory_of_the_one_before_is_free(
+    make_image, settings, tmp_path, monkeypatch
+):
+    """Nothing fits while a result is held, which is written slowly."""
+    results = []
+
+    class Held(Repeat):
+        def run(self, lr, options, **others):
+            results.append(weakref.ref(found := super().run(lr, options, **others)))
+            return found
+
+    def slow(*arguments):
+        time.sleep(0.05)
+        return write(*arguments)
+
+    write = loop.write
+    monkeypatch.setattr(loop, "write", slow)
+    monkeypatch.setattr(
+        memory, "free_memory", lambda: 1000 if any(each() is not None for each in results) else None
+    )
+    jobs = [Job(make_image(tmp_path / f"{name}.png"), tmp_path / f"o{name}.png") for name in "abcd"]
+    outcomes = _run(Held(), jobs, settings)
+    assert [type(each) for each in outcomes] == [Written] * 4
 
 
 def test_each_error_is_that_of_its_image(make_image, settings, tmp_path, capsys):
