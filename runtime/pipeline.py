@@ -13,6 +13,7 @@ from ..solvers import Schedule
 from .bundle import Manifest
 from .engines.device import Device, Host
 from .engines.engine import Engine
+from .engines.lazy import LazyEngine
 from .engines.networks import Networks, NetworkSource, Settings, open_networks, shared_source
 from .engines.tensorrt.options import BuildOptions
 from .errors import OutOfMemoryError
@@ -20,8 +21,8 @@ from .hardware import free_memory
 from .images.arrays import result_dtype, to_pixels
 from .memory import in_gigabytes
 from .options import TILE, SamplingOptions, Tiling
-from .sampling import Observe, draw_noise
-from .seeds.draws import Draws, OnProgress, latent_shape, together
+from .sampling import Observe, draw_noise, draw_noises, latent_shape
+from .seeds.draws import Draws, OnProgress, together
 from .tensors import SCALE, Array
 from .terminal import log as log_to_terminal
 
@@ -190,13 +191,14 @@ class Pipeline:
         pixels = to_pixels(lr)
         dtype, shape = result_dtype(pixels, depth), self.latent_shape(*pixels.shape[:2])
         options.check(self.manifest)
-        drawn = (
+        drawn = (  # a generator holds no noise that it gave away
             draw_noise(options.seed, options.steps, shape)
-            if noise is None
-            else _stacked(noise, options.steps, shape)
+            if given is None
+            else _stacked(given, options.steps, shape)
+            for given in [noise]
         )
         draws = Draws(self._source.get(), pixels, options, observe or _ignore, progress or _ignore)
-        return next(draws.images([drawn], 1, dtype))
+        return next(draws.images(drawn, 1, dtype))
 
     def draws(
         self,
@@ -225,10 +227,11 @@ class Pipeline:
         if not seeds or min(seeds) < 0:
             raise ValueError("seeds must be one or more numbers from 0 on")
         networks = self._source.get()
-        part = together(networks, options, *pixels.shape[:2])
+        size, is_reloaded = pixels.shape[1::-1], isinstance(networks.stages["denoiser"], LazyEngine)
+        part = together(self.manifest, options, size, len(seeds), is_reloaded=is_reloaded)
         drawn = (
-            np.concatenate([draw_noise(each, options.steps, shape) for each in some], axis=1)
-            for some in (seeds[first : first + part] for first in range(0, len(seeds), part))
+            draw_noises(seeds[first : first + part], options.steps, shape)
+            for first in range(0, len(seeds), part)
         )
         draws = Draws(networks, pixels, options, observe or _ignore, progress or _ignore)
         return draws.images(drawn, len(seeds), dtype)

@@ -70,6 +70,7 @@ def check_options(arguments: Arguments, suffix: str) -> Settings:
         shrinks=arguments.tile is None,
         seeds=seeds,
         measure=_measure(seeds),
+        low_memory=arguments.low_memory,
     )
 
 

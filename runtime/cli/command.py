@@ -104,8 +104,8 @@ def _dry_run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     from .plan import memory_lines, memory_record, plan_lines, plan_records, plan_rows
     from .results import document
 
-    memory = check_bundle(save_memory(arguments, plan.jobs), settings.sampling)
-    rows = plan_rows(plan, settings)
+    manifest, memory = check_bundle(save_memory(arguments, plan.jobs), settings.sampling)
+    rows = plan_rows(plan, settings, manifest)
     if arguments.as_json:
         whole = {**document(arguments, None, plan, []), "dry_run": True, "plan": plan_records(rows),
                  "memory": memory_record(memory, rows)}  # fmt: skip
@@ -127,7 +127,7 @@ def _run(arguments: Arguments, plan: "Plan", settings: "Settings") -> int:
     jobs = [job for job in plan.jobs if job not in done]
     reporter = Reporter(settings, len(jobs), _results_stream(arguments, plan))
     arguments = save_memory(arguments, jobs)
-    if jobs and (memory := check_bundle(arguments, settings.sampling)):
+    if jobs and (memory := check_bundle(arguments, settings.sampling)[1]):
         reporter.tell_memory(memory, settings.sampling.tiling)
         tiling = memory.tiling
         settings = replace(settings, sampling=replace(settings.sampling, tiling=tiling))

@@ -67,6 +67,10 @@ def _start(
         if settings.skip_existing:
             return Skipped(item.job)
         return Failed(item.job, f"{item.job.target} was created meanwhile and is not replaced")
+    if sampler.refused(item):
+        behind.wait()  # the result before it may fill the memory
+        if failed := sampler.refused(item):
+            return failed
     if settings.seeds:
         return draw_all(sampler, item, settings, progress, behind, end)
     began = time.perf_counter()

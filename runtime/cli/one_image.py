@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..bundle import Manifest
 from ..errors import BundleError, EngineError, ImageError, OutOfMemoryError
-from ..hardware import free_memory
 from ..images.formats import writable
 from ..images.reader import read_image
 from ..images.sizes import Size, TargetSize
 from ..images.source import Pixels, SourceImage, WriteOptions
 from ..images.writer import check_writable, result_depth, write_image
-from ..memory import describe, image_bytes, in_gigabytes, run_with_less, smaller
+from ..memory import describe, image_bytes, run_with_less, shortage, smaller
 from ..options import SamplingOptions
+from ..seeds.draws import together
 from ..seeds.measures import Measure
 from ..seeds.request import SeedsRequest
 from ..tensors import SCALE
@@ -49,6 +50,9 @@ class Settings:
     measure: Measure | None = None
     """Scores the draws of ``seeds``."""
 
+    low_memory: bool = False
+    """Whether one network is held at a time."""
+
 
 class Sampler:
     """Runs the networks; where memory ran out, all images after it get the smaller tiles, too."""
@@ -58,6 +62,11 @@ class Sampler:
     ) -> None:
         self._pipeline, self._settings, self._tell = pipeline, settings, tell
         self._options = settings.sampling
+
+    def refused(self, loaded: "Loaded") -> "Failed | None":
+        """Return the outcome of an image that is larger than the memory that is free now; else None."""
+        need = memory_of(loaded, self._settings, self._pipeline.manifest)
+        return memory_failure(loaded, need)
 
     def run(self, pixels: Pixels, depth: int, progress: Callable[[int, int], None]) -> Pixels:
         """Return a frame four times as large."""
@@ -178,7 +187,6 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
         sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
         _check_pixels(job, sizes, settings.max_pixels)
         _check_seeds(job, source, settings)
-        _check_memory(job, source, settings)
         check_writable(job.target or job.suffix or settings.suffix, source, sizes, settings.writing)
     except ImageError as error:
         return Failed(job, str(error))
@@ -278,21 +286,30 @@ def _check_seeds(job: Job, source: SourceImage, settings: Settings) -> None:
         )
 
 
-def memory_of(source: SourceImage, settings: Settings) -> int:
-    """Return what the arrays of the largest frame take, for all its draws."""
-    width, height = max((frame.size for frame in source.frames), key=lambda size: size[0] * size[1])
-    held = settings.seeds.memory(height, width, source.depth) if settings.seeds else 0
-    return image_bytes(height, width) + held
-
-
-def _check_memory(job: Job, source: SourceImage, settings: Settings) -> None:
-    """Raise ImageError for an image whose arrays alone are larger than the free memory."""
-    need, free = memory_of(source, settings), free_memory()
-    if free is not None and need > free:
-        raise ImageError(
-            f"{job.name}: four times as large it needs about {in_gigabytes(need)}, and {in_gigabytes(free)} "
-            "are free; reduce the image or cut it"
+def memory_of(loaded: Loaded, settings: Settings, manifest: Manifest) -> int:
+    """Return what the arrays of an image take at most, in bytes, with all its frames or draws."""
+    source, options, depth = loaded.source, settings.sampling, depth_of(loaded, settings)
+    kind = writable(loaded.job.suffix or settings.suffix).name
+    draws, held = 1, 0
+    if settings.seeds:
+        width, height = size = source.frames[0].size
+        draws = together(
+            manifest, options, size, settings.seeds.count, is_reloaded=settings.low_memory
         )
+        held = settings.seeds.memory(height, width, depth)
+    need = image_bytes(
+        manifest, source, loaded.sizes, kind=kind, depth=depth, steps=options.steps, draws=draws
+    )
+    return need + held
+
+
+def memory_failure(loaded: Loaded, need: int) -> Failed | None:
+    """Return the outcome of an image whose arrays alone are larger than the free memory; else None."""
+    lack = shortage(need)
+    if lack is None:
+        return None
+    reason = f"{loaded.job.name} {lack}; ask for a smaller result or fewer steps, or cut the image"
+    return Failed(loaded.job, reason)
 
 
 def depth_of(loaded: Loaded, settings: Settings) -> int:

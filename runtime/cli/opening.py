@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..bundle import DEMO, MANIFEST, read_manifest
+from ..bundle import DEMO, MANIFEST, Manifest, read_manifest
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
@@ -38,8 +38,12 @@ def save_memory(arguments: Arguments, jobs: Sequence[Job]) -> Arguments:
     return replace(arguments, low_memory=True) if is_still else arguments
 
 
-def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan | None:
-    """Return the tiles for the free memory; None where they are given or the bundle does not tell.
+def check_bundle(
+    arguments: Arguments, options: SamplingOptions
+) -> tuple[Manifest, MemoryPlan | None]:
+    """Return what the bundle says about its model, and the tiles for the free memory.
+
+    The tiles are None where they are given or the bundle does not tell what they need.
 
     Raise click.UsageError if the bundle does not support the options. Loads no network.
     """
@@ -52,9 +56,10 @@ def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan |
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
     if arguments.tile is not None:
-        return None
+        return manifest, None
     low_memory = arguments.low_memory
-    return plan_memory(manifest, _likely(arguments.device), options.tiling, low_memory=low_memory)
+    device = _likely(arguments.device)
+    return manifest, plan_memory(manifest, device, options.tiling, low_memory=low_memory)
 
 
 def _likely(device: str) -> str:

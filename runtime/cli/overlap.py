@@ -70,18 +70,25 @@ class WriteBehind:
     def __init__(self) -> None:
         self._done = threading.Event()
         self._done.set()
+        self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def submit(self, task: Callable[[], object]) -> None:
         """Start a task; wait for the one before it first, and raise what that one raised."""
         self.wait()
         self._done.clear()
-        threading.Thread(target=self._run, args=(task,), name="write-behind", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self._run, args=(task,), name="write-behind", daemon=True
+        )
+        self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the task in progress; raise what it raised."""
+        """Wait until the task in progress is done and what it held is released; raise what it raised."""
         while not self._done.wait(_POLL):
             pass
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
         error, self._error = self._error, None
         if error is not None:
             raise error

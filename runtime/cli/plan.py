@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..bundle import Manifest
 from ..images.sizes import Size
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..terminal import printable
 from .jobs import Job, Plan
-from .one_image import Failed, Loaded, Settings, Skipped, load, memory_of
+from .one_image import Failed, Loaded, Settings, Skipped, load, memory_failure, memory_of
 from .overlap import read_ahead
 
 _HEAD = ("input", "size", "frames", "output", "final size")
@@ -30,12 +31,15 @@ class Planned:
 Row = Planned | Failed | Skipped
 
 
-def plan_rows(plan: Plan, settings: Settings) -> list[Row]:
-    """Read every source and check its result as a run does; write nothing."""
+def plan_rows(plan: Plan, settings: Settings, manifest: Manifest) -> list[Row]:
+    """Read every source and check its result as a run with this bundle does; write nothing."""
     failed = [Failed(job, reason) for job, reason in plan.failures]
     return [
         *failed,
-        *(_row(item, settings) for item in read_ahead(load(job, settings) for job in plan.jobs)),
+        *(
+            _row(item, settings, manifest)
+            for item in read_ahead(load(job, settings) for job in plan.jobs)
+        ),
     ]
 
 
@@ -89,11 +93,13 @@ def plan_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [_record(row) for row in rows]
 
 
-def _row(item: Loaded | Failed | Skipped, settings: Settings) -> Row:
+def _row(item: Loaded | Failed | Skipped, settings: Settings, manifest: Manifest) -> Row:
     if not isinstance(item, Loaded):
         return item
     frames, notes = item.source.frames, item.source.notes
-    memory = memory_of(item.source, settings)
+    memory = memory_of(item, settings, manifest)
+    if failed := memory_failure(item, memory):
+        return failed
     return Planned(item.job, frames[0].size, len(frames), item.sizes[0], notes, memory)
 
 

@@ -5,6 +5,11 @@ import numpy as np
 from ..tensors import Array
 
 
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Return the sides of an LR image after ``pad_to_multiple``."""
+    return height + -height % multiple, width + -width % multiple
+
+
 def pad_to_multiple(lr: Array, multiple: int) -> Array:
     """Pad (batch, channels, height, width) at the bottom and right to multiples of ``multiple``.
 

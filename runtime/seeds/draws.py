@@ -8,13 +8,14 @@ import numpy as np
 from ...solvers import dos_sde_coefficients
 from ..bundle import Manifest
 from ..engines.engine import Engine
-from ..engines.lazy import LazyEngine
 from ..engines.networks import Networks
 from ..errors import EngineError
 from ..images.arrays import quantize, to_unit
-from ..images.padding import pad_to_multiple
+from ..images.padding import pad_to_multiple, padded_size
+from ..images.sizes import Size
+from ..memory import draws_that_fit
 from ..options import SamplingOptions
-from ..sampling import Observe
+from ..sampling import Observe, latent_shape
 from ..tensors import SCALE, Array
 from ..tiling import TiledEngine, denoiser_grid, network_grid
 from .shared import SharedStages
@@ -27,25 +28,19 @@ The first call has 0 runs done and follows the check of all arguments."""
 _RELOADED = 16  # draws that are sampled before they are decoded where each network is reloaded
 
 
-def latent_shape(manifest: Manifest, height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the shape of each noise array for an LR image of this size."""
-    rows, columns = (
-        side * SCALE // manifest.vae_factor for side in _padded(manifest, height, width)
-    )
-    return 1, manifest.latent_channels, rows, columns
+def together(
+    manifest: Manifest, options: SamplingOptions, size: Size, count: int, *, is_reloaded: bool
+) -> int:
+    """Return how many of ``count`` draws to sample together: as many as one call of the denoiser takes.
 
-
-def together(networks: Networks, options: SamplingOptions, height: int, width: int) -> int:
-    """Return how many draws of an image to sample together: as many as one call of the denoiser takes.
-
-    More where networks are reloaded, so that each is loaded once for many draws.
+    More where networks are reloaded, so that each is loaded once for many draws; fewer where their noise
+    does not fit into the free memory. ``size``: width and height of the LR image.
     """
-    if isinstance(networks.stages["denoiser"], LazyEngine):
-        return _RELOADED
-    manifest = networks.manifest
-    size = _padded(manifest, height, width)
-    tiles = len(denoiser_grid(options.tiling, *size, manifest.size_multiple))
-    return max(1, options.tiling.batch // tiles)
+    width, height = size
+    padded = padded_size(height, width, manifest.size_multiple)
+    tiles = len(denoiser_grid(options.tiling, *padded, manifest.size_multiple))
+    wanted = _RELOADED if is_reloaded else options.tiling.batch // tiles
+    return draws_that_fit(manifest, size, options.steps, max(1, min(wanted, count)))
 
 
 class Draws:
@@ -67,18 +62,21 @@ class Draws:
     def images(self, drawn: Iterable[Array], count: int, dtype: np.dtype[Any]) -> Iterator[Array]:
         """Yield ``count`` results (4h, 4w, 3) of a dtype on the host, each when it is asked for.
 
-        ``drawn``: noise (steps + 2, draws, channels, rows, columns) of some draws at a time.
+        ``drawn``: noise (steps + 2, draws, channels, rows, columns) of some draws at a time. It is
+        released before they are decoded, and their latents before the next noise is asked for.
         """
         device, shared = self._networks.device, None
         for noise in drawn:
             with device.active():
                 shared = shared or self._shared(count, noise.shape[1])
                 x = shared.sample(device.upload(noise), self._schedule, self._coefficients)
+            del noise
             for number in range(x.shape[0]):
                 with device.active():
                     result = self._finished(shared.decode(x[number : number + 1], self._options))
                     result = device.download(quantize(result, dtype).transpose(1, 2, 0).copy())
                 yield result
+            del x
 
     def _shared(self, count: int, part: int) -> SharedStages:
         """Upload the image, restore and encode it; ``part`` of ``count`` draws are sampled together."""
@@ -131,8 +129,3 @@ class Draws:
             name: TiledEngine(stage, grids[name], networks.device, tick, *calls.get(name, (1, 1)))
             for name, stage in networks.stages.items()
         }
-
-
-def _padded(manifest: Manifest, height: int, width: int) -> tuple[int, int]:
-    multiple = manifest.size_multiple
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ImageError, one_line
-from ..hardware import free_memory
 from ..images.reader import read_image
+from ..images.sizes import Size
 from ..images.source import Frame, Pixels, SourceImage
 from ..images.writer import check_writable, result_depth, write_image
-from ..memory import image_bytes, in_gigabytes, plan_memory, run_with_less
+from ..memory import image_bytes, plan_memory, run_with_less, shortage
 from ..options import TILE, SamplingOptions, Tiling
 from ..tensors import SCALE, Image
 from .inputs import Asked, as_inputs, check_names, sampling_options, target_size, write_options
@@ -21,9 +21,6 @@ from .settings import ServiceSettings
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
-
-_CHANNELS = 3
-_COPIES = 3  # of a result at a time, at most
 
 Log = Callable[[str], None]
 
@@ -54,11 +51,10 @@ class Service:
             size, writing = target_size(asked), write_options(asked)
             source = self._read(data, first_frame=bool(asked.get("first_frame", False)))
             sizes = [size.of(frame.size) for frame in source.frames]
-            pixels = sum(width * height for width, height in sizes)
-            self._check_result(pixels)
+            self._check_result(sum(width * height for width, height in sizes))
             kind = check_writable(str(writing.format), source, sizes, writing)
             depth = result_depth(source, kind, writing)
-            self._check_memory(source.frames, pixels * _CHANNELS * depth // 8)
+            self._check_memory(source, sizes, kind.name, depth, options)
         results = [self._run(frame.pixels, options, depth) for frame in source.frames]
         result = io.BytesIO()
         with _as_request_errors():
@@ -75,7 +71,8 @@ class Service:
                 raise ValueError(
                     f"pixels must have 1 to {limit} pixels, got {width} x {height}; send a smaller array"
                 )
-            self._check_memory([Frame(pixels)])
+            sizes = [(width * SCALE, height * SCALE)]
+            self._check_memory(SourceImage((Frame(pixels),)), sizes, "", 8, options)
         return self._run(pixels, options, depth=8).astype(np.uint8, copy=False)
 
     def _planned(self) -> Tiling:
@@ -88,11 +85,9 @@ class Service:
         return plan.tiling if plan else tiling
 
     def _read(self, data: bytes, *, first_frame: bool) -> SourceImage:
-        source = read_image(
+        return read_image(
             io.BytesIO(data), self._settings.max_pixels, first_frame=first_frame, name="the input"
         )
-        self._check_memory(source.frames)
-        return source
 
     def _check_result(self, pixels: int) -> None:
         limit = self._settings.max_pixels * SCALE**2
@@ -102,20 +97,19 @@ class Service:
                 "send fewer frames"
             )
 
-    def _check_memory(self, frames: Sequence[Frame], result: int = 0) -> None:
-        """Raise MemoryError for an image whose arrays alone are larger than the free memory.
-
-        ``result``: bytes of all frames in the size that is asked for. Before they are written they exist
-        resized, with their transparency, and encoded.
-        """
-        arrays = [image_bytes(*frame.pixels.shape[:2]) for frame in frames]
-        kept = sum(frame.pixels.nbytes * SCALE**2 for frame in frames)
-        need, free = max(arrays) + kept + _COPIES * result, free_memory()
-        if free is not None and need > free:
-            raise MemoryError(
-                f"the result needs about {in_gigabytes(need)}, and {in_gigabytes(free)} are free; "
-                "send a smaller image"
-            )
+    def _check_memory(
+        self,
+        source: SourceImage,
+        sizes: Sequence[Size],
+        kind: str,
+        depth: int,
+        options: SamplingOptions,
+    ) -> None:
+        """Raise MemoryError for an image whose arrays alone are larger than the free memory."""
+        manifest, steps = self._pipeline.manifest, options.steps
+        need = image_bytes(manifest, source, sizes, kind=kind, depth=depth, steps=steps)
+        if lack := shortage(need):
+            raise MemoryError(f"the result {lack}; send a smaller image or ask for a smaller size")
 
     def _run(self, pixels: Pixels, options: SamplingOptions, depth: int) -> Pixels:
         def upscaled(options: SamplingOptions) -> Pixels:

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ from PIL import Image
 
 from dossr.runtime import memory
 from dossr.runtime.bundle import DEMO, ActivationRecord, open_bundle
+from dossr.runtime.engines.lazy import EngineSlot, LazyEngine
 from dossr.runtime.errors import EngineError, OutOfMemoryError
 from dossr.runtime.hardware import free_memory
+from dossr.runtime.images.source import Frame, SourceImage
 from dossr.runtime.memory import (
     TILES,
     image_bytes,
@@ -24,6 +27,9 @@ from dossr.runtime.memory import (
     smaller,
 )
 from dossr.runtime.options import SamplingOptions, Tiling
+from dossr.runtime.pipeline import Pipeline
+from dossr.runtime.sampling import latent_shape
+from dossr.runtime.seeds.draws import together
 
 PEAK = """
 import re
@@ -107,7 +113,7 @@ def test_a_process_takes_about_what_is_planned(manifest, tmp_path, side):
     done = subprocess.run([sys.executable, "-c", PEAK, *map(str, arguments)],
                           capture_output=True, text=True, check=True)  # fmt: skip
     peak = int(done.stdout.split()[-1]) * 1024
-    planned = memory_need(manifest, "cpu", Tiling(side)).with_image(side, side)
+    planned = memory_need(manifest, "cpu", Tiling(side)).total + _image(manifest, side, steps=1)
     assert 0.5 * planned < peak < planned
 
 
@@ -143,8 +149,79 @@ def test_a_run_that_fits_nowhere_and_other_errors_are_passed_on():
         assert len(said) == (0 if type(error) is EngineError else 2)
 
 
-def test_images_take_memory_by_their_area():
-    assert image_bytes(20, 30) == 6 * image_bytes(10, 10)
+@pytest.mark.parametrize(
+    ("factor", "steps", "draws"), [(2, 5, 1), (2, 50, 1), (8, 5, 1), (2, 5, 20), (8, 50, 20)]
+)
+def test_the_arrays_of_an_image_take_about_what_is_counted(manifest, factor, steps, draws):
+    """Networks that only fill their outputs, each reloaded: 16 of 20 draws are sampled together."""
+    manifest, side = replace(manifest, vae_factor=factor), 32
+    slot = EngineSlot()
+    stages = {
+        name: LazyEngine(slot, partial(_Filled, shapes), {}, {})
+        for name, shapes in _shapes(manifest, side).items()
+    }
+    pipeline, lr = Pipeline(stages, manifest), np.zeros((side, side, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        for _ in pipeline.draws(lr, SamplingOptions(steps), range(draws)):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    planned = _image(manifest, side, steps=steps, draws=min(16, draws))
+    assert 0.4 * planned < peak < planned
+
+
+def test_draws_are_sampled_together_as_far_as_the_memory_goes(manifest, monkeypatch):
+    options, size = SamplingOptions(499), (256, 256)
+    one, two = (_image(manifest, 256, steps=499, draws=draws) for draws in (1, 2))
+
+    def held(free, count=20):
+        monkeypatch.setattr(memory, "free_memory", lambda: free)
+        return together(manifest, options, size, count, is_reloaded=True)
+
+    assert held(None) == 16
+    assert held(None, count=3) == 3
+    assert held(1000) == 1
+    assert held(2 * (one + 4 * (two - one))) == 5
+
+
+def test_all_frames_and_the_size_asked_for_are_counted(manifest):
+    """Results of 64 x 64 are held, and written in 4000 x 4000 with four copies."""
+    frame = Frame(np.zeros((16, 16, 3), np.uint8))
+    counted = image_bytes(
+        manifest, SourceImage((frame,) * 40), [(4000, 4000)] * 40, depth=8, steps=5
+    )
+    assert counted == 40 * (64 * 64 + 4 * 4000 * 4000) * 3
+
+
+def _image(manifest, side, **counted):
+    source = SourceImage((Frame(np.zeros((side, side, 3), np.uint8)),))
+    return image_bytes(manifest, source, [(4 * side, 4 * side)], depth=8, **counted)
+
+
+def _shapes(manifest, side):
+    """Return the outputs of each stage for one square image that is a tile."""
+    image, latent = (3, 4 * side, 4 * side), latent_shape(manifest, side, side)[1:]
+    return {
+        "restorer": {"restored": image},
+        "encoder": {"mean": latent, "std": latent},
+        "denoiser": {"eps": latent},
+        "decoder": {"image": image},
+    }
+
+
+class _Filled:
+    """A network of constants."""
+
+    def __init__(self, shapes):
+        self._shapes = shapes
+
+    def run(self, **inputs):
+        images = max(array.shape[0] for array in inputs.values())
+        return {
+            name: np.full((images, *shape), 0.5, np.float32) for name, shape in self._shapes.items()
+        }
 
 
 def test_the_limit_of_a_process_counts_as_free_memory():

@@ -166,7 +166,8 @@ def test_a_dry_run_tells_everything_and_does_nothing(run, make_image, files, tmp
     assert document["passed_over"][0]["what"] == "sidecar"
     memory = document["memory"]
     assert memory["total"] > memory["weights"] + memory["activations"] + memory["largest_image"]
-    assert memory["largest_image"] == 20 * 12 * 16 * 100
+    latent = 6 / 2**2 * 4  # bytes for each pixel: channels, sides of 1/2, float32
+    assert memory["largest_image"] == 80 * 48 * (100 + latent * (1 + 12) + 3)  # one step
     assert files(tmp_path) == before
 
 

@@ -2,13 +2,16 @@
 
 import itertools
 import threading
+import time
+import weakref
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dossr.runtime.cli import loop, one_image
+from dossr.runtime import memory
+from dossr.runtime.bundle import DEMO, MANIFEST, read_manifest
+from dossr.runtime.cli import loop
 from dossr.runtime.cli.jobs import Job
 from dossr.runtime.cli.loop import run_jobs
 from dossr.runtime.cli.one_image import Failed, Settings, Skipped, Written
@@ -21,6 +24,8 @@ from dossr.runtime.options import SamplingOptions, Tiling
 
 class Repeat:
     """Networks that repeat each pixel; 33 pixels are too wide for them."""
+
+    manifest = read_manifest(DEMO / MANIFEST)
 
     def __init__(self):
         self.depths = []
@@ -88,7 +93,7 @@ def test_reading_and_writing_happen_beside_the_networks(
 class Small(Repeat):
     """Networks whose memory takes tiles of 96 at most."""
 
-    manifest = SimpleNamespace(size_multiple=16)
+    manifest = replace(Repeat.manifest, size_multiple=16)
 
     def __init__(self):
         super().__init__()
@@ -128,12 +133,39 @@ def test_a_tile_that_was_asked_for_is_kept_and_the_image_fails(make_image, setti
 def test_an_image_that_is_larger_than_the_memory_fails_before_the_networks(
     make_image, settings, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(one_image, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     pipeline = Repeat()
     (outcome,) = _run(pipeline, [Job(make_image(tmp_path / "a.png"), tmp_path / "o.png")], settings)
     assert isinstance(outcome, Failed)
-    assert "GB are free; reduce the image or cut it" in outcome.reason
+    assert (
+        "GB are free; ask for a smaller result or fewer steps, or cut the image" in outcome.reason
+    )
     assert pipeline.depths == []
+
+
+def test_an_image_waits_until_the_memory_of_the_one_before_is_free(
+    make_image, settings, tmp_path, monkeypatch
+):
+    """Nothing fits while a result is held, which is written slowly."""
+    results = []
+
+    class Held(Repeat):
+        def run(self, lr, options, **others):
+            results.append(weakref.ref(found := super().run(lr, options, **others)))
+            return found
+
+    def slow(*arguments):
+        time.sleep(0.05)
+        return write(*arguments)
+
+    write = loop.write
+    monkeypatch.setattr(loop, "write", slow)
+    monkeypatch.setattr(
+        memory, "free_memory", lambda: 1000 if any(each() is not None for each in results) else None
+    )
+    jobs = [Job(make_image(tmp_path / f"{name}.png"), tmp_path / f"o{name}.png") for name in "abcd"]
+    outcomes = _run(Held(), jobs, settings)
+    assert [type(each) for each in outcomes] == [Written] * 4
 
 
 def test_each_error_is_that_of_its_image(make_image, settings, tmp_path, capsys):

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dossr.runtime import memory
+from dossr.runtime.bundle import MANIFEST, read_manifest
 from dossr.runtime.engines.device import Host
+from dossr.runtime.images.source import Frame, SourceImage
+from dossr.runtime.memory import image_bytes
 from dossr.runtime.seeds.iqa import MeasureError
 from dossr.runtime.seeds.measures import Measure
 
@@ -295,17 +299,20 @@ def test_memory_that_runs_out_goes_on_with_smaller_batches(run, photo, tmp_path,
     assert len(list((tmp_path / "o").iterdir())) == 4
 
 
-def test_memory_for_the_sums_is_counted_before_the_networks_run(run, photo, tmp_path, monkeypatch):
-    from dossr.runtime.memory import image_bytes
-
-    monkeypatch.setattr("dossr.runtime.cli.one_image.free_memory", lambda: image_bytes(12, 20) + 99)
+def test_memory_for_the_sums_is_counted_before_the_networks_run(
+    run, photo, tmp_path, monkeypatch, toy_bundle
+):
+    source = SourceImage((Frame(np.zeros((12, 20, 3), np.uint8)),))
+    manifest = read_manifest(toy_bundle / MANIFEST)
+    need = image_bytes(manifest, source, [(80, 48)], depth=8, steps=5)
+    monkeypatch.setattr(memory, "free_memory", lambda: need + 99)
     assert (
         run(photo, "-o", f"{tmp_path}/o/", "--seeds", 500, "--dry-run")[0] == 0
     )  # any number fits
     assert run(photo, "-o", f"{tmp_path}/o/", "--seeds", 2)[0] == 0
     code, _, stderr = run(photo, "-o", f"{tmp_path}/p/", "--seeds", 2, "--spread")
     assert code == 1
-    assert "photo.png: four times as large it needs about" in stderr
+    assert "photo.png needs about 0.0 GB of memory, and" in stderr
     assert not (tmp_path / "p").exists()
 
 

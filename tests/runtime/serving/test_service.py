@@ -106,8 +106,10 @@ def test_tiles_of_the_operator_stay(pipeline):
 
 
 def test_an_image_larger_than_the_memory_is_refused_before_the_networks(pipeline, monkeypatch):
-    monkeypatch.setattr("dossr.runtime.serving.service.free_memory", lambda: 1000)
-    with pytest.raises(MemoryError, match=r"the result needs about 0\.0 GB, and 0\.0 GB are free"):
+    monkeypatch.setattr("dossr.runtime.memory.free_memory", lambda: 1000)
+    with pytest.raises(
+        MemoryError, match=r"the result needs about 0\.0 GB of memory, and 0\.0 GB are free"
+    ):
         Service(pipeline, ServiceSettings(), print).upscale_pixels(PIXELS, {})
 
 
@@ -118,10 +120,12 @@ def test_the_size_asked_for_counts_with_every_frame(service, monkeypatch):
     asked = {"longest": 8192, "format": "gif"}
     with pytest.raises(RequestError, match=r"must have at most .* or send fewer frames$"):
         service.upscale(animation, asked)
-    monkeypatch.setattr("dossr.runtime.serving.service.free_memory", lambda: 150_000)
-    asked = {"first_frame": True}
+    monkeypatch.setattr("dossr.runtime.memory.free_memory", lambda: 600_000)
+    asked = {"first_frame": True, "format": "webp"}
     assert service.upscale(animation, {**asked, "longest": 32})
-    with pytest.raises(MemoryError, match=r"are free; send a smaller image$"):
+    with pytest.raises(
+        MemoryError, match=r"are free; send a smaller image or ask for a smaller size$"
+    ):
         service.upscale(animation, {**asked, "longest": 120})
 
 
