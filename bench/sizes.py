@@ -18,7 +18,7 @@ from ..runtime.options import TILE
 from ..runtime.tensors import SCALE
 from ..runtime.terminal import Command, Progress, Terminal
 from .folders import make_folders
-from .measure.calls import PipelineTime, TimeBundle
+from .measure.calls import LEAST_WARMUP, PipelineTime, TimeBundle, runs_on_host
 from .measure.process import CallError, cache_in, run
 from .rounding import gibibytes, significant
 from .sides import Side, device_option, find_sides, precision_option, precision_text
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def seconds(self) -> float | None:
-        """Median of the images after the first; the first where there is no other."""
+        """Median of the timed images; the first image where there is no other."""
         return statistics.median(self.time.seconds or [self.time.first_s]) if self.time else None
 
     @property
@@ -93,7 +93,7 @@ class Row:
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
               help="Number of denoising steps.")  # fmt: skip
 @click.option("--repetitions", type=click.IntRange(0), default=1, show_default=True,
-              help="Timed images after the first; 0: the first is timed.")  # fmt: skip
+              help="Timed images after the first, on a GPU after a warm-up; 0: the first is timed.")  # fmt: skip
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write the figures and their provenance to this file.")  # fmt: skip
 def sizes(
@@ -162,17 +162,28 @@ def planned(
     return [
         (
             Row(name, side, size),
-            msgspec.structs.replace(call, device=side.device, precision=side.precision, size=size),
+            msgspec.structs.replace(
+                call,
+                device=side.device,
+                precision=side.precision,
+                size=size,
+                warmup=_warmup(side.device, call.repetitions),
+            ),
         )
         for side, size in product(sides, sizes)
     ]
+
+
+def _warmup(device: str, repetitions: int) -> int:
+    """Return how many images after the first are not timed."""
+    return 0 if runs_on_host(device) or not repetitions else LEAST_WARMUP
 
 
 def measured(row: Row, call: TimeBundle, label: str, progress: Progress) -> Row:
     """Return a row with its figures, or with the reason why it failed."""
     with (
         tempfile.TemporaryDirectory(prefix="dossr-bench-") as folder,
-        progress.phase(label, 2 + call.repetitions) as advance,
+        progress.phase(label, 2 + call.warmup + call.repetitions) as advance,
     ):
         try:
             return replace(row, time=run(call, advance, cache_in(Path(folder))))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..runtime.files import whole_file
 from ..runtime.options import Tiling
 from ..runtime.pipeline import Pipeline
 from ..runtime.tensors import SCALE
@@ -168,8 +169,12 @@ def _write(out: Path, entries: Sequence[Entry], pipeline: Pipeline, size: int) -
 
 
 def _save(out: Path | None, name: str, pixels: Pixels) -> None:
-    if out is not None:
-        Image.fromarray(pixels).save(out / name)
+    if out is None:
+        return
+    path = out / name
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a subfolder of the originals
+    with whole_file(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def _plain_images(size: int) -> dict[str, Pixels]:

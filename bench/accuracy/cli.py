@@ -8,6 +8,7 @@ import click
 
 from ...runtime.seeds.iqa import MeasureError, Metric, open_metric
 from ...runtime.terminal import Command, Terminal
+from ..folders import make_folders
 from ..sides import one_side, open_side
 from .originals import SMALLEST, photographs, read_originals
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
               show_default=True, help="Solver orders; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), multiple=True, default=(1, 2, 3, 5, 7, 10),
               show_default=True, help="Numbers of denoising steps; may be repeated.")  # fmt: skip
-@click.option("--t1", type=click.IntRange(2, 1000), multiple=True,
+@click.option("--t1", type=click.IntRange(6, 1000), multiple=True,
               help="Additional start times, of 1000 (order 3, 5 steps); may be repeated.")  # fmt: skip
 @click.option("--detail", type=click.FloatRange(0, 1), multiple=True,
               help="Additional shares of the networks' detail, as in dossr-run (order 3, 5 steps); may be repeated.")  # fmt: skip
@@ -72,11 +73,14 @@ def accuracy(
     settings += [Setting(3, 5, start) for start in t1]
     settings += [Setting(3, 5, detail=share) for share in detail]
     metrics = _opened(names)
+    make_folders(out)
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
+        pipeline = open_side(bundle, device, precision)
+        for setting in settings:
+            setting.schedule(pipeline.manifest.schedule)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
-    pipeline = open_side(bundle, device, precision)
     entries = _measured(pipeline, images, settings, seed, metrics)
     click.echo(table(entries))
     if out is not None:

@@ -11,7 +11,7 @@ from ...export.demo_training.degrade import Degradation
 from ...runtime.pipeline import Pipeline
 from ...runtime.seeds.iqa import MeasureError, Metric
 from ...runtime.tensors import SCALE
-from ...solvers import shifted_schedule
+from ...solvers import NoiseLevels, Schedule, shifted_schedule
 from ..metrics import Pixels, Scores, score
 
 
@@ -26,6 +26,10 @@ class Setting:
 
     detail: float = 1.0
     """Share of the networks' detail; the rest is the restorer's."""
+
+    def schedule(self, levels: NoiseLevels) -> Schedule | None:
+        """Return the schedule from ``t1``, None for the released one; raise ValueError for too many steps."""
+        return shifted_schedule(self.steps, self.t1, levels) if self.t1 else None
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,12 @@ def upscale(pipeline: Pipeline, lr: Pixels, setting: Setting, seed: int) -> tupl
         if name == "restored":
             seen[name] = np.array(array)
 
-    levels = pipeline.manifest.schedule
-    schedule = shifted_schedule(setting.steps, setting.t1, levels) if setting.t1 else None
     hr = pipeline.upscale(
         lr,
         steps=setting.steps,
         order=setting.order,
         seed=seed,
-        schedule=schedule,
+        schedule=setting.schedule(pipeline.manifest.schedule),
         detail=setting.detail,
         observe=observe,
     )

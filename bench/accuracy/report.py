@@ -33,7 +33,7 @@ def table(entries: Sequence[Entry]) -> str:
 def write_report(
     out: Path, entries: Sequence[Entry], pipeline: Pipeline, images: Mapping[str, Pixels], seed: int
 ) -> None:
-    """Write accuracy.json, accuracy.md, accuracy.png and a comparison of each image."""
+    """Write accuracy.json, accuracy.md, accuracy.png and a comparison of each image to an existing folder."""
     from ..measure.provenance import provenance
 
     document = {
@@ -44,7 +44,6 @@ def write_report(
         "seed": seed,
         "entries": [asdict(entry) for entry in entries],
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "accuracy.json", f"{json.dumps(document, indent=1)}\n".encode())
     write_whole(out / "accuracy.md", f"{table(entries)}\n".encode())
     plot(entries, out / "accuracy.png")
@@ -54,14 +53,14 @@ def write_report(
         sheet = strip(
             {"bicubic": bicubic(lr), "restorer": restored, "DoSSR, order 3, 5 steps": whole, "original": hr}
         )  # fmt: skip
-        _save(sheet, out / f"{Path(name).stem}.png")
+        _save(sheet, out / f"{name}.png")
         dials = [entry.setting for entry in entries if entry.setting and _dial(entry.setting)]
         if dials:
             shown = {"released": whole} | {
                 _dial(setting): upscale(pipeline, lr, setting, seed)[1] for setting in dials
             }
             crops = {label: middle(pixels, _CROP) for label, pixels in shown.items()}
-            _save(strip(crops), out / f"{Path(name).stem}-dial.png")
+            _save(strip(crops), out / f"{name}-dial.png")
 
 
 def plot(entries: Sequence[Entry], path: Path) -> None:
@@ -110,6 +109,7 @@ def _dial(setting: Setting) -> str:
 
 
 def _save(sheet: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a subfolder of the originals
     with whole_file(path) as temporary:
         sheet.save(temporary)
 

@@ -20,10 +20,14 @@ _HEAD = (
 )  # fmt: skip
 
 
+_IMAGES_PER_WORKER = 10
+"""Least images for each worker: with fewer, the ends of the runs are most of the time between results."""
+
+
 @click.command("fleet", cls=Command)
 @click.argument("bundle", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--images", type=click.IntRange(2), default=200, show_default=True,
-              help="Number of images.")  # fmt: skip
+@click.option("--images", type=click.IntRange(1), default=200, show_default=True,
+              help=f"Number of images, at least {_IMAGES_PER_WORKER} for each worker.")  # fmt: skip
 @click.option("--size", type=click.IntRange(16), default=64, show_default=True,
               help="Side of the LR images in pixels.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 499), default=5, show_default=True,
@@ -65,8 +69,10 @@ def fleet(
         check_cores(workers)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if images < workers:
-        raise click.UsageError(f"--images must be at least --workers, {workers}, got {images}")
+    if images < (least := _IMAGES_PER_WORKER * workers):
+        raise click.UsageError(
+            f"--images must be at least {_IMAGES_PER_WORKER} for each of --workers, {least}, got {images}"
+        )
     make_folders(file and file.parent)
     options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
     rows = _measure(options, images, size, workers, kills)

@@ -34,7 +34,10 @@ class Run:
 
     images: int
     rate: float | None
-    """Images a second from the first result to the last, without the start; None for one image."""
+    """Images a second from the first result to the last, without the start and each worker's first image.
+
+    None where all results have one time.
+    """
 
     killed: int
     equal: bool
@@ -127,12 +130,20 @@ class Runs:
         for process in started:
             if process.returncode:
                 raise CallError(told[-1] if told else f"ended with exit code {process.returncode}")
-        times = sorted(path.stat().st_mtime for path in folder.glob("*.png"))
-        window = times[-1] - times[0]
-        rate = (len(times) - 1) / window if window else None
+        times = [path.stat().st_mtime for path in folder.glob("*.png")]
+        workers = sum(len(process.cores) for process in processes)
         equal = _bytes(folder) == _bytes(self._scratch / "alone") and len(times) == total
         equal = equal and _lines(folder) == (total if "--ray" in options else 0)
-        return Run(name, seconds, len(times), rate, killer.killed, equal)
+        return Run(name, seconds, len(times), find_rate(times, workers), killer.killed, equal)
+
+
+def find_rate(times: Sequence[float], workers: int) -> float | None:
+    """Return the results a second after the first, from their times in seconds; None if those are all one.
+
+    One image of each worker does not count: it was begun before the first result. So the rate is never too high.
+    """
+    window = max(times) - min(times)
+    return (len(times) - workers) / window if window else None
 
 
 @dataclass(frozen=True)

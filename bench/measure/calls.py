@@ -58,6 +58,10 @@ def runs_on_host(device: str) -> bool:
     return device.partition(":")[0] in ("cpu", "openvino")
 
 
+LEAST_WARMUP = 3
+"""Images after the first that are not timed on a GPU: in the second one of a size, CUDA graphs are recorded."""
+
+
 class NetworkTime(Struct, frozen=True):
     """Times of one network, in seconds."""
 

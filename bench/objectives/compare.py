@@ -25,7 +25,8 @@ def compare(
     Raise ValueError where a model is missing, or the models differ in more than their denoisers.
     """
     hashes = _checked(folder, objectives)
-    results = Results(out)
+    here = provenance()
+    results = Results(out, here["sources"])
     rows = [row for row in ROWS if row.objective in objectives]
     for objective in objectives:
         mine = [row for row in rows if row.objective == objective]
@@ -33,7 +34,8 @@ def compare(
         with progress.phase(f"upscaling with {objective}", total) as advance:
             variant = read_variant(folder, objective)
             score_variant(variant, mine, originals, seed, results, advance)
-    results.write({"provenance": provenance(), "checkpoints_sha256": hashes, "seed": seed})
+    results.keep((*REFERENCES, *(row.system for row in rows)), originals)
+    results.write({"provenance": here, "checkpoints_sha256": hashes, "seed": seed})
     text = table(results, rows, list(originals))
     write_report(results, rows, originals, text)
     return text

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class Entry:
 
     image: str
     key: str
-    """Hash of all that the scores depend on: weights, original, seed."""
+    """Hash of all that the scores depend on: sources, weights, seed, original, LR image."""
 
     scores: Judged
 
@@ -57,9 +58,9 @@ class Entry:
 class Results:
     """What was scored, in ``objectives.json`` and, as images, below ``images/``."""
 
-    def __init__(self, out: Path) -> None:
-        """Read what an earlier run left in ``out``."""
-        self.out, self._path = out, out / "objectives.json"
+    def __init__(self, out: Path, sources: str) -> None:
+        """Read what an earlier run left in ``out``; ``sources`` is the hash of the code that scores."""
+        self.out, self.sources, self._path = out, sources, out / "objectives.json"
         kept = json.loads(self._path.read_bytes())["entries"] if self._path.is_file() else []
         self.entries = [Entry(**{**each, "scores": Judged(**each["scores"])}) for each in kept]
 
@@ -77,6 +78,11 @@ class Results:
         same = (entry.method, entry.image)
         self.entries = [e for e in self.entries if (e.method, e.image) != same] + [entry]
         self.write({})
+
+    def keep(self, methods: Iterable[str], images: Iterable[str]) -> None:
+        """Drop the scores of other methods and other images, which an earlier run left."""
+        wanted = {*product(methods, images)}
+        self.entries = [e for e in self.entries if (e.method, e.image) in wanted]
 
     def write(self, more: Mapping[str, object]) -> None:
         """Write ``objectives.json``, with more fields before the entries."""
@@ -110,7 +116,7 @@ def score_variant(
     for number, (name, hr) in enumerate(originals.items()):
         lr = degrade(hr, seed, number)
         for method, weights, make in _methods(variant, rows, lr, seed):
-            key = _key(weights, hr, seed)
+            key = _key(f"{results.sources} {weights} {seed}", hr, lr)
             if not results.has(method, name, key):
                 made = make()
                 results.add(Entry(method, name, key, judge(made, hr)), made)
@@ -129,5 +135,8 @@ def _methods(
         yield row.system, variant.sha256, lambda s=sample: variant.sample(encoded(), s, seed)  # type: ignore[misc]
 
 
-def _key(weights: str, hr: Pixels, seed: int) -> str:
-    return hashlib.sha256(f"{weights} {seed} {hr.shape}".encode() + hr.tobytes()).hexdigest()[:16]
+def _key(text: str, *images: Pixels) -> str:
+    digest = hashlib.sha256(text.encode())
+    for image in images:
+        digest.update(f" {image.shape} ".encode() + image.tobytes())
+    return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ from ...runtime.bundle import Manifest, open_bundle
 from ...runtime.errors import BundleError
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
-from ..measure.calls import VARIANTS, runs_on_host
+from ..measure.calls import LEAST_WARMUP, VARIANTS, runs_on_host
 from ..sides import Side, device_option, find_sides, precision_option
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ _REFERENCE = "torch"
 _TORCH = tuple(name for name, variant in VARIANTS.items() if variant.backend != "onnx")
 _COUNTS = {"cpu": (1, 3), "gpu": (5, 50)}
 """Warm-up images and timed images. On a GPU the second image of a size records CUDA graphs."""
-
-_LEAST_WARMUP = 3  # on a GPU
 
 
 @click.command("pipeline", cls=Command)
@@ -132,9 +130,9 @@ def _settings(
 
     usual = _COUNTS["cpu" if device == "cpu" else "gpu"]
     warmup = usual[0] if warmup is None else warmup
-    if device != "cpu" and warmup < _LEAST_WARMUP:
+    if device != "cpu" and warmup < LEAST_WARMUP:
         raise click.UsageError(
-            f"--warmup must be {_LEAST_WARMUP} or more on a GPU, where the second image records CUDA "
+            f"--warmup must be {LEAST_WARMUP} or more on a GPU, where the second image records CUDA "
             f"graphs, got {warmup}"
         )
     return Settings(device, size, steps, warmup, usual[1] if repetitions is None else repetitions)

@@ -110,7 +110,7 @@ def _pipeline(document: Mapping[str, Any], bytes_per_s: float) -> list[Check]:
         medians, taken = contender["stage_p50_s"], contender["stage_precisions"]
         for precision in sorted(set(taken.values())):
             times = {name: medians[name] for name, each in taken.items() if each == precision}
-            line = processor.line(precision, kind == "bundle")
+            line = processor.line(precision, kind == "bundle" or _is_compiled(contender))
             run = f"{_run(contender)} {precision}"
             found += checks(run, counted[kind], line, times)
     return found
@@ -137,9 +137,12 @@ def _match(works: Iterable[Work], gmac: Mapping[str, float]) -> None:
 
 def _run(contender: Mapping[str, Any]) -> str:
     if contender["kind"] == "torch":
-        is_compiled = contender["name"].startswith("torch-compile")
-        return f"released procedure, torch{'.compile' if is_compiled else ''}"
+        return f"released procedure, torch{'.compile' if _is_compiled(contender) else ''}"
     return f"bundle, {'OpenVINO' if contender['device'] == 'openvino' else 'ONNX Runtime'}"
+
+
+def _is_compiled(contender: Mapping[str, Any]) -> bool:
+    return bool(contender["name"].startswith("torch-compile"))
 
 
 def check_paper(device: Device, precisions: Iterable[str]) -> list[Check]:

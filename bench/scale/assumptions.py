@@ -1,4 +1,4 @@
-"""What ``dossr-bench scale`` assumes where nothing else is given, each with where it is from."""
+"""What ``dossr-bench scale`` assumes where nothing else is given, each figure with its source."""
 
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ ASSUMPTIONS = (
         "6 GB: weights and activations of a tile 3.0 GB, the rest for the engine",
         "predicted 3.0 GB; the rest assumed. An H100 of 80 GB holds 13",
     ),
-    Assumption("actors per GPU", "2: one reads and writes while the other computes", "assumed"),
+    Assumption("actors per GPU", "2", "assumed: one reads and writes while the other computes"),
     Assumption("GPUs per node", "8", "assumed"),
     Assumption(
         "files",
@@ -75,3 +75,20 @@ ASSUMPTIONS = (
     Assumption("failures", "24 h between failures of a node, exponential; it starts again after 300 s", "assumed: preemptible nodes. Fixed ones: 6,334 h, from 419 unexpected interruptions in 54 days on 2,048 nodes of 8 (Llama 3, arXiv 2407.21783, Table 5)"),
     Assumption("stragglers", "2 % of the GPUs take 1.5 times as long; tasks vary by 20 % (lognormal)", "assumed"),
 )  # fmt: skip
+
+
+def assumptions(cluster: Cluster, job: Job) -> tuple[Assumption, ...]:
+    """Return every figure of a simulation; the source of one that is not the default is "given"."""
+    values = {
+        "compute": f"{cluster.seconds_per_megapixel:g} s of a GPU per megapixel of the result",
+        "actors per GPU": str(cluster.actors_per_gpu),
+        "task": f"{job.block} images",
+        "storage": f"{cluster.storage_bytes_per_s / GB:g} GB/s for all nodes together",
+        "failures": f"{cluster.node_mtbf_s / 3600.0:g} h between failures of a node, exponential; it starts "
+        f"again after {cluster.restart_s:g} s",
+    }
+    given = [each.what for each in ASSUMPTIONS if values.get(each.what, each.value) != each.value]
+    return tuple(
+        Assumption(each.what, values[each.what], "given") if each.what in given else each
+        for each in ASSUMPTIONS
+    )

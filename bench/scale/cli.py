@@ -13,7 +13,7 @@ from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
 from ..rounding import percent, significant
 from ..tables import markdown_table
-from .assumptions import ACTOR_BYTES, ASSUMPTIONS, CLUSTER, GPU_BYTES, JOB
+from .assumptions import ACTOR_BYTES, CLUSTER, GPU_BYTES, JOB, Assumption, assumptions
 from .cluster import GB, Cluster, Job, actors_that_fit, gpus_at, limits
 from .simulation import Outcome, simulate
 
@@ -124,20 +124,27 @@ def _write(cluster: Cluster, job: Job, outcome: Outcome, seed: int, out: Path) -
     """Simulate both sweeps and write all three files."""
     from ..measure.provenance import save
     from .plot import draw, png
-    from .sweep import over_failures, over_gpus
+    from .sweep import Point, over_failures, over_gpus
 
     with Terminal().phase("simulating other clusters"):
         by_gpus = list(over_gpus(cluster, job, seed))
         by_mtbf = list(over_failures(cluster, job, seed))
     paths = [out / f"scale.{end}" for end in ("md", "json", "png")]
-    parts = [report(cluster, job, outcome), _sweep(by_gpus, job), _sweep(by_mtbf, job), _assumed()]
+    assumed = assumptions(cluster, job)
+    parts = [
+        report(cluster, job, outcome),
+        _sweep(by_gpus, job),
+        _sweep(by_mtbf, job),
+        _assumed(assumed),
+    ]
     write_whole(paths[0], ("# Simulated\n\n" + "\n\n".join(parts) + "\n").encode())
     document = {
         "kind": "simulated",
         "seed": seed,
         "job": asdict(job),
+        "run": _as_dict(Point(cluster, outcome)),
         "runs": [_as_dict(point) for point in (*by_gpus, *by_mtbf)],
-        "assumptions": [asdict(each) for each in ASSUMPTIONS],
+        "assumptions": [asdict(each) for each in assumed],
     }
     save(document, paths[1])
     write_whole(paths[2], png(draw(by_gpus, by_mtbf, job)))
@@ -169,8 +176,8 @@ def _sweep(points: "Sequence[Point]", job: Job) -> str:
     )
 
 
-def _assumed() -> str:
-    rows = [(each.what, each.value, each.source) for each in ASSUMPTIONS]
+def _assumed(assumed: Sequence[Assumption]) -> str:
+    rows = [(each.what, each.value, each.source) for each in assumed]
     return markdown_table(("assumption", "value", "source"), rows)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from itertools import count
 from threading import Lock
 from typing import Any
@@ -16,6 +17,8 @@ from tritonclient.utils import InferenceServerException
 from ...runtime.tensors import Image
 
 _LONGEST = 3600.0  # seconds that a client waits for one result
+_ERRORS = (OSError, HTTPException, InferenceServerException)
+"""What a client raises where a server refuses, does not answer, or ends."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Load:
     """From the first request to the last answer."""
 
     queue_s: float | None
-    """Mean time that a request waited in the server; None if none was answered."""
+    """Mean time that a request waited in the server; None if none was answered or the server does not tell."""
 
     model_s: float | None
     """Mean time in the model: networks, and copies between the server and its instance."""
@@ -57,8 +60,8 @@ def check_model(url: str, model: str) -> None:
                 raise ValueError(
                     f"the server at {url} must have the model {model} ready; it has not"
                 )
-    except (OSError, InferenceServerException) as error:
-        raise ValueError(f"no server answers at {url}: {error}") from error
+    except _ERRORS as error:
+        raise ValueError(f"no server answers at {url}: {_reason(error)}") from error
 
 
 def send_requests(
@@ -109,23 +112,33 @@ def _send(client: Any, model: str, image: Image, steps: int) -> str:
     inputs[1].set_data_from_numpy(np.array([steps], np.int64))
     try:
         client.infer(model, inputs)
-    except (OSError, InferenceServerException) as error:
-        return " ".join(str(error).split())
+    except _ERRORS as error:
+        return _reason(error)
     return ""
 
 
-def _statistics(url: str, model: str) -> tuple[int, int, int]:
-    """Return how many requests a model has answered, and the nanoseconds in queue and model."""
-    with http.InferenceServerClient(url) as client:
-        (found,) = client.get_inference_statistics(model)["model_stats"]
-    counts = found["inference_stats"]
-    return (
-        int(counts["success"]["count"]),
-        int(counts["queue"]["ns"]),
-        int(counts["compute_infer"]["ns"]),
-    )
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _means(before: Sequence[int], after: Sequence[int]) -> tuple[float | None, float | None]:
+def _statistics(url: str, model: str) -> tuple[int, ...] | None:
+    """Return how many requests all versions of a model have answered, and the nanoseconds in queue and model.
+
+    None if the server does not tell.
+    """
+    try:
+        with http.InferenceServerClient(url) as client:
+            versions = client.get_inference_statistics(model)["model_stats"]
+    except _ERRORS:
+        return None
+    fields = (("success", "count"), ("queue", "ns"), ("compute_infer", "ns"))
+    return tuple(sum(int(each["inference_stats"][a][b]) for each in versions) for a, b in fields)
+
+
+def _means(
+    before: Sequence[int] | None, after: Sequence[int] | None
+) -> tuple[float | None, float | None]:
+    if before is None or after is None:
+        return None, None
     answered, queue, inside = (b - a for a, b in zip(before, after, strict=True))
     return (queue / answered / 1e9, inside / answered / 1e9) if answered else (None, None)

@@ -2,11 +2,13 @@
 
 import json
 from importlib.util import find_spec
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dossr.bench.seeds import Pair, seeds, table
+from dossr.bench.seeds import Pair, measure_calls, seeds, table
 from dossr.bench.sides import Side
 
 
@@ -27,6 +29,20 @@ def test_both_ways_are_measured_and_the_bytes_compared(toy_bundle, tmp_path):
     assert processes["memory_ratio"] == pytest.approx(ratio)
     assert 0.5 < ratio < 2
     assert "| fp32, cpu, 2 processes |" in done.stdout
+
+
+@pytest.mark.parametrize(("device", "untimed"), [("cpu", 1), ("cuda", 4)])
+def test_cuda_graphs_are_recorded_before_a_gpu_is_timed(monkeypatch, device, untimed):
+    asked = []
+    image = np.zeros((8, 8, 3), np.uint8)
+
+    def upscale(_image, *, seed=None, seeds=None, **_):
+        asked.append((seed, seeds))
+        return [image]
+
+    monkeypatch.setattr("dossr.bench.seeds.open_side", lambda *_: SimpleNamespace(upscale=upscale))
+    measure_calls(Pair(Side(device, "auto"), "2 calls"), None, image, (5, 2, 1), lambda n: None)
+    assert asked == [(None, None)] * untimed + [(42, None), (43, None), (42, 2)]
 
 
 def test_images_that_differ_and_failures_are_shown():

@@ -5,7 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from dossr.bench.sizes import sizes
+from dossr.bench.sides import Side
+from dossr.bench.sizes import planned, sizes
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,13 @@ def test_a_bundle_that_does_not_run_says_why_and_the_others_go_on(fresh_bundle, 
     broken, good = done.stdout.splitlines()[2:4]
     assert "| failed: BundleError: " in broken
     assert "failed" not in good
+
+
+def test_cuda_graphs_are_recorded_before_a_gpu_is_timed(toy_bundle):
+    sides = [Side(device, "auto") for device in ("cpu", "openvino:GPU", "cuda", "tensorrt:1")]
+    for repetitions, expected in ((1, [0, 0, 3, 3]), (0, [0, 0, 0, 0])):
+        rows = planned(toy_bundle, sides, (64,), (1, repetitions))
+        assert [call.warmup for _, call in rows] == expected
 
 
 def test_no_bundle_is_wrong_use(tmp_path):

@@ -40,14 +40,14 @@ def test_a_seam_at_a_border_is_seen_there_and_a_change_elsewhere_is_not(cuts):
 
 
 def test_the_command_writes_table_figures_and_images(toy_bundle, tmp_path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
+    photos = tmp_path / "photos" / "sub"
+    photos.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
     Image.fromarray(pixels).save(photos / "a.png")
     out = tmp_path / "out"
     arguments = [
         "tiles",
-        str(photos),
+        str(photos.parent),
         "-b",
         str(toy_bundle),
         "--tile",
@@ -59,10 +59,13 @@ def test_the_command_writes_table_figures_and_images(toy_bundle, tmp_path):
     ]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.stderr
-    assert "| a.png | 64 |" in done.stdout
+    assert "| sub/a.png | 64 |" in done.stdout
     (entry,) = json.loads((out / "tiles.json").read_text())["entries"]
     assert entry["psnr"] > 20
-    assert sorted(path.name for path in out.glob("*.png")) == ["a.png-64.png", "a.png-whole.png"]
+    assert sorted(path.name for path in out.glob("sub/*.png")) == [
+        "a.png-64.png",
+        "a.png-whole.png",
+    ]
 
 
 def test_a_tile_that_the_bundle_does_not_take_is_named(toy_bundle, tmp_path):

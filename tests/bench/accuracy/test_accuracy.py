@@ -106,24 +106,50 @@ def test_a_folder_without_sound_originals_is_one_line(tmp_path, prepare, message
 
 
 def test_the_command_leaves_a_table_a_plot_and_comparisons(tmp_path, photograph):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(photograph).save(tmp_path / "in" / "face.png")
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("accuracy.png", "sub/accuracy.png"):
+        Image.fromarray(photograph).save(tmp_path / "in" / name)
     out = tmp_path / "out"
     arguments = [str(tmp_path / "in"), "--orders", "3", "--steps", "1", "--steps", "2"]
     done = CliRunner().invoke(
         accuracy, [*arguments, "--t1", "333", "--detail", "0.5", "--out", str(out)]
     )
     assert done.exit_code == 0, done.stderr
-    names = {path.name for path in out.iterdir()}
-    assert names == {"accuracy.json", "accuracy.md", "accuracy.png", "face.png", "face-dial.png"}
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    report = {"accuracy.json", "accuracy.md", "accuracy.png"}
+    shown = {"accuracy.png.png", "accuracy.png-dial.png"}
+    assert names == report | shown | {f"sub/{name}" for name in shown}
     document = json.loads((out / "accuracy.json").read_text())
     assert [entry["method"] for entry in document["entries"]][:2] == ["bicubic", "restorer"]
     assert "333" in done.stdout
     assert (out / "accuracy.md").read_text() in done.stdout + "\n"
-    with Image.open(out / "face.png") as sheet:
+    with Image.open(out / "accuracy.png.png") as sheet:
         assert sheet.size == (4 * 132 - 4, 128 + 18)
-    with Image.open(out / "face-dial.png") as sheet:  # released, start 333, detail 0.5
+    with Image.open(
+        out / "sub" / "accuracy.png-dial.png"
+    ) as sheet:  # released, start 333, detail 0.5
         assert sheet.size == (3 * 132 - 4, 128 + 18)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--t1", "4"], "4 is not in the range 6<=x<=1000"),
+        (["--out", "{photo}/out"], "cannot write to"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_is_measured(
+    tmp_path, photograph, arguments, message, monkeypatch
+):
+    photo = tmp_path / "face.png"
+    Image.fromarray(photograph[:64, :64]).save(photo)
+    monkeypatch.setattr("dossr.bench.accuracy.cli._measured", None)
+    done = CliRunner().invoke(
+        accuracy, [str(tmp_path), *(each.format(photo=photo) for each in arguments)]
+    )
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_metrics_of_pyiqa_are_columns_and_means(photograph):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dossr.bench.fleet.cli import fleet, table
-from dossr.bench.fleet.runs import Run, check_cores, find_workers
+from dossr.bench.fleet.runs import Run, check_cores, find_rate, find_workers
 
 
 def test_shares_are_speed_ups_over_one_process_and_over_one_on_each_core():
@@ -53,8 +53,17 @@ def test_more_workers_than_cores_are_refused():
         check_cores(9999)
 
 
-def test_fewer_images_than_workers_are_refused(monkeypatch):
+def test_too_few_images_for_the_workers_are_refused(monkeypatch):
     monkeypatch.setattr("dossr.bench.fleet.cli.check_cores", lambda workers: None)
-    done = CliRunner().invoke(fleet, ["--images", "3", "--workers", "4"])
+    done = CliRunner().invoke(fleet, ["--images", "39", "--workers", "4"])
     assert done.exit_code == 2
-    assert "--images must be at least --workers, 4, got 3" in done.stderr
+    assert "--images must be at least 10 for each of --workers, 40, got 39" in done.stderr
+
+
+def test_workers_of_one_image_a_second_each_are_so_fast_together():
+    """Also where they do not begin at once: each has its first image under way at the first result."""
+    for workers, lag in ((1, 0.0), (2, 0.5), (4, 0.25), (4, 0.0)):
+        times = [n + lag * worker for n in range(1, 101) for worker in range(workers)]
+        assert find_rate(times, workers) == pytest.approx(workers, rel=0.01)
+        assert find_rate(times, workers) <= workers
+    assert find_rate([3.0, 3.0], 2) is None

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ torch = pytest.importorskip("torch")
 
 from dossr.bench.cli import main  # noqa: E402
 from dossr.bench.objectives.rows import ROWS  # noqa: E402
-from dossr.bench.objectives.scoring import Judged, judge  # noqa: E402
+from dossr.bench.objectives.scoring import (  # noqa: E402
+    REFERENCES,
+    Judged,
+    Results,
+    judge,
+    score_variant,
+)
 from dossr.bench.objectives.tradeoff import agreeing  # noqa: E402
 from dossr.bench.objectives.variant import Variant, read_variant  # noqa: E402
 from dossr.bench.systems.dossr import dos_sde  # noqa: E402
@@ -163,3 +170,31 @@ def test_grain_is_detail_out_of_place():
     assert (clean.detail, clean.edges) == pytest.approx((1.0, 1.0))
     assert noisy.detail > 1.1
     assert noisy.edges < 0.95
+
+
+@pytest.fixture
+def reruns(tmp_path, monkeypatch):
+    """reruns(sources, *images) scores images without a sampler in one folder; the keys of its scores."""
+    hr = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    restored = torch.from_numpy(hr[:1].transpose(0, 3, 1, 2) / 255.0)
+    encoded = SimpleNamespace(restored=restored, height=64, width=64)
+    variant = SimpleNamespace(common="", encode=lambda lr: encoded)
+
+    def run(sources, *names):
+        results = Results(tmp_path, sources)
+        originals = {name: hr[int(name)] for name in names}
+        score_variant(variant, (), originals, 0, results, lambda n: None)
+        results.keep(REFERENCES, originals)
+        return {(e.method, e.image): e.key for e in results.entries}
+
+    return run
+
+
+def test_scores_of_another_degradation_or_other_sources_are_made_again(reruns):
+    """The degradation depends on an image's place among the originals."""
+    first = reruns("a", "1")
+    assert reruns("a", "1") == first
+    moved = reruns("a", "0", "1")
+    assert moved["bicubic", "1"] != first["bicubic", "1"]
+    assert set(reruns("b", "0", "1").values()).isdisjoint(moved.values())
+    assert reruns("a", "1") == first  # without the image that is no longer there

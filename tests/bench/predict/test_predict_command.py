@@ -133,6 +133,20 @@ def test_measured_networks_of_table_1_do_not_beat_their_bound_by_much(tmp_path):
     assert all(0.9 < check.ratio < 1.05 for check in found[1:])
 
 
+def test_torch_compile_is_bounded_as_an_engine_and_eager_torch_is_not(tmp_path):
+    """Of the recorded pipeline, and of its eager bf16 run under the name of a compiled one."""
+    document = json.loads((RESULTS / "pipeline-openvino.json").read_text())
+    (eager,) = [each for each in document["contenders"] if each["name"] == "torch-bf16"]
+    document["contenders"] = [eager, {**eager, "name": "torch-compile-bf16"}]
+    file = tmp_path / "pipeline.json"
+    file.write_text(json.dumps(document))
+    found = check_file(file, 34.9e9)
+    half = len(found) // 2
+    assert {each.run for each in found[half:]} == {"released procedure, torch.compile bf16"}
+    for unfused, fused in zip(found[:half], found[half:], strict=True):
+        assert fused.predicted < unfused.predicted
+
+
 def test_results_of_another_model_are_refused(tmp_path):
     document = json.loads((RESULTS / "pipeline-openvino.json").read_text())
     document["contenders"] = [c for c in document["contenders"] if c["kind"] == "bundle"][:1]

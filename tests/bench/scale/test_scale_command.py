@@ -7,12 +7,13 @@ from click.testing import CliRunner
 
 pytest.importorskip("matplotlib")
 
-from dossr.bench.scale.assumptions import CLUSTER, JOB
+from dossr.bench.scale.assumptions import ASSUMPTIONS, CLUSTER, JOB, assumptions
 from dossr.bench.scale.cli import scale
 
 
 def test_a_run_says_how_it_went_and_where_it_stops_scaling(tmp_path):
-    options = ["--images", "20000", "--gpus", "100", "--out", str(tmp_path)]
+    options = ["--images", "20000", "--gpus", "100", "--storage", "5", "--mtbf", "100"]
+    options += ["--out", str(tmp_path)]
     done = CliRunner().invoke(scale, options)
     assert done.exit_code == 0, done.output
     assert "| simulated: 20,000 images, 100 GPUs |" in done.stdout
@@ -20,9 +21,16 @@ def test_a_run_says_how_it_went_and_where_it_stops_scaling(tmp_path):
     document = json.loads((tmp_path / "scale.json").read_text())
     assert document["kind"] == "simulated"
     assert document["provenance"]["command"]
-    assert all(run["finished_once"] for run in document["runs"])
+    assert all(run["finished_once"] for run in (document["run"], *document["runs"]))
+    assert document["run"]["cluster"]["gpus"] == 100
     page = (tmp_path / "scale.md").read_text()
-    assert "| storage | 25 GB/s for all nodes together | assumed |" in page
+    assert "| storage | 5 GB/s for all nodes together | given |" in page
+    assert (
+        "| failures | 100 h between failures of a node, exponential; it starts again after 300 s | given |"
+        in page
+    )
+    assert "| task | 16 images | assumed |" in page
+    assert [each["source"] for each in document["assumptions"]].count("given") == 2
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -43,3 +51,4 @@ def test_the_defaults_are_the_assumptions():
     assert options["gpus"] == CLUSTER.gpus
     assert options["images"] == JOB.images
     assert options["storage"] * 1e9 == CLUSTER.storage_bytes_per_s
+    assert assumptions(CLUSTER, JOB) == ASSUMPTIONS

@@ -16,17 +16,23 @@ pytestmark = pytest.mark.skipif(
 
 
 class _Answers(BaseHTTPRequestHandler):
-    """Answers as Triton does; every fifth request is refused, as with a full queue."""
+    """Answers as Triton does, for two versions; every fifth request is refused, as with a full queue.
+
+    After ``last`` requests it is a server that has ended.
+    """
 
     protocol_version = "HTTP/1.1"
-    answered = 0
+    answered, last = 0, 10**9
     lock = threading.Lock()
 
     def do_GET(self):
+        if self._has_ended():
+            return
         ready = "/models/dossr/" in self.path
         count = {"count": self.answered, "ns": self.answered * 10**7}
         stats = {"success": count, "queue": count, "compute_infer": count}
-        body = {"model_stats": [{"inference_stats": stats}]}
+        none = {name: {"count": 0, "ns": 0} for name in stats}
+        body = {"model_stats": [{"inference_stats": each} for each in (none, stats)]}
         self._send(200 if ready else 400, body if self.path.endswith("stats") else {})
 
     def do_POST(self):
@@ -34,11 +40,17 @@ class _Answers(BaseHTTPRequestHandler):
         time.sleep(0.01)
         with self.lock:
             type(self).answered += 1
-            refused = self.answered % 5 == 0 and self.refuses
+            ended, refused = self._has_ended(), self.answered % 5 == 0 and self.refuses
+        if ended:
+            return
         if refused:
             self._send(503, {"error": "Exceeds maximum queue size"})
         else:
             self._send(200, {"model_name": "dossr", "outputs": []})
+
+    def _has_ended(self):
+        self.close_connection = self.answered > self.last
+        return self.close_connection
 
     def _send(self, code, body):
         data = json.dumps(body).encode()
@@ -53,11 +65,12 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url():
-    """url(refuses=...) is the address of the stand-in."""
+    """url(refuses=..., last=...) is the address of the stand-in."""
     servers = []
 
-    def start(refuses=False):
-        handler = type("Handler", (_Answers,), {"refuses": refuses, "answered": 0})
+    def start(refuses=False, last=_Answers.last):
+        own = {"refuses": refuses, "answered": 0, "last": last}
+        handler = type("Handler", (_Answers,), own)
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
         threading.Thread(target=servers[0].serve_forever, daemon=True).start()
         return f"127.0.0.1:{servers[0].server_address[1]}"
@@ -98,6 +111,21 @@ def test_refused_requests_are_told_and_not_timed(serve, url):
     assert code == 1  # one request goes first, so that the fourth and the ninth are refused
     assert "| 1 | 9 | 2 |" in out
     assert out.rstrip().endswith("failed: [503] Exceeds maximum queue size")
+
+
+def test_a_server_that_ends_is_told_with_the_figures_before(serve, url, tmp_path):
+    file = tmp_path / "serve.json"
+    arguments = ("--requests", 9, "--clients", 1, "--json", file)
+    code, out, err = serve("--url", url(last=7), *arguments)
+    assert code == 1
+    assert err.startswith("clients: 1:")
+    assert err.count("\n") == 1
+    (line,) = [line for line in out.splitlines() if line.startswith("| 1 |")]
+    assert line.startswith("| 1 | 9 | 3 |")
+    assert line.endswith("| - | - |")
+    assert "\nfailed: " in out
+    (row,) = json.loads(file.read_text())["rows"]
+    assert (len(row["seconds"]), row["queue_s"]) == (6, None)
 
 
 def test_wrong_use_is_one_line(serve, url, tmp_path):
