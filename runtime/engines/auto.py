@@ -11,7 +11,7 @@ from ..bundle.golden import BOUNDS, largest_image
 from ..errors import BundleError, EngineError
 from ..options import TILE
 from ..terminal import log as log_to_terminal
-from .device import Device, Host, load_device
+from .device import Device, load_device, load_onnx_device
 from .engine import from_host
 from .fallback import EngineOrCpu
 from .tensorrt.library import LIBRARIES, Library
@@ -39,7 +39,8 @@ def choose_device(
             return load(), reason
         except _FAILURES as error:
             reasons.append(f"{name}: {error}")
-    return Host(threads), "; ".join(reasons) or "no GPU packages are installed"
+    host = load_onnx_device("cpu", threads=threads)
+    return host, "; ".join(reasons) or "no GPU packages are installed"
 
 
 def _candidates(
@@ -47,7 +48,7 @@ def _candidates(
 ) -> Iterator[tuple[str, Callable[[], Device], str]]:
     """Return devices that may be better than the CPU: name, how to load it, why it is taken."""
     for library in _libraries_with_engines(bundle):
-        load = partial(_with_engines, bundle, library, tf32, log)
+        load = partial(_with_engines, bundle, library, tf32, log, threads)
         yield library, load, "its engines are built and fit"
     targets, is_installed = bundle.manifest.targets, importlib.util.find_spec
     if "cuda" in targets and all(map(is_installed, ("cupy", "onnxruntime"))):
@@ -105,10 +106,15 @@ def _libraries_with_engines(bundle: Bundle) -> list[Library]:
 
 
 def _with_engines(
-    bundle: Bundle, library: Library, tf32: bool | None, log: Callable[[str], None]
+    bundle: Bundle,
+    library: Library,
+    tf32: bool | None,
+    log: Callable[[str], None],
+    threads: int | None,
 ) -> Device:
     """Return the device of a library whose engines exist; raise EngineError if one does not fit."""
-    device = load_device(library, BuildOptions(rebuild=False, falls_back=True), tf32, log)
+    build = BuildOptions(rebuild=False, falls_back=True)
+    device = load_device(library, build, tf32, log, threads=threads)
     for stage, record in bundle.manifest.stages.items():
         engine = device.open(bundle, stage)
         assert isinstance(engine, EngineOrCpu)

@@ -28,7 +28,7 @@ def gpu_packages(monkeypatch):
 
 
 def _loads(monkeypatch, devices):
-    def load(name, build=None, tf32=None, log=None):
+    def load(name, build=None, tf32=None, log=None, threads=None):
         found = devices.get(name) or EngineError(f"no {name} here")
         if isinstance(found, Exception):
             raise found
