@@ -11,7 +11,7 @@ from ..bundle import DEMO, MANIFEST, read_manifest
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
-from ..hardware import GpuError, find_extra, find_gpu
+from ..hardware import find_extra
 from ..images.reader import count_frames
 from ..memory import MemoryPlan, plan_memory
 from ..options import SamplingOptions
@@ -53,19 +53,12 @@ def check_bundle(arguments: Arguments, options: SamplingOptions) -> MemoryPlan |
         raise click.UsageError(f"--{error}") from error
     if arguments.tile is not None:
         return None
-    low_memory = arguments.low_memory
-    return plan_memory(manifest, _likely(arguments.device), options.tiling, low_memory=low_memory)
+    device, low_memory = arguments.device, arguments.low_memory
+    if device == "auto":
+        from ..engines.auto import likely_device
 
-
-def _likely(device: str) -> str:
-    """Return the kind of device that ``auto`` will take: a GPU where there is one."""
-    if device != "auto":
-        return device
-    try:
-        find_gpu()
-    except GpuError:
-        return "cpu"
-    return "cuda"
+        device = likely_device(arguments.bundle or DEMO, manifest)
+    return plan_memory(manifest, device, options.tiling, low_memory=low_memory)
 
 
 def open_pipeline(arguments: Arguments) -> "Pipeline":
