@@ -13,6 +13,7 @@ from ..runtime.engines.tensorrt.aot import build_ahead, check_ahead
 from ..runtime.engines.tensorrt.library import LIBRARIES, Library, select_library
 from ..runtime.engines.tensorrt.options import BuildOptions
 from ..runtime.engines.tensorrt.profiles import ENGINES, engine_pattern, padded, stage_shapes
+from ..runtime.engines.tensorrt.support import target_of
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,19 @@ def check_requests(
         select_library(request.library)
         if request.capabilities:
             check_ahead(request.capabilities, options)
-    if requests and not {"tensorrt", "tensorrt-10.3"} & set(targets):
+    if requests:
+        _check_target(requests[0].library, targets)
+
+
+def _check_target(library: Library, targets: Sequence[Target]) -> None:
+    """Raise ValueError unless the target whose graphs the selected library reads is there."""
+    from ..runtime.engines.tensorrt.plan import trt  # of the selected library
+
+    needed = target_of(library, trt.__version__)
+    if needed not in targets:
         raise ValueError(
-            f"engines need a graph for tensorrt, got {', '.join(targets)}; add --target tensorrt"
+            f"{library} {trt.__version__} needs a graph for {needed}, got {', '.join(targets)}; "
+            f"add --target {needed}"
         )
 
 

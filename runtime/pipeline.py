@@ -14,7 +14,7 @@ from .bundle import Manifest
 from .engines.device import Device, Host
 from .engines.engine import Engine
 from .engines.lazy import LazyEngine
-from .engines.networks import Networks, NetworkSource, Settings, open_networks, shared_source
+from .engines.networks import Networks, NetworkSource, Settings, loaded_source, shared_source
 from .engines.tensorrt.options import BuildOptions
 from .errors import OutOfMemoryError
 from .hardware import free_memory
@@ -65,15 +65,15 @@ def load_pipeline(
         verify,
         threads,
     )
-    return _pipeline(NetworkSource(settings, open_networks(settings, log)))
+    return _pipeline(loaded_source(settings, log))
 
 
 class Pipeline:
     """The networks of one bundle on one device, by default the CPU. Serves one thread.
 
     A pipeline of ``load_pipeline`` can be pickled and forked. Only its settings and its bundle's path
-    are passed on: a worker opens the networks when it first needs them, once for equal pipelines.
-    After a fork that works on processors only, not on GPUs.
+    and hash are passed on: a worker opens the networks when it first needs them, once for equal
+    pipelines. After a fork that works on processors only, not on GPUs.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from ..bundle import DEMO, MANIFEST, Manifest, read_manifest
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
-from ..hardware import GpuError, find_extra, find_gpu
+from ..hardware import find_extra
 from ..images.reader import count_frames
 from ..memory import MemoryPlan, plan_memory
 from ..options import SamplingOptions
@@ -57,20 +57,12 @@ def check_bundle(
         raise click.UsageError(f"--{error}") from error
     if arguments.tile is not None:
         return manifest, None
-    low_memory = arguments.low_memory
-    device = _likely(arguments.device)
+    device, low_memory = arguments.device, arguments.low_memory
+    if device == "auto":
+        from ..engines.auto import likely_device
+
+        device = likely_device(arguments.bundle or DEMO, manifest)
     return manifest, plan_memory(manifest, device, options.tiling, low_memory=low_memory)
-
-
-def _likely(device: str) -> str:
-    """Return the kind of device that ``auto`` will take: a GPU where there is one."""
-    if device != "auto":
-        return device
-    try:
-        find_gpu()
-    except GpuError:
-        return "cpu"
-    return "cuda"
 
 
 def open_pipeline(arguments: Arguments) -> "Pipeline":

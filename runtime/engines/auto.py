@@ -3,15 +3,17 @@ that OpenVINO makes faster, then the CPU.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
-from ..bundle import DEMO, Bundle, check_golden, open_bundle
+from ..bundle import DEMO, Bundle, Manifest, Target, check_golden, open_bundle
 from ..bundle.golden import BOUNDS, largest_image
 from ..errors import BundleError, EngineError
+from ..hardware import find_gpu
 from ..options import TILE
 from ..terminal import log as log_to_terminal
-from .device import Device, Host, load_device
+from .device import Device, load_device, load_onnx_device
 from .engine import from_host
 from .fallback import EngineOrCpu
 from .tensorrt.library import LIBRARIES, Library
@@ -39,21 +41,55 @@ def choose_device(
             return load(), reason
         except _FAILURES as error:
             reasons.append(f"{name}: {error}")
-    return Host(threads), "; ".join(reasons) or "no GPU packages are installed"
+    host = load_onnx_device("cpu", threads=threads)
+    return host, "; ".join(reasons) or "no GPU packages are installed"
 
 
 def _candidates(
     bundle: Bundle, tf32: bool | None, log: Callable[[str], None], threads: int | None
 ) -> Iterator[tuple[str, Callable[[], Device], str]]:
     """Return devices that may be better than the CPU: name, how to load it, why it is taken."""
-    for library in _libraries_with_engines(bundle):
-        load = partial(_with_engines, bundle, library, tf32, log)
+    for library in _libraries_with_engines(bundle.folder):
+        load = partial(_with_engines, bundle, library, tf32, log, threads)
         yield library, load, "its engines are built and fit"
-    targets, is_installed = bundle.manifest.targets, importlib.util.find_spec
-    if "cuda" in targets and all(map(is_installed, ("cupy", "onnxruntime"))):
+    installed = _installed(bundle.manifest.targets)
+    if "cuda" in installed:
         yield "cuda", partial(_cuda, tf32), "it gives the golden vectors of the demo model"
-    if "openvino" in targets and is_installed("openvino"):
+    if "openvino" in installed:
         yield "openvino", partial(_openvino, log, threads), "this processor computes in bfloat16"
+
+
+def likely_device(folder: Path, manifest: Manifest) -> str:
+    """Return the name of the device that ``choose_device`` will take, as far as no network tells."""
+    names = (*_libraries_with_engines(folder), *_installed(manifest.targets))
+    return next(filter(_may_work, names), "cpu")
+
+
+def _may_work(name: str) -> bool:
+    """Return whether the packages of a device are installed, and the machine may have it."""
+    try:
+        if name == "openvino":
+            from .openvino.core import check_bf16
+
+            check_bf16()
+        else:
+            find_gpu()
+    except (*_FAILURES, OSError):  # OSError: a library of OpenVINO does not load
+        return False
+    return name not in LIBRARIES or _has("cupy", name.replace("-", "_"))
+
+
+def _installed(targets: Sequence[Target]) -> list[str]:
+    """Return those of CUDA and OpenVINO that a bundle is for and whose packages are installed."""
+    packages: dict[Target, tuple[str, ...]] = {
+        "cuda": ("cupy", "onnxruntime"),
+        "openvino": ("openvino",),
+    }
+    return [name for name, needed in packages.items() if name in targets and _has(*needed)]
+
+
+def _has(*packages: str) -> bool:
+    return all(map(importlib.util.find_spec, packages))
 
 
 def _cuda(tf32: bool | None) -> Device:
@@ -90,25 +126,30 @@ def check_device(device: Device, bundle: Bundle) -> dict[str, dict[str, float]]:
     }
 
 
-def _libraries_with_engines(bundle: Bundle) -> list[Library]:
-    """Return the libraries that have engines of this bundle, that with the newest first.
+def _libraries_with_engines(folder: Path) -> list[Library]:
+    """Return the libraries that have engines of the bundle in a folder, that with the newest first.
 
     A process can load one of them only.
     """
     newest = {
         library: max((file.stat().st_mtime for file in files), default=None)
         for library in LIBRARIES
-        for files in [(bundle.folder / ENGINES).glob(engine_pattern("*", library))]
+        for files in [(folder / ENGINES).glob(engine_pattern("*", library))]
     }
     known = {library: time for library, time in newest.items() if time is not None}
     return sorted(known, key=lambda library: known[library], reverse=True)
 
 
 def _with_engines(
-    bundle: Bundle, library: Library, tf32: bool | None, log: Callable[[str], None]
+    bundle: Bundle,
+    library: Library,
+    tf32: bool | None,
+    log: Callable[[str], None],
+    threads: int | None,
 ) -> Device:
     """Return the device of a library whose engines exist; raise EngineError if one does not fit."""
-    device = load_device(library, BuildOptions(rebuild=False, falls_back=True), tf32, log)
+    build = BuildOptions(rebuild=False, falls_back=True)
+    device = load_device(library, build, tf32, log, threads=threads)
     for stage, record in bundle.manifest.stages.items():
         engine = device.open(bundle, stage)
         assert isinstance(engine, EngineOrCpu)

@@ -189,7 +189,8 @@ def load_device(
             precision.check_fixed(name)
             _check_cupy()
             build = build or BuildOptions()
-            return _tensorrt(library, build if tf32 is None else replace(build, tf32=tf32), log)
+            build = build if tf32 is None else replace(build, tf32=tf32)
+            return _tensorrt(library, build, log, threads)
     return load_onnx_device(name, tf32, log, precision, threads)
 
 
@@ -208,6 +209,8 @@ def load_onnx_device(
             from .openvino.ov_device import OpenVino
         return OpenVino(name, precision, log, threads)
     precision.check_fixed(name)
+    with _loading("ONNX Runtime"):
+        from .onnxruntime.session import OrtEngine  # noqa: F401 - missing now, not at the first run
     if name == "cpu":
         return Host(threads)
     _check_cupy()
@@ -230,11 +233,13 @@ def _check_cupy() -> None:
         ) from error
 
 
-def _tensorrt(library: Library, build: BuildOptions, log: Callable[[str], None]) -> Device:
+def _tensorrt(
+    library: Library, build: BuildOptions, log: Callable[[str], None], threads: int | None
+) -> Device:
     with _loading(library):
         select_library(library)
         from .tensorrt.trt_device import TensorRt
-    return TensorRt(build, log)
+    return TensorRt(build, log, threads)
 
 
 @contextmanager

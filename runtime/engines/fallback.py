@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ..bundle import Bundle
+from ..errors import EngineError
 from ..tensors import Array
-from .device import Host
+from .device import load_onnx_device
 from .engine import Engine, Place
 
 Shape = tuple[int, ...]
@@ -23,6 +24,7 @@ class EngineOrCpu:
     """A network of a bundle: sizes that ``engine`` is not built for run in ONNX Runtime on the CPU.
 
     ``place``: where the arrays of ``engine`` live. ``log`` is told when the CPU is first used.
+    ``threads``: of the CPU; None: one for each core.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class EngineOrCpu:
         bundle: Bundle,
         stage: str,
         log: Callable[[str], None],
+        threads: int | None = None,
     ) -> None:
         self.inputs, self.outputs = engine.inputs, engine.outputs
         self._engine, self._place, self._log = engine, place, log
-        self._bundle, self._stage = bundle, stage
+        self._bundle, self._stage, self._threads = bundle, stage, threads
         self._is_built: dict[tuple[Shape, ...], bool] = {}
         self._host: Engine | None = None
 
@@ -52,9 +55,19 @@ class EngineOrCpu:
         if self.has_engine(shapes):
             return self._engine.run(**inputs)
         if self._host is None:
-            size = "x".join(map(str, next(iter(shapes.values()))))
-            self._log(f"no engine of the {self._stage} is built for {size}: it runs on the CPU")
-            self._host = Host().open(self._bundle, self._stage)
+            self._host = self._open_host(next(iter(shapes.values())))
         near = {name: self._place.download(array) for name, array in inputs.items()}
         found = self._host.run(**near)
         return {name: self._place.upload(array) for name, array in found.items()}
+
+    def _open_host(self, shape: Shape) -> Engine:
+        """Open the network on the CPU; raise EngineError if ONNX Runtime is not installed."""
+        why = f"no engine of the {self._stage} is built for {'x'.join(map(str, shape))}"
+        try:
+            host = load_onnx_device("cpu", threads=self._threads).open(self._bundle, self._stage)
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                f"{why}, and the CPU cannot run it: {error}; install it with: pip install 'dossr[cpu]'"
+            ) from error
+        self._log(f"{why}: it runs on the CPU")
+        return host

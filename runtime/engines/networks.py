@@ -6,11 +6,11 @@ cannot be pickled. What is passed on is therefore the settings; each process ope
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from ..bundle import DEMO, Bundle, Manifest, open_bundle
+from ..bundle import DEMO, MANIFEST, Bundle, Manifest, open_bundle, sha256
 from ..errors import BundleError, EngineError
 from ..terminal import log as log_to_terminal
 from .auto import choose_device
@@ -26,7 +26,7 @@ _inherited: list["Networks"] = []  # kept: what a parent opened cannot be closed
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``load_pipeline`` was called with, but ``log``."""
+    """What ``load_pipeline`` was called with, but ``log``, and what it found."""
 
     bundle: Path | None
     device: str
@@ -36,6 +36,13 @@ class Settings:
     precision: tuple[str, ...]
     verify: bool
     threads: int | None = None
+    manifest: str | None = None
+    """The SHA-256 that ``manifest.json`` must have, as it holds those of all files; None: any."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the bundle."""
+        return self.bundle or DEMO
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,14 @@ class NetworkSource:
         self.settings = settings
         self._networks, self._process = networks, os.getpid()
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether another process made this source, before it forked this one."""
+        return self._process != os.getpid()
+
     def get(self) -> Networks:
         """Return the networks of this process. Raise as ``open_networks`` does."""
-        if self._networks is None or (self.settings and self._process != os.getpid()):
+        if self._networks is None or (self.settings and self.is_inherited):
             assert self.settings is not None
             if self._networks is not None:
                 _inherited.append(self._networks)
@@ -70,16 +82,36 @@ class NetworkSource:
         return self._networks
 
 
-@cache
+_shared: dict[Settings, NetworkSource] = {}
+
+
+def loaded_source(settings: Settings, log: Callable[[str], None]) -> NetworkSource:
+    """Return a source of networks that are open, and that are opened again from the same bundle only."""
+    networks = open_networks(settings, log)
+    return NetworkSource(replace(settings, manifest=sha256(settings.folder / MANIFEST)), networks)
+
+
 def shared_source(settings: Settings) -> NetworkSource:
-    """Return a source that is the same for equal settings, so that a worker opens networks once."""
-    return NetworkSource(settings)
+    """Return a source that is the same for equal settings, so that a worker opens networks once.
+
+    Those of a bundle that was replaced in its folder are dropped, unless a parent process opened them.
+    """
+    for other, source in list(_shared.items()):
+        is_replaced = other.bundle == settings.bundle and other.manifest != settings.manifest
+        if is_replaced and not source.is_inherited:
+            del _shared[other]
+    return _shared.setdefault(settings, NetworkSource(settings))
 
 
 def open_networks(settings: Settings, log: Callable[[str], None] = log_to_terminal) -> Networks:
     """Open all networks of a bundle, see ``load_pipeline``, whose errors these are."""
     asked = parse_precision(settings.precision)
-    opened = open_bundle(settings.bundle or DEMO, again=settings.verify)
+    opened = open_bundle(settings.folder, again=settings.verify)
+    if settings.manifest not in (None, sha256(settings.folder / MANIFEST)):
+        raise BundleError(
+            f"bundle {settings.folder} is another one than the pipeline was loaded from; "
+            "call load_pipeline again"
+        )
     if settings.device == "auto" and settings.build is None:
         asked.check_fixed(settings.device)
         place, reason = choose_device(opened, settings.tf32, log, settings.threads)

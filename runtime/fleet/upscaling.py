@@ -100,7 +100,8 @@ def check_fleet(arguments: Arguments) -> Plan:
         raise click.UsageError(str(error)) from error
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
-    need = memory_need(manifest, arguments.device, settings.sampling.tiling,
+    device = "cpu" if arguments.device == "auto" else arguments.device  # asked of processors only
+    need = memory_need(manifest, device, settings.sampling.tiling,
                        low_memory=arguments.low_memory)  # fmt: skip
     inputs = find_inputs(arguments.inputs, output, naming)
     records = Records(output)

@@ -105,6 +105,11 @@ def test_a_checkpoint_needs_an_output(checkpoints):
         (("--engine", "tensorrt-rtx:sm99"), 1, "ahead of time for sm75"),
         (("--engine", "tensorrt-rtx:sm89", "--build", "stripped"), 1, "leave out stripped"),
         (("--engine", "tensorrt-rtx:sm89", "--target", "cpu"), 2, "add --target tensorrt"),
+        (
+            ("--engine", "tensorrt-rtx:sm89", "--target", "cpu", "--target", "tensorrt-10.3"),
+            2,
+            "needs a graph for tensorrt, got cpu, tensorrt-10.3; add --target tensorrt",
+        ),
     ],
 )
 def test_engines_that_cannot_be_built_stop_an_export_before_it_starts(

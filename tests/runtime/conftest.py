@@ -46,6 +46,13 @@ def demo(tmp_path):
 
 
 @pytest.fixture
+def no_onnxruntime(monkeypatch):
+    """ONNX Runtime is not installed."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "dossr.runtime.engines.onnxruntime.session", raising=False)
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """small_disk(kilobytes) mounts a file system of that size; needs root."""
     mounted = []

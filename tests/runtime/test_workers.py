@@ -92,6 +92,18 @@ def test_equal_pickles_open_their_networks_once(fresh_bundle, monkeypatch):
     assert sorted(opened) == ["decoder", "denoiser", "encoder", "restorer"]
 
 
+def test_a_bundle_that_was_replaced_is_another_pipeline(fresh_bundle):
+    old = pickle.dumps(load_pipeline(fresh_bundle))
+    held = pickle.loads(old)._source.get()
+    assert pickle.loads(old)._source.get() is held
+    path = fresh_bundle / "manifest.json"
+    path.write_text(path.read_text() + "\n")
+    new = pickle.dumps(load_pipeline(fresh_bundle))
+    assert pickle.loads(new)._source.get() is not held
+    with pytest.raises(BundleError, match=r"is another one than .*; call load_pipeline again$"):
+        pickle.loads(old).upscale(PHOTOS[0])
+
+
 def test_a_bundle_that_is_gone_is_an_error_of_the_task_not_of_the_worker(fresh_bundle):
     pipeline = load_pipeline(fresh_bundle)
     shutil.rmtree(fresh_bundle)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....solvers import StepCoefficients
 from ...bundle import Bundle, Target
-from ...errors import EngineError
+from ...errors import EngineError, OutOfMemoryError
 from ...tensors import Array
 from ..engine import Engine
 from .kernel import step_kernel, step_numbers
@@ -132,14 +132,14 @@ class Cuda:
     def block(self, size: int) -> Array:
         """Allocate ``size`` bytes outside CuPy's pool, so that they are the driver's again when dropped.
 
-        The pool gives its unused blocks back first. Raise EngineError if the GPU has no such memory.
+        The pool gives its unused blocks back first. Raise OutOfMemoryError if the GPU has no such memory.
         """
         self.free_blocks()
         try:
             with cupy.cuda.Device(self.index):
                 memory = cupy.cuda.Memory(size)
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise EngineError(
+            raise OutOfMemoryError(
                 f"the GPU must have {size / 2**20:.0f} MiB left in one piece ({error}); use smaller tiles"
             ) from error
         block: Array = cupy.ndarray((size,), "uint8", cupy.cuda.MemoryPointer(memory, 0))

@@ -136,6 +136,7 @@ class ExecutionContext:
 
     def run(self, inputs: Mapping[str, Array], shapes: Mapping[str, Shape]) -> dict[str, Array]:
         """Run the engine on arrays of the memory; the returned arrays belong to the caller."""
+        self._scratch.reserve(self._size)  # again, after a larger engine found no memory
         if self._bound != (shapes, self._scratch.pointer):
             self._bind(shapes)
         for name in shapes:
@@ -145,7 +146,7 @@ class ExecutionContext:
 
     def _bind(self, shapes: Mapping[str, Shape]) -> None:
         """Set the addresses of the context; for a fixed size, record the run as a CUDA graph."""
-        self._launch = self._execute
+        self._bound, self._launch = None, self._execute  # until all is bound
         context = self._context
         context.set_device_memory(self._scratch.pointer, self._size)
         for name, shape in shapes.items():

@@ -19,21 +19,26 @@ from .support import target_of
 
 
 class TensorRt(Cuda):
-    """The GPU that CuPy has selected, with this process's TensorRT in place of ONNX Runtime."""
+    """The GPU that CuPy has selected, with this process's TensorRT in place of ONNX Runtime.
 
-    def __init__(self, options: BuildOptions, log: Callable[[str], None]) -> None:
+    ``threads``: of the CPU, for sizes without an engine; None: one for each core.
+    """
+
+    def __init__(
+        self, options: BuildOptions, log: Callable[[str], None], threads: int | None = None
+    ) -> None:
         super().__init__()
         check_library()
         self.name = selected_library()
         self.target = target_of(self.name, trt.__version__)
-        self._options, self._log = options, log
+        self._options, self._log, self._threads = options, log, threads
         self._scratch = Scratch(self)
 
     def open(self, bundle: Bundle, stage: str) -> Engine:
         """Open a network of a bundle as a TensorRT engine."""
         engine = TrtEngine(bundle, stage, self, self._scratch, self._options, log=self._log)
         if self._options.falls_back:
-            return EngineOrCpu(engine, self, bundle, stage, self._log)
+            return EngineOrCpu(engine, self, bundle, stage, self._log, self._threads)
         return engine
 
     @property

@@ -1,5 +1,7 @@
 """--device auto: what is built, then what computes right, then the CPU. A GPU is a fake here."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def gpu_packages(monkeypatch):
 
 
 def _loads(monkeypatch, devices):
-    def load(name, build=None, tf32=None, log=None):
+    def load(name, build=None, tf32=None, log=None, threads=None):
         found = devices.get(name) or EngineError(f"no {name} here")
         if isinstance(found, Exception):
             raise found
@@ -114,6 +116,31 @@ def test_openvino_is_taken_where_the_processor_computes_in_bf16(monkeypatch, onl
     for record in bundle.manifest.stages.values():
         del record.graphs["openvino"]
     assert auto.choose_device(bundle)[1] == "no GPU packages are installed"
+
+
+@pytest.mark.parametrize(
+    ("installed", "targets", "engine", "expected"),
+    [
+        ("onnxruntime", "cpu cuda", None, "cpu"),
+        ("onnxruntime cupy", "cpu cuda", None, "cuda"),
+        ("onnxruntime cupy", "cpu", None, "cpu"),
+        ("onnxruntime cupy tensorrt", "cpu", "tensorrt", "tensorrt"),
+        ("onnxruntime cupy", "cpu", "tensorrt", "cpu"),
+        ("onnxruntime openvino", "cpu openvino", None, "openvino"),
+    ],
+)
+def test_memory_is_planned_for_the_device_that_will_be_taken(
+    tmp_path, monkeypatch, installed, targets, engine, expected
+):
+    """On a machine with a GPU and a processor that computes in bfloat16."""
+    core = pytest.importorskip("dossr.runtime.engines.openvino.core")
+    monkeypatch.setattr(core, "capabilities", lambda: ("BF16", "WINOGRAD"))
+    monkeypatch.setattr(auto, "find_gpu", object)
+    monkeypatch.setattr(auto.importlib.util, "find_spec", installed.split().__contains__)
+    if engine:
+        (tmp_path / "engines").mkdir()
+        (tmp_path / "engines" / f"restorer-1x3x128x128.{engine}.engine").touch()
+    assert auto.likely_device(tmp_path, Mock(targets=targets.split())) == expected
 
 
 def test_openvino_comes_after_cuda(monkeypatch):

@@ -167,3 +167,12 @@ def test_events_divide_a_run_into_its_parts(far):
     assert min(parts) >= 0
     assert sum(parts) == pytest.approx(device.seconds(events[0], events[-1]))
     assert len(device.down) == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_a_package_that_is_missing_is_an_error_of_the_start_with_low_memory_too(
+    toy_bundle, no_onnxruntime, monkeypatch, device
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="onnxruntime"):
+        load_pipeline(toy_bundle, device, low_memory=True)

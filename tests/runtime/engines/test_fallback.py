@@ -1,11 +1,14 @@
 """Sizes without an engine run on the CPU."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 from dossr.runtime.bundle import open_bundle
 from dossr.runtime.engines.device import Host
 from dossr.runtime.engines.fallback import EngineOrCpu
+from dossr.runtime.errors import EngineError
 
 
 class Sized:
@@ -29,7 +32,7 @@ def both(toy_bundle):
     host = Host()
     plain = host.open(bundle, "restorer")
     sized = Sized(plain)
-    return EngineOrCpu(sized, host, bundle, "restorer", said.append), sized, plain, said
+    return EngineOrCpu(sized, host, bundle, "restorer", said.append, 1), sized, plain, said
 
 
 def test_a_size_with_an_engine_takes_it(both):
@@ -47,3 +50,21 @@ def test_another_size_runs_on_the_cpu_and_is_told_once(both):
     for _ in range(2):
         np.testing.assert_array_equal(engine.run(lr=lr)["restored"], plain.run(lr=lr)["restored"])
     assert said == ["no engine of the restorer is built for 1x3x8x16: it runs on the CPU"]
+
+
+def test_the_cpu_computes_on_the_threads_that_were_asked_for(both, monkeypatch):
+    engine, _, plain, _ = both
+    opened = Mock(return_value=plain)
+    monkeypatch.setattr("dossr.runtime.engines.onnxruntime.session.OrtEngine", opened)
+    engine.run(lr=np.ones((1, 3, 8, 16), np.float32))
+    assert opened.call_args.args[1] == 1
+
+
+def test_without_onnxruntime_only_images_of_other_sizes_fail(both, no_onnxruntime):
+    engine, _, _, said = both
+    with pytest.raises(
+        EngineError, match=r"no engine .* for 1x3x8x16, .*pip install 'dossr\[cpu\]'"
+    ):
+        engine.run(lr=np.ones((1, 3, 8, 16), np.float32))
+    assert engine.run(lr=np.ones((1, 3, 16, 16), np.float32))["restored"].max() == 0
+    assert said == []

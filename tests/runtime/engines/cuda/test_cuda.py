@@ -1,7 +1,10 @@
 """--device cuda: what it needs, and its results on a GPU."""
 
 import importlib.util
+import sys
 import time
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,9 +12,11 @@ import pytest
 from dossr.runtime import EngineError, load_pipeline
 from dossr.runtime.bundle import open_bundle
 from dossr.runtime.cli import main
+from dossr.runtime.engines import cuda
 from dossr.runtime.engines.device import Host, load_device
 from dossr.runtime.engines.onnxruntime.cuda_provider import check_cuda, cuda_provider
 from dossr.runtime.engines.onnxruntime.session import open_whole
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.solvers import dos_sde_coefficients, released_schedule
 
 
@@ -89,6 +94,22 @@ def test_a_session_that_fell_back_as_a_whole_is_refused(toy_bundle):
         open_whole(
             open_bundle(toy_bundle).path("decoder", "cpu"), cuda_provider(1, 0, tf32=False), {}
         )
+
+
+def test_a_block_that_the_gpu_does_not_have_is_a_lack_of_memory(monkeypatch):
+    """So that smaller tiles are tried; the driver is a fake."""
+    fake = Mock()
+    fake.cuda.runtime.CUDARuntimeError = RuntimeError
+    fake.cuda.Device = lambda index: nullcontext()
+    fake.cuda.Memory.side_effect = RuntimeError("cudaErrorMemoryAllocation: out of memory")
+    name = f"{cuda.__name__}.cupy_device"
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setattr(cuda, "cupy_device", None, raising=False)  # as before after the test
+    monkeypatch.setitem(sys.modules, name, None)
+    del sys.modules[name]
+    device = importlib.import_module(name).Cuda
+    with pytest.raises(OutOfMemoryError, match=r"^the GPU must have 3 MiB left in one piece .*"):
+        device.block(Mock(index=0), 3 << 20)
 
 
 @gpu
