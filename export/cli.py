@@ -277,12 +277,13 @@ def _add_int8(folder: Path, *, is_new: bool) -> None:
     with _errors_in_one_line(folder), _library_errors("openvino"):
         from .quantization.add import add_int8
 
+        progress = Terminal()
         try:
-            manifest = add_int8(folder, Terminal())
+            manifest = add_int8(folder, progress)
         except VerificationError as error:
             if not is_new:
                 raise
-            say("dossr-export", f"{error}; the bundle is complete without")
+            progress.note(f"{error}; the bundle is complete without")
             return
     for stage, record in manifest.stages.items():
         if record.int8:

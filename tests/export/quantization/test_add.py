@@ -138,7 +138,7 @@ def test_an_export_whose_stages_all_stay_in_float_ends_as_without_int8(
     done = CliRunner().invoke(main, list(map(str, words)))
     assert done.exit_code == 0, done.output
     assert done.stderr.splitlines() == [
-        "dossr-export: no stage of this checkpoint keeps its accuracy in int8; "
+        "note: no stage of this checkpoint keeps its accuracy in int8; "
         "the bundle is complete without"
     ]
     assert list(models.glob("*/config.pbtxt"))
