@@ -130,7 +130,7 @@ def main(**values: Any) -> None:
         _debug(arguments.checkpoint, requests)
     bundle = arguments.checkpoint if is_bundle else _export(arguments, requests)
     if arguments.int8:
-        _add_int8(bundle)
+        _add_int8(bundle, is_new=not is_bundle)
     _build(bundle, requests, settings, arguments.tile)
     if arguments.triton:
         _write_triton(bundle, arguments.triton, served, overwrite=arguments.overwrite)
@@ -272,17 +272,25 @@ def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, t
             click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
 
 
-def _add_int8(folder: Path) -> None:
-    """Add 8-bit networks to a bundle and print what they are."""
+def _add_int8(folder: Path, *, is_new: bool) -> None:
+    """Add 8-bit networks to a bundle and print them; if no stage can have one, only note it in a new bundle."""
     with _errors_in_one_line(folder), _library_errors("openvino"):
         from .quantization.add import add_int8
 
-        for stage, record in add_int8(folder, Terminal()).stages.items():
-            if record.int8:
-                click.echo(
-                    f"{stage} in int8: {record.int8.products - record.int8.held} of "
-                    f"{record.int8.products} products, error {record.int8.error:.1e}"
-                )
+        progress = Terminal()
+        try:
+            manifest = add_int8(folder, progress)
+        except VerificationError as error:
+            if not is_new:
+                raise
+            progress.note(f"{error}; the bundle is complete without")
+            return
+    for stage, record in manifest.stages.items():
+        if record.int8:
+            click.echo(
+                f"{stage} in int8: {record.int8.products - record.int8.held} of "
+                f"{record.int8.products} products, error {record.int8.error:.1e}"
+            )
 
 
 def _write_triton(

@@ -86,8 +86,9 @@ def export_bundle(
     '' needs ``tokenizer``, a folder with a CLIP tokenizer. ``verify``: compare every graph in ONNX
     Runtime with torch. ``inspect``: called with the graphs of each stage before they are verified.
 
-    Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError or
-    FileExistsError (``out`` exists and ``overwrite`` is not set). After any error, ``out`` is unchanged.
+    Raise CheckpointError, Fp16Error, VerificationError (an error above the bound), ValueError,
+    FileExistsError (``out`` exists and ``overwrite`` is not set), or ModuleNotFoundError (``verify`` without
+    ONNX Runtime). After any error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
     chosen = _chosen(targets)

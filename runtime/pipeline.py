@@ -53,7 +53,8 @@ def load_pipeline(
 
     Check the manifest and the SHA-256 of every file first; large files that did not change are hashed
     once, with ``verify`` again. Raise BundleError if they do not match, ValueError for an unknown device
-    or precision and EngineError if a network cannot be opened.
+    or precision, ModuleNotFoundError if a package of the device is not installed, and EngineError if a
+    network cannot be opened.
     """
     settings = Settings(
         None if bundle is None else Path(bundle).absolute(),

@@ -73,6 +73,26 @@ def test_a_synopsis_shows_every_option(name):
     assert hidden == [["--version"]]
 
 
+@pytest.mark.parametrize(
+    ("argument", "extra"),
+    [("--(device|backend) openvino", "openvino"), ("--engine tensorrt-rtx:", "tensorrt-rtx")],
+)
+def test_a_page_installs_what_its_commands_need(argument, extra):
+    for name, text in WRITTEN.items():
+        lines = [line for line in _code_lines(text) if re.match(rf"dossr-.* {argument}", line)]
+        installs = re.search(rf"pip install '[^'\n]*[\[,]{extra}[\],]", text)
+        assert not lines or installs, (name, lines[0])
+
+
+def test_no_command_of_a_page_meets_the_image_of_another():
+    """A run stops where its result exists, so a reader who types every command would be stuck."""
+    for name, text in WRITTEN.items():
+        runs = [line for line in _code_lines(text) if line.startswith("dossr-run ")]
+        runs = [line for line in runs if not re.search("--overwrite|--skip-existing|--ray", line)]
+        names = re.findall(r" -o (\S+[^-\s])(?= |$)", "\n".join(runs), re.MULTILINE)
+        assert len(set(names)) == len(names), (name, names)
+
+
 def test_every_command_is_shown():
     for name in COMMANDS:
         assert any(line.startswith(name) for line in _code_lines(TEXT)), name

@@ -114,6 +114,42 @@ def test_the_command_says_what_it_made(bundle, monkeypatch):
     assert done.stdout.startswith(f"restorer in int8: {count} products, error ")
 
 
+@pytest.fixture
+def no_stage_passes(monkeypatch):
+    """The outcome at the official size with synthetic weights."""
+
+    def fail(*_):
+        raise VerificationError("no stage of this checkpoint keeps its accuracy in int8")
+
+    monkeypatch.setattr(add, "add_int8", fail)
+
+
+def test_an_export_whose_stages_all_stay_in_float_ends_as_without_int8(
+    tmp_path, monkeypatch, no_stage_passes
+):
+    def export(_, out, **__):
+        shutil.copytree(DEMO, out)
+        return open_bundle(out).manifest
+
+    monkeypatch.setattr("dossr.export.export_bundle", export)
+    checkpoint, models = tmp_path / "full.ckpt", tmp_path / "models"
+    checkpoint.touch()
+    words = [checkpoint, "-o", tmp_path / "demo", "--int8", "--triton", models]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines() == [
+        "note: no stage of this checkpoint keeps its accuracy in int8; "
+        "the bundle is complete without"
+    ]
+    assert list(models.glob("*/config.pbtxt"))
+
+
+def test_a_finished_bundle_whose_stages_all_stay_in_float_is_an_error(no_stage_passes):
+    done = CliRunner().invoke(main, [str(DEMO), "--int8"])
+    assert done.exit_code == 1
+    assert done.stderr == ("dossr-export: no stage of this checkpoint keeps its accuracy in int8\n")
+
+
 def test_a_bundle_without_graphs_for_openvino_names_the_target(tmp_path):
     with pytest.raises(
         ValueError, match=r"int8 needs the graphs for openvino, got cpu, cuda; add --t"
