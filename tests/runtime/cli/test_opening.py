@@ -54,7 +54,7 @@ def test_auto_plans_memory_for_the_device_that_it_will_take(photo, monkeypatch):
         monkeypatch.setattr("dossr.runtime.engines.auto.likely_device", lambda *_, name=name: name)
         for device in (name, "auto"):
             arguments = _arguments(photo, "--device", device)
-            plan = opening.check_bundle(arguments, SamplingOptions())
+            _, plan = opening.check_bundle(arguments, SamplingOptions())
             needs.setdefault(name, []).append(plan.need)
     assert needs["cpu"] == needs["cpu"][:1] * 2
     assert needs["openvino"] == needs["openvino"][:1] * 2
