@@ -27,7 +27,9 @@ _Result = TypeVar("_Result")
 _PROCESS = 200 << 20  # Python, NumPy and the engine's library
 _IMAGE_BYTES = 100  # for each pixel that the networks return
 _LATENTS = 12  # of a draw, besides one noise for each step: states, predictions, two noises
-_COPIES = 4  # of all frames in their final size, while they are written
+_COPIES = (
+    2  # of all frames in their final size, while they are written; more if resized or with alpha
+)
 _ENCODERS: Mapping[str, int] = {"AVIF": 25, "HEIF": 25, "JPEG2000": 50, "JXL": 80, "WEBP": 40}
 """What else an encoder takes, by Pillow's name, for each pixel of the largest frame."""
 _OVERHEAD: Mapping[str, float] = {"cpu": 1.6, "openvino": 1.1}  # on the counted activations
@@ -83,7 +85,7 @@ def image_bytes(
     frame, or what writing takes. Measured with networks that only fill their outputs, 128 x 128 LR
     pixels, a VAE that shrinks by 2 or by 8, 5 and 50 steps, 1 to 40 draws: 0.45 to 1.0 times what is
     returned here. Writing noise as PNG, TIFF, GIF, JPEG and what _ENCODERS names, 8 and 16 bits, with and
-    without transparency, one frame and 20 to 40: 0.6 to 1.0 times; 30 frames of AVIF 1.4 times.
+    without transparency, one frame and 20 to 40: 0.6 to 1.0 times; smooth images less, 30 frames of AVIF 1.4 times.
     """
     frames = [frame.size for frame in source.frames]
     results = sum(width * height for width, height in frames) * SCALE**2 * 3 * depth // 8
@@ -91,10 +93,18 @@ def image_bytes(
         _shared_bytes(manifest, size) + draws * _draw_bytes(manifest, size, steps)
         for size in set(frames)
     )
-    channels = 3 + (source.has_alpha or not source.is_opaque)
+    has_alpha = source.has_alpha or not source.is_opaque
+    is_resized = list(sizes) != [(SCALE * width, SCALE * height) for width, height in frames]
+    channels, copies = 3 + has_alpha, _COPIES + has_alpha + is_resized
     areas = [width * height for width, height in sizes]
-    written = _COPIES * sum(areas) * channels * depth // 8 + _ENCODERS.get(kind, 0) * max(areas)
+    written = copies * sum(areas) * channels * depth // 8 + _ENCODERS.get(kind, 0) * max(areas)
     return results + max(networks, written)
+
+
+def is_size_needed(source: SourceImage, sizes: Sequence[Size]) -> bool:
+    """Return whether a smaller result would need less: it has several frames, or more than four times their size."""
+    widths = zip(source.frames, sizes, strict=True)
+    return len(sizes) > 1 or any(size[0] > SCALE * frame.size[0] for frame, size in widths)
 
 
 def draws_that_fit(manifest: Manifest, size: Size, steps: int, wanted: int) -> int:

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -180,10 +180,13 @@ def _check_any(search: Search, inputs: Sequence[str]) -> None:
 def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bool]]:
     """Name the result of each image, and tell whether it lies among the sources.
 
-    Several input folders keep their names. Results among the sources get a suffix of their own.
+    Several input folders keep their names. Results among the sources get a suffix of their own. Raise
+    click.UsageError if a rerun would take results for sources: an output folder inside an input is not
+    searched, but one that is an input, or holds inputs, may have folders of its own below them.
     """
     names = root_names(search.roots) if len(search.roots) > 1 else {}
-    _check_apart(names, folder, search)
+    roots, output = map(search.real_folder, search.roots), search.real_folder(folder)
+    holding = [root for root in roots if root.is_relative_to(output)]
     sources = {item.real for item in search.found}
     named = []
     for item in search.found:
@@ -196,29 +199,15 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
             or (item.path is not None and place == search.real_folder(item.path.parent))
             or place / plain.target().name in sources
         )
+        if not is_beside and any(place.is_relative_to(root) for root in holding):
+            raise click.UsageError(
+                f"a result would be in {plain.folder}, inside an input, and a rerun would upscale it again; "
+                "give another folder to -o"
+            )
         if is_beside and not naming.suffix:
             plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
         named.append((plain, is_beside))
     return named
-
-
-def _check_apart(names: Mapping[Path, Path], folder: Path, search: Search) -> None:
-    """Raise click.UsageError if a rerun would find results in a folder of their own inside an input.
-
-    Results beside their sources are known by their names, and an output folder inside an input is not
-    searched; but one that is an input, or holds inputs, may have such folders below them.
-    """
-    output = search.real_folder(folder)
-    roots = {search.real_folder(root): root for root in search.roots}
-    roots = {real: root for real, root in roots.items() if real.is_relative_to(output)}
-    for root, name in names.items():
-        place = search.real_folder(folder / name)
-        around = [roots[each] for each in place.parents if each in roots]
-        if around and place not in roots:
-            raise click.UsageError(
-                f"the results of {root} would be in {folder / name}, inside the input {around[0]}, "
-                "and a rerun would upscale them again; give another folder to -o"
-            )
 
 
 def _has_pages(item: Found) -> bool:

@@ -14,7 +14,7 @@ from ..images.reader import read_image
 from ..images.sizes import Size, TargetSize
 from ..images.source import Pixels, SourceImage, WriteOptions
 from ..images.writer import check_writable, result_depth, write_image
-from ..memory import describe, image_bytes, run_with_less, shortage, smaller
+from ..memory import describe, image_bytes, is_size_needed, run_with_less, shortage, smaller
 from ..options import SamplingOptions
 from ..seeds.draws import together
 from ..seeds.measures import Measure
@@ -308,8 +308,10 @@ def memory_failure(loaded: Loaded, need: int) -> Failed | None:
     lack = shortage(need)
     if lack is None:
         return None
-    reason = f"{loaded.job.name} {lack}; ask for a smaller result or fewer steps, or cut the image"
-    return Failed(loaded.job, reason)
+    advice = "reduce the image or cut it"
+    if is_size_needed(loaded.source, loaded.sizes):
+        advice += ", or ask for a smaller result or fewer frames"
+    return Failed(loaded.job, f"{loaded.job.name} {lack}; {advice}")
 
 
 def depth_of(loaded: Loaded, settings: Settings) -> int:

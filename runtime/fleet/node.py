@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..bundle.verified import cache_folder
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.profiles import ENGINES
 from ..errors import BundleError
-from ..files import whole_file, whole_folder
+from ..files import whole_file, whole_folder, write_whole
 from .places import Place, PlaceError, find_place
 
 _LARGEST_MANIFEST = 1 << 26  # bytes
@@ -70,7 +70,8 @@ class BundleSource:
                     _fetch(place, new)
                     self._check(new)
             if self.has_engines:
-                _fetch_engines(place.below(ENGINES), folder / ENGINES)
+                with suppress(Exception):  # of any store; the bundle is complete without engines
+                    _fetch_engines(place.below(ENGINES), folder / ENGINES)
         return folder
 
 
@@ -127,13 +128,26 @@ def _fetch(place: Place, folder: Path) -> None:
 
 
 def _fetch_engines(place: Place, folder: Path) -> None:
-    """Copy the engines and their records that are not there yet; what was built here stays."""
-    for name in place.files():
-        path = folder / name
-        if path.parent == folder and path.suffix in (".engine", ".json") and not path.exists():
-            folder.mkdir(exist_ok=True)
-            with whole_file(path) as new:
-                _copied(place.below(name), new)
+    """Copy the engines that are not there, or that were copied and have changed; what was built here stays.
+
+    An engine is copied before its record, and the mark of a copied one, a copy of the record, comes last: what
+    an interrupted copy leaves is copied again.
+    """
+    names = set(place.files())
+    for name in sorted(names):
+        record, engine = folder / name, folder / Path(name).with_suffix(".engine")
+        if record.parent != folder or record.suffix != ".json" or engine.name not in names:
+            continue
+        data, mark = place.below(name).read(_LARGEST_MANIFEST), folder / f"{name}.fetched"
+        if engine.is_file() and record.is_file():
+            is_copied = mark.is_file() and mark.read_bytes() == record.read_bytes()
+            if not is_copied or record.read_bytes() == data:
+                continue
+        folder.mkdir(exist_ok=True)
+        with whole_file(engine) as new:
+            _copied(place.below(engine.name), new)
+        write_whole(record, data)
+        write_whole(mark, data)
 
 
 def _copied(source: Place, path: Path) -> str:

@@ -13,7 +13,7 @@ from ..images.reader import read_image
 from ..images.sizes import Size
 from ..images.source import Frame, Pixels, SourceImage
 from ..images.writer import check_writable, result_depth, write_image
-from ..memory import image_bytes, plan_memory, run_with_less, shortage
+from ..memory import image_bytes, is_size_needed, plan_memory, run_with_less, shortage
 from ..options import TILE, SamplingOptions, Tiling
 from ..tensors import SCALE, Image
 from .inputs import Asked, as_inputs, check_names, sampling_options, target_size, write_options
@@ -109,7 +109,9 @@ class Service:
         manifest, steps = self._pipeline.manifest, options.steps
         need = image_bytes(manifest, source, sizes, kind=kind, depth=depth, steps=steps)
         if lack := shortage(need):
-            raise MemoryError(f"the result {lack}; send a smaller image or ask for a smaller size")
+            more = " or fewer frames, or ask for a smaller size"
+            advice = more if is_size_needed(source, sizes) else ""
+            raise MemoryError(f"the result {lack}; send a smaller image{advice}")
 
     def _run(self, pixels: Pixels, options: SamplingOptions, depth: int) -> Pixels:
         def upscaled(options: SamplingOptions) -> Pixels:

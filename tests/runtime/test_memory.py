@@ -187,12 +187,12 @@ def test_draws_are_sampled_together_as_far_as_the_memory_goes(manifest, monkeypa
 
 
 def test_all_frames_and_the_size_asked_for_are_counted(manifest):
-    """Results of 64 x 64 are held, and written in 4000 x 4000 with four copies."""
+    """Results of 64 x 64 are held, and written in 4000 x 4000 with three copies."""
     frame = Frame(np.zeros((16, 16, 3), np.uint8))
     counted = image_bytes(
         manifest, SourceImage((frame,) * 40), [(4000, 4000)] * 40, depth=8, steps=5
     )
-    assert counted == 40 * (64 * 64 + 4 * 4000 * 4000) * 3
+    assert counted == 40 * (64 * 64 + 3 * 4000 * 4000) * 3
 
 
 def _image(manifest, side, **counted):

@@ -163,24 +163,25 @@ def test_an_output_inside_the_input_is_not_read(run, make_image, files, tmp_path
     ("inputs", "out", "place"),
     [
         (["a", "b"], "a", "a/a"),
-        (["b", "a"], "a", "a/b"),
+        (["b", "a"], "a", "a/b/d"),
         (["a", "b"], "../in/a", "../in/a/a"),
-        (["b", "."], ".", "in"),
+        (["b", "."], ".", "in/a"),
         (["a", "c/a/d", "b/d"], ".", "a/d"),
+        (["c"], ".", "c/d"),
     ],
 )
 def test_results_of_several_folders_are_not_put_inside_one(
     run, make_image, files, tmp_path, monkeypatch, inputs, out, place
 ):
     """A rerun would take them for its sources, and upscale them again."""
-    for name in ("a", "b", "b/d", "c/a/d"):
+    for name in ("a", "b", "b/d", "c/a/d", "c/c/d"):
         make_image(tmp_path / "in" / name / "x.png")
     monkeypatch.chdir(tmp_path / "in")
     code, _, stderr = run(*inputs, "-o", out, "--overwrite")
     assert code == 2
-    assert f" would be in {place}, inside the input " in stderr
+    assert f" would be in {place}, inside an input, " in stderr
     assert stderr.count("\n") == 1
-    assert len(files(tmp_path)) == 4
+    assert len(files(tmp_path)) == 5
 
 
 @pytest.mark.parametrize("out", [".", "a/new"])

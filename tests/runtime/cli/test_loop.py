@@ -137,9 +137,7 @@ def test_an_image_that_is_larger_than_the_memory_fails_before_the_networks(
     pipeline = Repeat()
     (outcome,) = _run(pipeline, [Job(make_image(tmp_path / "a.png"), tmp_path / "o.png")], settings)
     assert isinstance(outcome, Failed)
-    assert (
-        "GB are free; ask for a smaller result or fewer steps, or cut the image" in outcome.reason
-    )
+    assert "GB are free; reduce the image or cut it" in outcome.reason
     assert pipeline.depths == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dossr.runtime.fleet.node import find_bundle
-from dossr.runtime.fleet.places import find_place
+from dossr.runtime.fleet.places import Place, find_place
 
 
 @pytest.fixture
@@ -14,27 +14,44 @@ def stored(toy_bundle, tmp_path, monkeypatch):
     store = find_place("memory://engines/bundle")
     for path in toy_bundle.iterdir():
         store.below(path.name).write(path.read_bytes())
-    for name in ("a.engine", "a.json", "a.lock", "old/b.engine"):
-        store.below(f"engines/{name}").write(name.encode())
+    _write_pair(store, "a", b"1")
+    for name in ("b.engine", "a.lock", "old/c.engine", "old/c.json"):
+        store.below(f"engines/{name}").write(b"-")
     return store.name
 
 
 def _engines(uri, device):
     source, _ = find_bundle(uri, device)
     folder = source.on_this_node()
-    return {path.name: path.read_text() for path in (folder / "engines").glob("*")}
+    return {path.name: path.read_text() for path in (folder / "engines").glob("*[en]")}
+
+
+def _write_pair(store, name, content):
+    for suffix in (".engine", ".json"):
+        store.below(f"engines/{name}{suffix}").write(content)
 
 
 def test_engines_are_fetched_for_the_devices_that_use_them(stored):
     assert _engines(stored, "cuda") == {}
-    assert _engines(stored, "tensorrt") == {"a.engine": "a.engine", "a.json": "a.json"}
+    assert _engines(stored, "tensorrt") == {"a.engine": "1", "a.json": "1"}
 
 
-def test_engines_that_came_later_are_fetched_and_those_of_this_node_stay(stored):
+def test_engines_of_the_store_that_changed_are_fetched_and_those_of_this_node_stay(stored):
     _engines(stored, "auto")
-    store = find_place(stored)
-    for name in ("engines/a.engine", "engines/c.engine"):
-        store.below(name).write(b"new")
-    assert _engines(stored, "auto") == {
-        "a.engine": "a.engine", "a.json": "a.json", "c.engine": "new",
-    }  # fmt: skip
+    store, cache = find_place(stored), find_bundle(stored, "auto")[0].on_this_node() / "engines"
+    for name in ("own.engine", "own.json"):
+        (cache / name).write_text("own")
+    for name in ("a", "b", "own"):
+        _write_pair(store, name, b"2")
+    (cache / "b.json").unlink(missing_ok=True)
+    expected = {"a": "2", "b": "2", "own": "own"}
+    names = [(name, suffix) for name in expected for suffix in (".engine", ".json")]
+    assert _engines(stored, "auto") == {f"{name}{suffix}": expected[name] for name, suffix in names}
+
+
+def test_a_store_that_does_not_list_gives_the_bundle_without_engines(stored, monkeypatch):
+    def refuse(self):
+        raise PermissionError("ACCESS_DENIED")
+
+    monkeypatch.setattr(Place, "files", refuse)
+    assert _engines(stored, "tensorrt") == {}

@@ -124,7 +124,7 @@ def test_the_size_asked_for_counts_with_every_frame(service, monkeypatch):
     asked = {"first_frame": True, "format": "webp"}
     assert service.upscale(animation, {**asked, "longest": 32})
     with pytest.raises(
-        MemoryError, match=r"are free; send a smaller image or ask for a smaller size$"
+        MemoryError, match=r"a smaller image or fewer frames, or ask for a smaller size$"
     ):
         service.upscale(animation, {**asked, "longest": 120})
 
