@@ -65,7 +65,7 @@ class Arguments:
               help="Use float16 weights, and on GPUs float16 activations, except where precision requires float32.")  # fmt: skip
 @click.option("--int8", is_flag=True,
               help="Add restorer and denoiser in 8-bit integers, for --device openvino --precision int8; takes "
-              "minutes more and needs dossr[openvino].")  # fmt: skip
+              "minutes more and needs dossr[export,openvino].")  # fmt: skip
 @click.option("--target", "targets", type=click.Choice(TARGETS), multiple=True, default=TARGETS,
               metavar="TARGET", help=f"What graphs are written for: {', '.join(TARGETS)}; may be repeated.  "
               "[default: all; they share the weights]")  # fmt: skip
@@ -153,15 +153,17 @@ def _planned(
             else arguments.targets
         )
         if requests:
-            with _library_errors(requests[0].library):
+            with _missing_packages(find_extra(requests[0].library)):
                 check_requests(requests, settings, targets)
         if arguments.int8:
-            with _library_errors("openvino"):
+            with _missing_packages("export,openvino"):
                 check_int8(targets)
         if arguments.triton:
             from .triton.repository import check_repository
 
             served.check_device(targets)
+            if not arguments.checkpoint.is_dir():
+                served.check_export(int8=arguments.int8)
             check_repository(arguments.triton, served, overwrite=arguments.overwrite)
     return requests, settings, served
 
@@ -268,13 +270,13 @@ def _debugging(
 def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, tile: int) -> None:
     """Build engines for a bundle and print them."""
     for request in requests:
-        with _errors_in_one_line(), _library_errors(request.library):
+        with _errors_in_one_line(), _missing_packages(find_extra(request.library)):
             click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
 
 
 def _add_int8(folder: Path, *, is_new: bool) -> None:
     """Add 8-bit networks to a bundle and print them; if no stage can have one, only note it in a new bundle."""
-    with _errors_in_one_line(folder), _library_errors("openvino"):
+    with _errors_in_one_line(folder), _missing_packages("export,openvino"):
         from .quantization.add import add_int8
 
         progress = Terminal()
@@ -309,14 +311,13 @@ def _write_triton(
 
 
 @contextmanager
-def _library_errors(library: str) -> Iterator[None]:
-    """Exit with 2 where a package of a library is not installed."""
+def _missing_packages(extra: str) -> Iterator[None]:
+    """Exit with 2 where a package of these extras is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"{error}; install it with: pip install 'dossr[{find_extra(library)}]'"
-        ) from error
+        message = f"{error}; install it with: pip install 'dossr[{extra}]'"
+        raise click.UsageError(message) from error
 
 
 @contextmanager

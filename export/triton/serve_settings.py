@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
-from ...runtime.bundle import Manifest, Target
+from ...runtime.bundle import CONDITION, REQUIRED_STAGES, Manifest, Target
 from ...runtime.engines.device import OPENVINO
 from ...runtime.engines.precision import PrecisionOptions, parse_precision
 from ...runtime.engines.tensorrt.library import LIBRARIES
@@ -67,14 +67,23 @@ class RepositoryOptions:
                 f"{', '.join(targets)}"
             )
 
+    def check_export(self, *, int8: bool) -> None:
+        """Raise ValueError for a stage that no bundle has, or int8 where an export does not add it."""
+        asked = self._precision
+        asked.check((*REQUIRED_STAGES, CONDITION))
+        if not int8 and "int8" in (asked.default, *asked.stages.values()):
+            raise ValueError(
+                f"precision={self.service.precision} needs int8 networks; pass --int8, too"
+            )
+
     def check(self, manifest: Manifest) -> None:
         """Raise ValueError if a bundle does not support the device, the precision or the tiles."""
         self.check_device(manifest.targets)
-        self._check_stages(manifest)
+        self._check_manifest(manifest)
         tile = TILE if self.service.tile is None else self.service.tile
         Tiling(tile, self.service.overlap, self.service.batch).check(manifest.size_multiple)
 
-    def _check_stages(self, manifest: Manifest) -> None:
+    def _check_manifest(self, manifest: Manifest) -> None:
         """Raise ValueError for a stage that a bundle does not have, or not in int8."""
         asked, stages = self._precision, manifest.stages
         asked.check(stages)

@@ -95,11 +95,22 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert not (tmp_path / "m" / "dossr").exists()
 
 
-def test_a_checkpoint_is_not_exported_for_a_device_without_its_graphs(export, tmp_path):
+@pytest.mark.parametrize(
+    ("target", "setting", "message"),
+    [
+        ("cpu", "tile=64", "device=openvino needs graphs for openvino"),
+        ("openvino", "precision=int8", "precision=int8 needs int8 networks; pass --int8, too"),
+        ("openvino", "precision=vae=fp32", "precision names a stage 'vae'"),
+    ],
+)
+def test_a_checkpoint_is_not_exported_for_a_model_that_cannot_be_made(
+    export, tmp_path, target, setting, message
+):
     (tmp_path / "model.ckpt").write_bytes(b"not read")
-    code, line = export(tmp_path / "model.ckpt", "-o", tmp_path / "bundle", "--target", "cpu",
-                        "--triton", tmp_path / "models", "--serve", "device=openvino")  # fmt: skip
-    assert (code, "device=openvino needs graphs for openvino" in line) == (2, True)
+    serve = ("--serve", "device=openvino", "--serve", setting)
+    code, line = export(tmp_path / "model.ckpt", "-o", tmp_path / "bundle", "--target", target,
+                        "--triton", tmp_path / "models", *serve)  # fmt: skip
+    assert (code, message in line) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
 
 
