@@ -91,12 +91,11 @@ def export_bundle(
     ONNX Runtime). After any error, ``out`` is unchanged.
     """
     out, progress = Path(out), progress or Silent()
-    chosen = _chosen(targets)
     if verify:
         check_installed()
     tokens = tokenize(prompt, TextConfig.positions, Path(tokenizer) if tokenizer else None)
     options = Options(
-        "fp16" if fp16 else "fp32", chosen, prompt, tuple(steps), tile, verify, inspect
+        "fp16" if fp16 else "fp32", _chosen(targets), prompt, tuple(steps), tile, verify, inspect
     )
     with _replacing(out, overwrite) as folder:
         source = _read(Path(checkpoint), Path(config) if config else None, ema, progress)

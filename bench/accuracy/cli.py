@@ -69,16 +69,15 @@ def accuracy(
     from .measuring import Setting
     from .report import table, write_report
 
-    settings = [Setting(order, count) for order in orders for count in steps]
-    settings += [Setting(3, 5, start) for start in t1]
-    settings += [Setting(3, 5, detail=share) for share in detail]
+    grid = [Setting(order, count) for order in orders for count in steps]
+    starts = [Setting(3, 5, start) for start in t1]
+    settings = [*grid, *starts, *(Setting(3, 5, detail=share) for share in detail)]
     metrics = _opened(names)
     make_folders(out)
     try:
         images = photographs(size) if originals is None else read_originals(originals, size)
         pipeline = open_side(bundle, device, precision)
-        for setting in settings:
-            setting.schedule(pipeline.manifest.schedule)
+        _check(settings, pipeline)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     entries = _measured(pipeline, images, settings, seed, metrics)
@@ -102,6 +101,12 @@ def _measured(
             return measure(pipeline, images, settings, seed, advance, metrics)
     except MeasureError as error:
         raise click.ClickException(f"--metric: {error}") from error
+
+
+def _check(settings: Iterable["Setting"], pipeline: "Pipeline") -> None:
+    """Raise ValueError for more steps than a schedule has."""
+    for setting in settings:
+        setting.schedule(pipeline.manifest.schedule)
 
 
 def _opened(names: Iterable[str]) -> list[Metric]:

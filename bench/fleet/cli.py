@@ -63,16 +63,7 @@ def fleet(
 
     Exit code: 0 done, 1 a run failed or its results differ, 2 wrong use.
     """
-    if sys.platform != "linux":
-        raise click.UsageError("dossr-bench fleet needs Linux")
-    try:
-        check_cores(workers)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if images < (least := _IMAGES_PER_WORKER * workers):
-        raise click.UsageError(
-            f"--images must be at least {_IMAGES_PER_WORKER} for each of --workers, {least}, got {images}"
-        )
+    _check(images, workers)
     make_folders(file and file.parent)
     options = ["--steps", str(steps), *(["--bundle", str(bundle.resolve())] if bundle else [])]
     rows = _measure(options, images, size, workers, kills)
@@ -86,6 +77,20 @@ def fleet(
         save({**figures, "rows": [row.as_dict() for row in rows]}, file)
     if not all(row.equal for row in rows):
         sys.exit(1)
+
+
+def _check(images: int, workers: int) -> None:
+    """Raise click.UsageError where the runs cannot be measured."""
+    if sys.platform != "linux":
+        raise click.UsageError("dossr-bench fleet needs Linux")
+    try:
+        check_cores(workers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if images < (least := _IMAGES_PER_WORKER * workers):
+        raise click.UsageError(
+            f"--images must be at least {_IMAGES_PER_WORKER} for each of --workers, {least}, got {images}"
+        )
 
 
 def _measure(options: list[str], images: int, size: int, workers: int, kills: int) -> list[Run]:
