@@ -16,7 +16,7 @@ from PIL import Image
 from ..runtime.errors import EngineError, reason
 from ..runtime.terminal import Advance, Command, Terminal
 from .folders import make_folders
-from .measure.calls import LEAST_WARMUP, runs_on_host
+from .measure.calls import least_warmup
 from .measure.contenders import lr_image
 from .measure.process import CallError
 from .rounding import gibibytes, significant
@@ -205,7 +205,7 @@ def _call(
 ) -> None:
     steps, count, repetitions = counts
     pipeline = open_side(bundle, pair.side.device, tuple(pair.side.precision.split(",")))
-    for _ in range(1 if runs_on_host(pair.side.device) else 1 + LEAST_WARMUP):
+    for _ in range(1 + least_warmup(pair.side.device)):
         pipeline.upscale(image, steps=1)
     for _ in range(repetitions):
         began = time.perf_counter(), time.process_time()

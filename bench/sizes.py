@@ -18,7 +18,7 @@ from ..runtime.options import TILE
 from ..runtime.tensors import SCALE
 from ..runtime.terminal import Command, Progress, Terminal
 from .folders import make_folders
-from .measure.calls import LEAST_WARMUP, PipelineTime, TimeBundle, runs_on_host
+from .measure.calls import PipelineTime, TimeBundle, least_warmup
 from .measure.process import CallError, cache_in, run
 from .rounding import gibibytes, significant
 from .sides import Side, device_option, find_sides, precision_option, precision_text
@@ -167,16 +167,11 @@ def planned(
                 device=side.device,
                 precision=side.precision,
                 size=size,
-                warmup=_warmup(side.device, call.repetitions),
+                warmup=least_warmup(side.device) if call.repetitions else 0,
             ),
         )
         for side, size in product(sides, sizes)
     ]
-
-
-def _warmup(device: str, repetitions: int) -> int:
-    """Return how many images after the first are not timed."""
-    return 0 if runs_on_host(device) or not repetitions else LEAST_WARMUP
 
 
 def measured(row: Row, call: TimeBundle, label: str, progress: Progress) -> Row:

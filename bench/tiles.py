@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..runtime.files import whole_file
 from ..runtime.options import Tiling
 from ..runtime.pipeline import Pipeline
 from ..runtime.tensors import SCALE
 from ..runtime.terminal import Command, Terminal
 from ..runtime.tiling import Axis, denoiser_grid
-from .folders import make_folders
+from .folders import make_folders, save_png
 from .metrics import Pixels, psnr
 from .sides import one_side, open_side
 from .tables import markdown_table
@@ -169,12 +168,8 @@ def _write(out: Path, entries: Sequence[Entry], pipeline: Pipeline, size: int) -
 
 
 def _save(out: Path | None, name: str, pixels: Pixels) -> None:
-    if out is None:
-        return
-    path = out / name
-    path.parent.mkdir(parents=True, exist_ok=True)  # of a subfolder of the originals
-    with whole_file(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG")
+    if out is not None:
+        save_png(Image.fromarray(pixels), out / name)
 
 
 def _plain_images(size: int) -> dict[str, Pixels]:

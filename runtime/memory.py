@@ -27,9 +27,7 @@ _Result = TypeVar("_Result")
 _PROCESS = 200 << 20  # Python, NumPy and the engine's library
 _IMAGE_BYTES = 100  # for each pixel that the networks return
 _LATENTS = 12  # of a draw, besides one noise for each step: states, predictions, two noises
-_COPIES = (
-    2  # of all frames in their final size, while they are written; more if resized or with alpha
-)
+_COPIES = 2  # of all frames in their final size; resizing and transparency add one each
 _ENCODERS: Mapping[str, int] = {"AVIF": 25, "HEIF": 25, "JPEG2000": 50, "JXL": 80, "WEBP": 40}
 """What else an encoder takes, by Pillow's name, for each pixel of the largest frame."""
 _OVERHEAD: Mapping[str, float] = {"cpu": 1.6, "openvino": 1.1}  # on the counted activations

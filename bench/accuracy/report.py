@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from ...runtime.files import whole_file, write_whole
 from ...runtime.pipeline import Pipeline
+from ..folders import save_png
 from ..metrics import Pixels, Scores
 from ..rounding import significant
 from ..tables import markdown_table
@@ -53,14 +54,14 @@ def write_report(
         sheet = strip(
             {"bicubic": bicubic(lr), "restorer": restored, "DoSSR, order 3, 5 steps": whole, "original": hr}
         )  # fmt: skip
-        _save(sheet, out / f"{name}.png")
+        save_png(sheet, out / f"{name}.png")
         dials = [entry.setting for entry in entries if entry.setting and _dial(entry.setting)]
         if dials:
             shown = {"released": whole} | {
                 _dial(setting): upscale(pipeline, lr, setting, seed)[1] for setting in dials
             }
             crops = {label: middle(pixels, _CROP) for label, pixels in shown.items()}
-            _save(strip(crops), out / f"{name}-dial.png")
+            save_png(strip(crops), out / f"{name}-dial.png")
 
 
 def plot(entries: Sequence[Entry], path: Path) -> None:
@@ -106,12 +107,6 @@ def _dial(setting: Setting) -> str:
     if setting.t1:
         return f"start {setting.t1}"
     return "" if setting.detail == 1.0 else f"detail {setting.detail:g}"
-
-
-def _save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)  # of a subfolder of the originals
-    with whole_file(path) as temporary:
-        sheet.save(temporary)
 
 
 def _cells(entry: Entry) -> list[str]:

@@ -58,8 +58,12 @@ def runs_on_host(device: str) -> bool:
     return device.partition(":")[0] in ("cpu", "openvino")
 
 
-LEAST_WARMUP = 3
-"""Images after the first that are not timed on a GPU: in the second one of a size, CUDA graphs are recorded."""
+def least_warmup(device: str) -> int:
+    """Return how many images after the first must not be timed.
+
+    On a GPU, CUDA graphs are recorded in the second image of a size.
+    """
+    return 0 if runs_on_host(device) else 3
 
 
 class NetworkTime(Struct, frozen=True):

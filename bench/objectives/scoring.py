@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...runtime.files import whole_file, write_whole
+from ...runtime.files import write_whole
 from ..accuracy.measuring import bicubic, degrade
+from ..folders import save_png
 from ..metrics import Pixels, Scores, luma, score
 from .rows import Row
 from .variant import Variant, pixels
@@ -71,10 +72,7 @@ class Results:
 
     def add(self, entry: Entry, pixels: Pixels) -> None:
         """Write an image and its scores."""
-        path = self.file(entry.method, entry.image)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary:
-            Image.fromarray(pixels).save(temporary, "PNG")
+        save_png(Image.fromarray(pixels), self.file(entry.method, entry.image))
         same = (entry.method, entry.image)
         self.entries = [e for e in self.entries if (e.method, e.image) != same] + [entry]
         self.write({})

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ...export.checkpoint.config import RELEASED
-from ...runtime.files import whole_file, write_whole
+from ...runtime.files import write_whole
 from ..accuracy.originals import middle
 from ..accuracy.report import strip
 from ..drawing import INK, OURS, RIVAL, STYLE, png
+from ..folders import save_png
 from ..metrics import Pixels
 from ..tables import markdown_table
 from .rows import MEASURE, Row
@@ -96,8 +97,7 @@ def write_report(
             "original": hr
         }
         sheet = _sheet({title: middle(pixels, _CROP) for title, pixels in shown.items()})
-        with whole_file(results.file("sheet", name)) as temporary:
-            sheet.save(temporary, "PNG")
+        save_png(sheet, results.file("sheet", name))
 
 
 def _sheet(images: Mapping[str, Pixels]) -> Image.Image:

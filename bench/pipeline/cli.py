@@ -11,7 +11,7 @@ from ...runtime.bundle import Manifest, open_bundle
 from ...runtime.errors import BundleError
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
-from ..measure.calls import LEAST_WARMUP, VARIANTS, runs_on_host
+from ..measure.calls import VARIANTS, least_warmup, runs_on_host
 from ..sides import Side, device_option, find_sides, precision_option
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ def _settings(
 
     usual = _COUNTS["cpu" if device == "cpu" else "gpu"]
     warmup = usual[0] if warmup is None else warmup
-    if device != "cpu" and warmup < LEAST_WARMUP:
+    if warmup < (least := least_warmup(device)):
         raise click.UsageError(
-            f"--warmup must be {LEAST_WARMUP} or more on a GPU, where the second image records CUDA "
+            f"--warmup must be {least} or more on a GPU, where the second image records CUDA "
             f"graphs, got {warmup}"
         )
     return Settings(device, size, steps, warmup, usual[1] if repetitions is None else repetitions)
