@@ -84,7 +84,7 @@ def _of_integers(image: Image.Image) -> Raster:
         raise ImageError(f"must have 8 or 16 bits a channel, got 32; {SCALE_FIRST}")
     key = image.info.get("transparency")
     tags = getattr(image, "tag_v2", {})
-    largest = _largest(tags)
+    largest = white_level(tags)
     if largest >= values.max():
         values = np.rint(values * (_TOP / largest))
     if tags.get(_PHOTOMETRIC) == 0:  # white is zero
@@ -100,7 +100,7 @@ def of_sixteen(pixels: Array, tags: object = None, key: object = None) -> Raster
 
     ``tags``: a mapping of a TIFF's tags. ``key``: the levels of a transparent colour, as a tuple.
     """
-    largest, scaled = _largest(tags), pixels
+    largest, scaled = white_level(tags), pixels
     if _TOP > largest >= pixels.max():
         scaled = np.rint(pixels * (_TOP / largest)).astype(np.uint16)
     if pixels.shape[2] in (2, 4):
@@ -109,7 +109,7 @@ def of_sixteen(pixels: Array, tags: object = None, key: object = None) -> Raster
     return Raster(scaled, alpha, notes=_dark(scaled))
 
 
-def _largest(tags: object) -> int:
+def white_level(tags: object) -> int:
     """Return the level of white by the tags of a TIFF file, 65535 without them."""
     for tag in (_LARGEST_OF_EACH, _LARGEST, _BITS):
         value = tags.get(tag) if hasattr(tags, "get") else None

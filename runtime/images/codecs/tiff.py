@@ -15,6 +15,7 @@ from ...tensors import Array
 from ..kinds import SCALE_FIRST
 from ..metadata import directory
 from ..source import Metadata
+from .raster import white_level
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # otherwise it logs to stderr
 
@@ -97,7 +98,10 @@ def read_layout(file: BinaryIO, page: int) -> Array:
                 f"must be grey or RGB, got {kind} of {pixels.shape[2]} channels; save it as RGB first"
             )
         if found.photometric == _WHITE_IS_ZERO:
-            pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
+            levels = pixels[..., 0]
+            top = white_level({tag.code: tag.value for tag in found.tags})
+            is_told = levels.dtype == np.uint16 and top >= levels.max()
+            pixels[..., 0] = (top if is_told else np.iinfo(levels.dtype).max) - levels
         is_clear = pixels.shape[2] == colors + 1 or 0 not in found.extrasamples[:1]
         return pixels[..., : colors + is_clear]
 

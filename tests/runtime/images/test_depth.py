@@ -170,6 +170,20 @@ def test_white_may_be_zero(tmp_path):
     )
 
 
+def test_white_may_be_zero_beside_alpha_and_black_be_less_than_the_type_holds(tmp_path):
+    levels = np.stack([np.arange(64).reshape(8, 8) * 65, np.full((8, 8), 4095)], 2)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        levels.astype(np.uint16),
+        photometric="miniswhite",
+        extrasamples=["unassalpha"],
+        extratags=[(281, "H", 2, (4095, 4095), True)],
+    )
+    frame = read_image(tmp_path / "a.tif").frames[0]
+    white = np.rint((4095 - levels[..., 0]) * (65535 / 4095))
+    np.testing.assert_array_equal(frame.pixels[..., 0], white)
+
+
 def test_ten_bits_of_a_heic_are_used_as_sixteen(tmp_path):
     import pillow_heif
 
