@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..runtime.errors import EngineError
 from ..runtime.options import Tiling
 from ..runtime.pipeline import Pipeline
 from ..runtime.tensors import SCALE
@@ -83,10 +84,23 @@ def tiles(
         raise click.UsageError(str(error)) from error
     progress = Terminal()
     with progress.phase("upscaling", len(images) * (len(tiles) + 1)) as advance:
-        entries = list(compare(pipeline, images, tiles, advance, out))
-    click.echo(table(entries))
-    if out is not None:
-        _write(out, entries, pipeline, size)
+        entries, failure = _compared(compare(pipeline, images, tiles, advance, out))
+    if entries:
+        click.echo(table(entries))
+        if out is not None:
+            _write(out, entries, pipeline, size)
+    if failure:
+        raise click.ClickException(failure)
+
+
+def _compared(found: Iterator[Entry]) -> tuple[list[Entry], str]:
+    """Return the entries before a network failed, and why it did; empty if none did."""
+    entries: list[Entry] = []
+    try:
+        entries.extend(found)
+    except EngineError as error:
+        return entries, str(error)
+    return entries, ""
 
 
 def compare(
@@ -96,19 +110,30 @@ def compare(
     advance: Callable[[float], None],
     out: Path | None,
 ) -> Iterator[Entry]:
-    """Yield an entry for each image and tile size; write the images to ``out``."""
+    """Yield an entry for each image and tile size; write the images to ``out``.
+
+    Raise EngineError, with the image and the tile in front, where a network fails or memory runs out.
+    """
     for name, lr in images.items():
-        whole = pipeline.upscale(lr, tile=0)
+        whole = _upscaled(pipeline, name, lr, 0)
         advance(1)
         _save(out, f"{name}-whole.png", whole)
         for tile in tiles:
-            tiled = pipeline.upscale(lr, tile=tile)
+            tiled = _upscaled(pipeline, name, lr, tile)
             advance(1)
             _save(out, f"{name}-{tile}.png", tiled)
             multiple = pipeline.manifest.size_multiple
             height, width = (-(-side // multiple) * multiple for side in lr.shape[:2])
             grid = denoiser_grid(Tiling(tile), height, width, multiple)
             yield _entry(name, tile, whole, tiled, (grid.rows, grid.columns))
+
+
+def _upscaled(pipeline: Pipeline, name: str, lr: Pixels, tile: int) -> Pixels:
+    try:
+        return pipeline.upscale(lr, tile=tile)
+    except (EngineError, MemoryError) as error:
+        how = f"in tiles of {tile}" if tile else "in one piece; give a smaller --size"
+        raise EngineError(f"{name} failed {how}: {error or 'not enough memory'}") from error
 
 
 def _entry(name: str, tile: int, whole: Pixels, tiled: Pixels, axes: tuple[Axis, Axis]) -> Entry:

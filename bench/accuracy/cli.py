@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...runtime.errors import EngineError
 from ...runtime.seeds.iqa import MeasureError, Metric, open_metric
 from ...runtime.terminal import Command, Terminal
 from ..folders import make_folders
@@ -64,7 +65,7 @@ def accuracy(
       dossr-bench accuracy DIV2K_valid_HR -b bundle --orders 3 --steps 5
       dossr-bench accuracy DIV2K_valid_HR -b bundle --metric musiq --metric maniqa
 
-    Exit code: 0 done, 1 a metric gives an image no score, 2 wrong use.
+    Exit code: 0 done, 1 a network failed or a metric gives an image no score, 2 wrong use.
     """
     from .measuring import Setting
     from .report import table, write_report
@@ -93,7 +94,7 @@ def _measured(
     seed: int,
     metrics: Sequence[Metric],
 ) -> list["Entry"]:
-    """Measure with progress; raise ClickException where a metric gives an image no score."""
+    """Measure with progress; raise ClickException where a network fails or a metric gives no score."""
     from .measuring import measure
 
     try:
@@ -101,6 +102,10 @@ def _measured(
             return measure(pipeline, images, settings, seed, advance, metrics)
     except MeasureError as error:
         raise click.ClickException(f"--metric: {error}") from error
+    except (EngineError, MemoryError) as error:
+        raise click.ClickException(
+            f"a network failed: {error or 'not enough memory'}; give a smaller --size"
+        ) from error
 
 
 def _check(settings: Iterable["Setting"], pipeline: "Pipeline") -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .measuring import Settings
 
 _REFERENCE = "torch"
-_TORCH = tuple(name for name, variant in VARIANTS.items() if variant.backend != "onnx")
+_TORCH = tuple(name for name, variant in VARIANTS.items() if not variant.is_exported)
 _COUNTS = {"cpu": (1, 3), "gpu": (5, 50)}
 """Warm-up images and timed images. On a GPU the second image of a size records CUDA graphs."""
 

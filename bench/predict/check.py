@@ -50,6 +50,8 @@ class Processor:
     def line(self, precision: str, is_fused: bool) -> Roofline:
         """Return the roofline; a precision slower than fp32 is computed in fp32."""
         rate = max(self.tmac_s.get(name, 0.0) for name in (precision, "fp32"))
+        if not rate:
+            raise ValueError("the results hold no rate of the matrix product; measure them again")
         return Roofline(rate * 1e12, self.bytes_per_s, BYTES[precision], is_fused)
 
 

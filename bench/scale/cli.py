@@ -124,7 +124,7 @@ def _write(cluster: Cluster, job: Job, outcome: Outcome, seed: int, out: Path) -
     """Simulate both sweeps and write all three files."""
     from ..measure.provenance import save
     from .plot import draw, png
-    from .sweep import Point, over_failures, over_gpus
+    from .sweep import GPUS, MTBF_HOURS, Point, over_failures, over_gpus
 
     with Terminal().phase("simulating other clusters"):
         by_gpus = list(over_gpus(cluster, job, seed))
@@ -137,6 +137,8 @@ def _write(cluster: Cluster, job: Job, outcome: Outcome, seed: int, out: Path) -
         _sweep(by_mtbf, job),
         _assumed(assumed),
     ]
+    if missing := len(GPUS) + len(MTBF_HOURS) - len(by_gpus) - len(by_mtbf):
+        parts.insert(3, f"{missing} clusters are left out: their nodes fail before a task ends.")
     write_whole(paths[0], ("# Simulated\n\n" + "\n\n".join(parts) + "\n").encode())
     document = {
         "kind": "simulated",

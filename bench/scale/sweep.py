@@ -1,6 +1,7 @@
 """Simulate a job over numbers of GPUs, and over the time between failures."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from .cluster import Cluster, Job
@@ -21,18 +22,18 @@ class Point:
 def over_gpus(
     cluster: Cluster, job: Job, seed: int, counts: Iterable[int] = GPUS
 ) -> Iterator[Point]:
-    """Yield the job on clusters of these numbers of GPUs."""
-    for count in counts:
-        yield _point(replace(cluster, gpus=count), job, seed)
+    """Yield the job on clusters of these numbers of GPUs, but where it would not end."""
+    return _points((replace(cluster, gpus=count) for count in counts), job, seed)
 
 
 def over_failures(
     cluster: Cluster, job: Job, seed: int, hours: Iterable[float] = MTBF_HOURS
 ) -> Iterator[Point]:
-    """Yield the job on clusters whose nodes fail this often."""
-    for each in hours:
-        yield _point(replace(cluster, node_mtbf_s=3600.0 * each), job, seed)
+    """Yield the job on clusters whose nodes fail this often, but where it would not end."""
+    return _points((replace(cluster, node_mtbf_s=3600.0 * each) for each in hours), job, seed)
 
 
-def _point(cluster: Cluster, job: Job, seed: int) -> Point:
-    return Point(cluster, simulate(cluster, job, seed))
+def _points(clusters: Iterable[Cluster], job: Job, seed: int) -> Iterator[Point]:
+    for cluster in clusters:
+        with suppress(ValueError):  # nodes fail before a task ends
+            yield Point(cluster, simulate(cluster, job, seed))

@@ -1,12 +1,11 @@
 """Options of a model repository, and their spelling on the command line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from ...runtime.bundle import CONDITION, REQUIRED_STAGES, Manifest, Target
 from ...runtime.engines.device import OPENVINO
 from ...runtime.engines.precision import PrecisionOptions, parse_precision
-from ...runtime.engines.tensorrt.library import LIBRARIES
 from ...runtime.options import TILE, Tiling
 from ...runtime.serving.settings import (
     PATTERNS,
@@ -22,6 +21,12 @@ _OWN: Patterns = {
     "queue": (r"\d+", int),
     "timeout": (r"\d+(?:\.\d+)?", float),
 }
+_TARGETS: Mapping[str, tuple[Target, ...]] = {
+    "tensorrt": ("tensorrt", "tensorrt-10.3"),
+    "tensorrt-rtx": ("tensorrt",),
+}
+"""Whose graphs a device runs, where they are not those of its own name."""
+
 SERVE_SETTINGS = (*SETTINGS, "name=MODEL", "instances=N", "queue=N", "timeout=SECONDS")
 """The settings that ``parse_serve`` accepts."""
 
@@ -60,11 +65,11 @@ class RepositoryOptions:
         if self.service.device not in OPENVINO:
             asked.check_fixed(self.service.device)
         device = self.service.device.partition(":")[0]
-        wanted = "tensorrt" if device in LIBRARIES else device
-        if not any(target.startswith(wanted) for target in targets):
+        wanted = _TARGETS.get(device, (device,))
+        if not set(wanted) & set(targets):
             raise ValueError(
-                f"device={self.service.device} needs graphs for {wanted}, and the bundle has them for "
-                f"{', '.join(targets)}"
+                f"device={self.service.device} needs graphs for {' or '.join(wanted)}, and the bundle has "
+                f"them for {', '.join(targets)}"
             )
 
     def check_export(self, *, int8: bool) -> None:
@@ -106,4 +111,11 @@ def parse_serve(texts: Iterable[str]) -> RepositoryOptions:
     own = {each.name for each in fields(ServiceSettings)}
     service = ServiceSettings(**{name: value for name, value in values.items() if name in own})
     rest = {name: value for name, value in values.items() if name not in own}
-    return RepositoryOptions(service, **rest)
+    options = RepositoryOptions(service, **rest)
+    least = options.warm_side**2
+    if service.max_pixels < least:
+        raise ValueError(
+            f"max_pixels must be at least {least}, a tile, which each instance upscales before it is ready; "
+            f"got {service.max_pixels}"
+        )
+    return options

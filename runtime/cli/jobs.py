@@ -191,7 +191,7 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
     named = []
     for item in search.found:
         below = names.get(item.root, Path()) if item.root else Path()
-        own = replace(naming, format=".tif") if naming.keeps_pages and _has_pages(item) else naming
+        own = own_naming(item, naming)
         plain = Named(item, folder / below / item.relative.parent, own)
         place = search.real_folder(plain.folder)
         is_beside = (
@@ -208,6 +208,11 @@ def _named(search: Search, folder: Path, naming: Naming) -> list[tuple[Named, bo
             plain = replace(plain, naming=replace(own, suffix=IN_PLACE))
         named.append((plain, is_beside))
     return named
+
+
+def own_naming(item: Found, naming: Naming) -> Naming:
+    """Return how the result of one image is named: a TIFF of several pages may stay a TIFF."""
+    return replace(naming, format=".tif") if naming.keeps_pages and _has_pages(item) else naming
 
 
 def _has_pages(item: Found) -> bool:

@@ -53,6 +53,9 @@ class Settings:
     low_memory: bool = False
     """Whether one network is held at a time."""
 
+    pages_in_tiff: bool = False
+    """Whether pages are written to TIFF only, where names were given without opening the files."""
+
 
 class Sampler:
     """Runs the networks; where memory ran out, all images after it get the smaller tiles, too."""
@@ -187,6 +190,7 @@ def load(job: Job, settings: Settings) -> Loaded | Failed | Skipped:
         sizes = tuple(settings.size.of(frame.size) for frame in source.frames)
         _check_pixels(job, sizes, settings.max_pixels)
         _check_seeds(job, source, settings)
+        _check_pages(job, source, settings)
         check_writable(job.target or job.suffix or settings.suffix, source, sizes, settings.writing)
     except ImageError as error:
         return Failed(job, str(error))
@@ -284,6 +288,13 @@ def _check_seeds(job: Job, source: SourceImage, settings: Settings) -> None:
             f"{job.name} has {len(source.frames)} frames, and --seeds takes still images; "
             "pass --first-frame"
         )
+
+
+def _check_pages(job: Job, source: SourceImage, settings: Settings) -> None:
+    """Raise ImageError for pages whose result was named without knowing of them, as if it were one image."""
+    pages, is_tiff = len(source.frames), writable(job.suffix or settings.suffix).name == "TIFF"
+    if settings.pages_in_tiff and pages > 1 and not source.is_animated and not is_tiff:
+        raise ImageError(f"{job.name} has {pages} pages; pass --format tif or --first-frame")
 
 
 def memory_of(loaded: Loaded, settings: Settings, manifest: Manifest) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..bundle import DEMO, MANIFEST, Manifest, read_manifest
+from ..engines.device import check_options
+from ..engines.precision import parse_precision
 from ..engines.tensorrt.library import LIBRARIES
 from ..engines.tensorrt.options import BuildOptions, parse_options
 from ..errors import BundleError, EngineError
@@ -55,6 +57,7 @@ def check_bundle(
         options.check(manifest)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
+    check_engines(arguments, manifest)
     if arguments.tile is not None:
         return manifest, None
     device, low_memory = arguments.device, arguments.low_memory
@@ -63,6 +66,17 @@ def check_bundle(
 
         device = likely_device(arguments.bundle or DEMO, manifest)
     return manifest, plan_memory(manifest, device, options.tiling, low_memory=low_memory)
+
+
+def check_engines(arguments: Arguments, manifest: Manifest) -> None:
+    """Raise click.UsageError if the device does not take an option of its engines. Loads no library."""
+    build = _build_options(arguments)
+    try:
+        asked = parse_precision(arguments.precision)
+        asked.check(manifest.stages)
+        check_options(arguments.device, build, arguments.tf32, asked)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def open_pipeline(arguments: Arguments) -> "Pipeline":

@@ -182,16 +182,26 @@ def load_device(
     """
     if name not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, got '{name}'")
-    if build is not None and name not in LIBRARIES:
-        raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
+    check_options(name, build, tf32, precision)
     for library in LIBRARIES:
         if name == library:
-            precision.check_fixed(name)
             _check_cupy()
             build = build or BuildOptions()
             build = build if tf32 is None else replace(build, tf32=tf32)
             return _tensorrt(library, build, log, threads)
     return load_onnx_device(name, tf32, log, precision, threads)
+
+
+def check_options(
+    name: str, build: BuildOptions | None, tf32: bool | None, precision: PrecisionOptions
+) -> None:
+    """Raise ValueError if an option is not for a device, or for ``auto``; see ``load_device``. Loads nothing."""
+    if build is not None and name not in LIBRARIES:
+        raise ValueError(f"build options are for {' and '.join(LIBRARIES)}, got '{name}'")
+    if tf32 is not None and name in ("cpu", *OPENVINO):
+        raise ValueError(f"TF32 is for GPUs, got the device {name}")
+    if name not in OPENVINO:
+        precision.check_fixed(name)
 
 
 def load_onnx_device(
@@ -202,13 +212,11 @@ def load_onnx_device(
     threads: int | None = None,
 ) -> OnnxDevice:
     """Load ``cpu``, ``cuda`` or one of OPENVINO. Raises as ``load_device`` does."""
-    if name != "cuda" and tf32 is not None:
-        raise ValueError(f"TF32 is for GPUs, got the device {name}")
+    check_options(name, None, tf32, precision)
     if name in OPENVINO:
         with _loading("OpenVINO"):
             from .openvino.ov_device import OpenVino
         return OpenVino(name, precision, log, threads)
-    precision.check_fixed(name)
     with _loading("ONNX Runtime"):
         from .onnxruntime.session import OrtEngine  # noqa: F401 - missing now, not at the first run
     if name == "cpu":

@@ -8,7 +8,7 @@ import click
 from pyarrow import fs
 
 from ..cli.arguments import is_list, is_uri
-from ..cli.jobs import find_jobs
+from ..cli.jobs import find_jobs, own_naming
 from ..cli.naming import Named, Naming, root_names, targets
 from ..cli.output import Output
 from ..cli.search import STREAM, Found, PassedOver, Search, count_text
@@ -208,7 +208,7 @@ def _add_items(
     names = root_names(list(roots)) if len(roots) > 1 else {}
     named = [
         Named(item, (names.get(item.root, Path()) if item.root else Path()) / item.relative.parent,
-              naming)
+              own_naming(item, naming))
         for item, _ in distinct
     ]  # fmt: skip
     paths = targets(named)

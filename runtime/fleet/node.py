@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from filelock import FileLock
 
 from ... import __version__
@@ -20,6 +21,12 @@ from .places import Place, PlaceError, find_place
 
 _LARGEST_MANIFEST = 1 << 26  # bytes
 _CHUNK = 1 << 24
+
+
+class _Record(msgspec.Struct):
+    """What matters here of an engine's record."""
+
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -130,8 +137,8 @@ def _fetch(place: Place, folder: Path) -> None:
 def _fetch_engines(place: Place, folder: Path) -> None:
     """Copy the engines that are not there, or that were copied and have changed; what was built here stays.
 
-    An engine is copied before its record, and the mark of a copied one, a copy of the record, comes last: what
-    an interrupted copy leaves is copied again.
+    An engine is copied before its record, and the mark of a copied one, its SHA-256, comes last: what an
+    interrupted copy leaves is copied again.
     """
     names = set(place.files())
     for name in sorted(names):
@@ -139,15 +146,25 @@ def _fetch_engines(place: Place, folder: Path) -> None:
         if record.parent != folder or record.suffix != ".json" or engine.name not in names:
             continue
         data, mark = place.below(name).read(_LARGEST_MANIFEST), folder / f"{name}.fetched"
+        copied = _recorded(data)
         if engine.is_file() and record.is_file():
-            is_copied = mark.is_file() and mark.read_bytes() == record.read_bytes()
-            if not is_copied or record.read_bytes() == data:
+            here = _recorded(record.read_bytes())
+            is_copied = mark.is_file() and mark.read_bytes() == here
+            if not is_copied or here == copied:
                 continue
         folder.mkdir(exist_ok=True)
         with whole_file(engine) as new:
             _copied(place.below(engine.name), new)
         write_whole(record, data)
-        write_whole(mark, data)
+        write_whole(mark, copied)
+
+
+def _recorded(record: bytes) -> bytes:
+    """Return the SHA-256 of an engine by its record, whose other lines change with use; empty if it has none."""
+    try:
+        return msgspec.json.decode(record, type=_Record).sha256.encode()
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return b""
 
 
 def _copied(source: Place, path: Path) -> str:

@@ -14,6 +14,7 @@ from ..cli.arguments import Arguments
 from ..cli.checks import check_options, name_results
 from ..cli.jobs import Job, check_outputs
 from ..cli.one_image import Settings
+from ..cli.opening import check_engines
 from ..cli.output import DEFAULT
 from ..cli.results import SETTINGS
 from ..errors import BundleError
@@ -100,6 +101,7 @@ def check_fleet(arguments: Arguments) -> Plan:
         raise click.UsageError(str(error)) from error
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
+    check_engines(arguments, manifest)
     device = "cpu" if arguments.device == "auto" else arguments.device  # asked of processors only
     need = memory_need(manifest, device, settings.sampling.tiling,
                        low_memory=arguments.low_memory)  # fmt: skip
@@ -135,7 +137,7 @@ def run_fleet(
                 _upscale(plan, report, on_row, log)
         elif plan.left.found:
             _record(plan)
-        if plan.arguments.overwrite and not report.stopped:
+        if plan.arguments.overwrite and plan.inputs.items and not report.stopped:
             plan.records.begin(plan.made_with, plan.left.run, overwriting=False)
     except PlaceError as error:  # of the manifest; that of an image is a row
         report.stopped = str(error)
@@ -180,7 +182,11 @@ def _work_off(
     """Give the images to the workers and record what becomes of them."""
     systems, records = _systems(plan.left.todo)
     own = replace(plan.arguments, threads=worker.cores, bundle=None, bundle_uri=None)
-    settings = replace(plan.settings, skip_existing=not plan.arguments.overwrite)
+    settings = replace(
+        plan.settings,
+        skip_existing=not plan.arguments.overwrite,
+        pages_in_tiff=plan.arguments.format is None,
+    )
     work = Work(own, settings, plan.bundle, systems, plan.output, attempts)
     missing = set(range(len(records)))
     try:
