@@ -62,7 +62,7 @@ class Named:
         """Return the path of the result."""
         folder = self.folder
         if parent and self.item.root is None and self.item.path:
-            folder = folder / self.item.path.absolute().parent.name
+            folder = folder / _full(self.item.path).parent.name
         return folder / self.naming.name(self.item.relative, full=full, number=number)
 
 
@@ -117,10 +117,7 @@ def _numbered(group: Sequence[Named], taken: set[str]) -> Iterator[Path]:
 
 def root_names(roots: Sequence[Path]) -> dict[Path, Path]:
     """Return a relative path for each input folder: as many of its last parts as make it unique."""
-    parts = {
-        root: (root.resolve() if ".." in root.parts else root.absolute()).parts[1:]
-        for root in roots
-    }
+    parts = {root: _full(root).parts[1:] for root in roots}
     names: dict[Path, Path] = {}
     for root, own in parts.items():
         others = [other for key, other in parts.items() if key != root]
@@ -129,6 +126,11 @@ def root_names(roots: Sequence[Path]) -> dict[Path, Path]:
             length += 1
         names[root] = Path(*own[-length:])
     return names
+
+
+def _full(path: Path) -> Path:
+    """Return an absolute path whose parts are names; links stay where no ``..`` follows them."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _tail(parts: tuple[str, ...], length: int) -> str:

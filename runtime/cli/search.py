@@ -17,17 +17,23 @@ STREAM = "-"
 
 _SYSTEM_FOLDERS = frozenset(
     {
+        "#recycle",
         "$recycle.bin",
+        ".@__thumb",
         ".git",
         ".spotlight-v100",
         ".thumbnails",
         ".trashes",
         "@eadir",
+        "@recycle",
         "__macosx",
         "system volume information",
     }
 )
-"""Folders in which a system keeps deleted files, previews and copies of metadata."""
+"""Folders in which a system keeps deleted files, previews and copies of metadata; others start as the next."""
+
+_TRASH = ".trash-"
+"""Start of a folder of deleted files on each disk of a Linux system; the user's number follows."""
 
 _OF_PHONES = (".heic", ".heif", ".hif", ".jxl")
 
@@ -142,7 +148,8 @@ class Search:
         self.found += sorted(found, key=lambda item: item.relative)
 
     def _queue(self, folder: Path, pending: list[Path], links: list[Path]) -> None:
-        if folder.name.lower() in _SYSTEM_FOLDERS:
+        name = folder.name.lower()
+        if name in _SYSTEM_FOLDERS or name.startswith(_TRASH):
             self.passed_over.append(PassedOver(folder, "system folder"))
         elif not is_unfinished(folder):
             (links if folder.is_symlink() else pending).append(folder)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dossr.runtime.cli.naming import Named, Naming, root_names, targets
-from dossr.runtime.cli.search import Found, same_name
+from dossr.runtime.cli.search import Found, Search, same_name
 
 SIDECAR = bytes.fromhex("00051607") + bytes(60)
 
@@ -28,6 +28,16 @@ def test_sidecars_and_system_files_are_passed_over(run, make_image, files, tmp_p
     assert code == 0
     assert stderr == "passed over: 4 sidecars, 1 system folder\n"
     assert files(tmp_path / "out") == ["ok.png"]
+
+
+def test_folders_of_deleted_files_and_previews_are_system_folders(make_image, tmp_path):
+    found = make_image(tmp_path / ".trash" / "a.png")
+    for name in ("@eaDir", ".Trash-1000", "#recycle", "@Recycle", ".@__thumb", "$RECYCLE.BIN"):
+        make_image(tmp_path / name / "a.png")
+    search = Search(None)
+    search.add([str(tmp_path)])
+    assert [item.path for item in search.found] == [found]
+    assert [item.what for item in search.passed_over] == ["system folder"] * 6
 
 
 def test_images_are_known_by_content_and_all_others_counted(
@@ -83,6 +93,16 @@ def test_files_of_one_name_go_to_folders_of_their_own(run, make_image, files, tm
     other = make_image(tmp_path / "y2" / "b.png")
     assert run(one, two, other, "-o", tmp_path / "o")[0] == 0
     assert files(tmp_path / "o") == ["b.png", "y1/a.png", "y2/a.png"]
+
+
+def test_a_file_above_has_its_folder_named_too(run, make_image, files, tmp_path, monkeypatch):
+    """And no result leaves the output by ``..``."""
+    make_image(tmp_path / "y1" / "a.png")
+    make_image(tmp_path / "y1" / "here" / "a.png")
+    monkeypatch.chdir(tmp_path / "y1" / "here")
+    assert run("../a.png", "a.png", "-o", "o", "--overwrite")[0] == 0
+    assert files(tmp_path / "y1" / "here" / "o") == ["here/a.png", "y1/a.png"]
+    assert files(tmp_path / "y1") == ["a.png", "here/a.png", "here/o/here/a.png", "here/o/y1/a.png"]
 
 
 def test_the_same_file_runs_once(run, make_image, files, tmp_path, monkeypatch):
