@@ -58,10 +58,11 @@ _TIFF = Format(
 _WEBP = Format(  # its pixels are always colours
     "WEBP", alpha=True, frames=True, quality=95, profile=True, grey_profile=False, longest=16383
 )
-_AVIF = Format(  # limits of most decoders
-    "AVIF", alpha=True, frames=True, quality=90, profile=True, longest=32768, most_pixels=1 << 28
-)
-_HEIC = Format("HEIF", alpha=True, quality=90, profile=True, longest=16384)
+_AVIF = Format(  # limits of most decoders; grey with alpha is stored as colours, as in HEIC
+    "AVIF", alpha=True, frames=True, quality=90, profile=True, grey_profile=False, longest=32768,
+    most_pixels=1 << 28,
+)  # fmt: skip
+_HEIC = Format("HEIF", alpha=True, quality=90, profile=True, grey_profile=False, longest=16384)
 
 WRITABLE = {
     ".png": _PNG,

@@ -14,7 +14,7 @@ from ..kinds import Kind
 from .gif import Animation, compose, parse_gif
 from .headers import has_many_bits
 from .heif import read_heif
-from .named import nclx
+from .named import cicp, nclx
 from .raster import Raster, decode, of_sixteen
 from .sixteen import rawmode
 from .tiff import open_layouts, read_layout
@@ -80,7 +80,7 @@ def open_frames(file: BinaryIO, kind: Kind) -> Frames:
     if image.format == "TIFF":
         return _of_pages(file, image)
     if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
-        return _of_animation(image)
+        return _of_animation(file, image)
     return _of_still(file, image, kind)
 
 
@@ -102,11 +102,10 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
         notes.append(f"only its main image is used, of {count}")
     elif image.format == "JPEG" and b"hdr-gain-map" in image.info.get("xmp", b""):
         notes.append("only its main image is used, without its HDR gain map")
+    _name_colours(image, _numbers(file, image))
     if kind.name in ("AVIF", "JPEG 2000"):
         file.seek(0)
-        head = file.read(_HEAD)
-        image.info["nclx_profile"] = nclx(head)
-        if has_many_bits(head) and not image.mode.startswith("I"):
+        if has_many_bits(file.read(_HEAD)) and not image.mode.startswith("I"):
             notes.append("its bits beyond 8 a channel are left out")
 
     def each(_: int) -> Iterator[Shown]:
@@ -116,6 +115,25 @@ def _of_still(file: BinaryIO, image: Image.Image, kind: Kind) -> Frames:
         yield Shown(raster or decode(image, _reopener(file, image.format or "")), image)
 
     return Frames((image.size,), each, notes=tuple(notes))
+
+
+def _numbers(file: BinaryIO, image: Image.Image) -> dict[str, int] | None:
+    """Return the numbers of H.273 that Pillow does not read; the file's position stays as Pillow left it."""
+    if image.format not in ("PNG", "AVIF"):
+        return None
+    at = file.tell()
+    file.seek(0)
+    numbers = cicp(file) if image.format == "PNG" else nclx(file.read(_HEAD))
+    file.seek(at)
+    return numbers
+
+
+def _name_colours(image: Image.Image, numbers: dict[str, int] | None) -> None:
+    """Put the numbers of H.273 where HEIC's plugin puts them; in a PNG they go before a profile."""
+    if numbers:
+        image.info["nclx_profile"] = numbers
+        if image.format == "PNG":
+            image.info.pop("icc_profile", None)
 
 
 def _of_gif(file: BinaryIO, animation: Animation) -> Frames:
@@ -142,15 +160,17 @@ def _of_canvas(canvas: Array, is_grey: bool) -> Raster:
     return Raster(colours[..., :1] if is_grey else colours)
 
 
-def _of_animation(image: Image.Image) -> Frames:
+def _of_animation(file: BinaryIO, image: Image.Image) -> Frames:
     first = int(getattr(image, "default_image", False) is True)  # an APNG's picture for old viewers
     count = getattr(image, "n_frames", 1) - first
     notes = ("its 16-bit frames are read as 8 bits",) if _is_deep(image) else ()
+    numbers = _numbers(file, image)
 
     def each(limit: int) -> Iterator[Shown]:
         for number in range(min(limit, count)):
             image.seek(number + first)
             image.load()
+            _name_colours(image, numbers)
             frame = image.copy()
             frame.info = dict(image.info)
             raster = decode(frame, frame.copy)

@@ -1,11 +1,11 @@
 """Colour spaces that a file names instead of including a profile; each becomes a profile.
 
-EXIF data names Adobe RGB, as cameras do; a PNG gives a gamma and primaries; HEIC and AVIF give numbers
-of ITU-T H.273.
+EXIF data names Adobe RGB, as cameras do; a PNG gives a gamma and primaries; HEIC, AVIF and newer PNG give
+numbers of ITU-T H.273.
 """
 
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,9 @@ _P3 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 _BT2020 = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 _PRIMARIES = {9: ("BT.2020", _BT2020), 12: ("Display P3", _P3)}
 """By their number in H.273; the others are near sRGB's."""
+
+_LIKE_SRGB, _CURVES = (1, 5, 6, 7), (1, 6, 13, 14, 15)
+"""Numbers of primaries and of transfer functions that are taken for sRGB's."""
 
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions that no profile holds
 _ADOBE_GAMMA = 563 / 256
@@ -38,10 +41,10 @@ def named_profile(image: Image.Image, channels: int) -> tuple[bytes | None, tupl
 
     ``channels``: 1 for grey, 3 for RGB.
     """
-    if image.format == "PNG":
-        return _of_png(image.info, channels), ()
     if numbers := image.info.get("nclx_profile"):
         return _of_numbers(numbers, channels)
+    if image.format == "PNG":
+        return _of_png(image.info, channels), ()
     if channels == 3 and _is_adobe_rgb(image):
         return profile_of("Adobe RGB (1998)", _ADOBE, (_ADOBE_GAMMA,)), ()
     return None, ()
@@ -54,6 +57,22 @@ def nclx(data: bytes) -> dict[str, int] | None:
         return None
     primaries, transfer = struct.unpack_from(">HH", data, at + 8)
     return {"color_primaries": primaries, "transfer_characteristics": transfer}
+
+
+def cicp(file: BinaryIO) -> dict[str, int] | None:
+    """Return the numbers of H.273 before the pixels of a PNG, under the same names.
+
+    None for those that are not used here, so that a profile counts.
+    """
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        if head[4:] == b"cICP":
+            primaries, transfer = file.read(2).ljust(2, b"\2")
+            if primaries in (*_LIKE_SRGB, *_PRIMARIES) and transfer in (*_CURVES, *_HDR):
+                return {"color_primaries": primaries, "transfer_characteristics": transfer}
+            return None
+        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return None
 
 
 def profile_of(

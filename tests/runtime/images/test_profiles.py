@@ -135,9 +135,13 @@ def test_a_grey_profile_is_converted_and_kept(enlarged, profiles, tmp_path):
         assert np.abs(np.asarray(out).astype(int) - 128).max() <= 1
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif", "heic"])
-def test_a_grey_profile_keeps_its_tones_in_every_format(enlarged, profiles, tmp_path, suffix):
-    image = Image.new("L", (16, 16), 128)
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [(mode, suffix) for mode in ("L", "LA") for suffix in ("png", "tif", "webp", "avif", "heic")]
+    + [("L", "jpg")],
+)
+def test_a_grey_profile_keeps_its_tones_in_every_format(enlarged, profiles, tmp_path, mode, suffix):
+    image = Image.new("LA", (16, 16), (128, 200)).convert(mode)
     image.save(tmp_path / "a.png", icc_profile=profiles.grey_profile(1.0))
     enlarged("a.png", f"b.{suffix}")
     written = read_image(tmp_path / f"b.{suffix}")
@@ -240,16 +244,15 @@ def _named(name):
 
 def _with_gamma(image, gamma):
     """A PNG with a gAMA chunk."""
+    return _with_chunk(image, b"gAMA" + gamma.to_bytes(4, "big"))
+
+
+def _with_chunk(image, chunk, **options):
+    """A PNG with a chunk of 4 bytes after its header."""
     file = io.BytesIO()
-    image.save(file, "PNG")
-    data, chunk = file.getvalue(), b"gAMA" + gamma.to_bytes(4, "big")
-    return (
-        data[:33]
-        + (4).to_bytes(4, "big")
-        + chunk
-        + zlib.crc32(chunk).to_bytes(4, "big")
-        + data[33:]
-    )
+    image.save(file, "PNG", **options)
+    data, check = file.getvalue(), zlib.crc32(chunk).to_bytes(4, "big")
+    return data[:33] + (4).to_bytes(4, "big") + chunk + check + data[33:]
 
 
 @pytest.mark.parametrize("tags", [{0xA001: 2}, {0xA001: 65535, 0xA005: {1: "R03"}}])
@@ -327,3 +330,30 @@ def test_levels_of_hdr_are_used_with_a_note():
         None,
         ("its HDR levels (PQ) are used as they are; it may look pale",),
     )
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_display_p3_that_a_png_names_by_numbers_goes_before_its_profile(tmp_path, profiles, frames):
+    """Expected: by Display P3's definition."""
+    image, path = Image.new("RGB", (8, 8), (200, 80, 60)), tmp_path / "a.png"
+    more = {"save_all": True, "append_images": [Image.new("RGB", (8, 8), (9, 9, 9))]}
+    options = {"icc_profile": profiles.matrix_profile(gamma=1.0)} | (more if frames > 1 else {})
+    path.write_bytes(_with_chunk(image, b"cICP\x0c\x0d\0\1", **options))
+    source = read_image(path)
+    assert len(source.frames) == frames
+    assert np.abs(source.frames[0].pixels[5, 5].astype(int) - (216, 69, 50)).max() <= 1
+    assert _named(source.profile) == "Display P3"
+    path.write_bytes(_with_chunk(image, b"cICP\x02\x02\0\1", **options))
+    assert read_image(path).profile == options["icc_profile"]
+    path.write_bytes(_with_chunk(image, b"cICP\x09\x10\0\1"))
+    assert "HDR levels (PQ)" in read_image(path).notes[0]
+
+
+def test_display_p3_that_an_animated_avif_names_is_converted(tmp_path):
+    file, path = io.BytesIO(), tmp_path / "a.avif"
+    image, other = Image.new("RGB", (64, 64), (200, 80, 60)), Image.new("RGB", (64, 64))
+    image.save(file, "AVIF", quality=100, save_all=True, append_images=[other])
+    path.write_bytes(file.getvalue().replace(b"colrnclx\0\1\0\x0d", b"colrnclx\0\x0c\0\x0d"))
+    source = read_image(path)
+    assert np.abs(source.frames[0].pixels[9, 9].astype(int) - (215, 72, 51)).max() <= 6
+    assert _named(source.profile) == "Display P3"
