@@ -1,13 +1,18 @@
 """How far a long task is: share done and time left, as numbers and as text."""
 
+import itertools
 import math
 import time
+import unicodedata
+
+_MOST_REPORTS = 4096
 
 
 class PhaseProgress:
     """Share and time left of a task, estimated from the units done.
 
-    The latest half of the reports sets the rate, because a first unit is often slower.
+    The latest half of the reports sets the rate, because a first unit is often slower. Of many, every
+    second one is dropped.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -17,6 +22,8 @@ class PhaseProgress:
     def advance(self, count: float) -> None:
         """Report that ``count`` more units are done."""
         self._reports.append((time.monotonic(), self._reports[-1][1] + count))
+        if len(self._reports) >= _MOST_REPORTS:
+            self._reports = [*self._reports[:-1:2], self._reports[-1]]
 
     @property
     def elapsed(self) -> float:
@@ -59,3 +66,14 @@ def time_left(seconds: float) -> str:
         return f"{max(1, math.ceil(seconds / 5) * 5)} s"
     minutes = math.ceil(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes: Chinese, Japanese and Korean letters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def cut(text: str, widest: int) -> str:
+    """Return the start of a text that takes at most ``widest`` columns of a terminal."""
+    ends = itertools.accumulate(map(columns, text))
+    return text[: sum(end <= widest for end in ends)]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..images.source import Pixels
+from ..progress import columns, cut
 from ..seeds.written import draw_all
 from ..terminal import printable
 from .jobs import Job
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 
-_WIDEST = 40  # characters of a name in a line of progress
+_WIDEST = 40  # columns of a name in a line of progress
 
 
 def run_jobs(
@@ -99,4 +100,6 @@ def _move(line: StatusLine, label: str, frame: str, share: float) -> None:
 def _short(job: Job) -> str:
     """Return a name that fits into a line of progress."""
     shown = printable(job.source.name if job.source else job.name)
-    return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST // 2]}...{shown[-_WIDEST // 2 :]}"
+    if columns(shown) <= _WIDEST:
+        return shown
+    return f"{cut(shown, _WIDEST // 2)}...{cut(shown[::-1], _WIDEST // 2)[::-1]}"

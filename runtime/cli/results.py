@@ -14,7 +14,7 @@ from ..bundle import DEMO
 from ..errors import ImageError
 from ..memory import MemoryPlan, describe, in_gigabytes
 from ..options import Tiling
-from ..progress import PhaseProgress, status_text
+from ..progress import PhaseProgress, columns, cut, status_text
 from ..seeds.records import draw_lines, draws_record
 from ..terminal import printable, say
 from .arguments import Arguments
@@ -43,7 +43,7 @@ class StatusLine:
         self._is_on = sys.stderr.isatty()
         self._images = PhaseProgress(images)
         self._share = 0.0  # of the image in work
-        self._text = ""
+        self._columns = 0  # that the line takes
         self._drawn_at = 0.0
         self._lock = threading.Lock()
 
@@ -81,16 +81,17 @@ class StatusLine:
 
     def _draw(self, text: str) -> None:
         """Replace the line; one that is wider than the terminal would stay there."""
-        text = text[: shutil.get_terminal_size().columns - 1]
-        sys.stderr.write(f"\r{text:<{len(self._text)}}")
+        text = cut(text, shutil.get_terminal_size().columns - 1)
+        taken = columns(text)
+        sys.stderr.write(f"\r{text}{' ' * (self._columns - taken)}")
         sys.stderr.flush()
-        self._text, self._drawn_at = text, time.monotonic()
+        self._columns, self._drawn_at = taken, time.monotonic()
 
     def _clear(self) -> None:
-        if self._text:
-            sys.stderr.write(f"\r{' ' * len(self._text)}\r")
+        if self._columns:
+            sys.stderr.write(f"\r{' ' * self._columns}\r")
             sys.stderr.flush()
-            self._text = ""
+            self._columns = 0
 
 
 class Reporter:

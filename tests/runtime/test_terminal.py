@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from dossr.runtime.progress import PhaseProgress, time_left
+from dossr.runtime.progress import PhaseProgress, columns, cut, time_left
 from dossr.runtime.terminal import interruptible
 
 
@@ -117,3 +117,21 @@ def test_the_latest_units_tell_the_time_left(monkeypatch):
     now[0] += 60.0
     assert phase.left is None
     assert (PhaseProgress(None).share, PhaseProgress(None).left) == (None, None)
+
+
+def test_progress_of_many_units_stays_small_and_right(monkeypatch):
+    seconds = iter(range(100_000))
+    monkeypatch.setattr("dossr.runtime.progress.time.monotonic", lambda: next(seconds))
+    phase = PhaseProgress(40_000)
+    for _ in range(20_000):
+        phase.advance(1)
+    assert len(phase._reports) < 4096
+    assert (phase.share, phase.elapsed) == (0.5, 20_001)
+    assert phase.left == pytest.approx(20_000, abs=10)
+
+
+def test_letters_of_two_columns_count_as_two():
+    assert columns("a\u5199\u771f.png") == 9
+    assert [cut("a\u5199\u771fb", widest) for widest in (0, 2, 3, 9)] == [
+        "", "a", "a\u5199", "a\u5199\u771fb",
+    ]  # fmt: skip
