@@ -166,6 +166,10 @@ _SIGNATURES: tuple[tuple[bytes, str, str, str | None], ...] = (
 """Start, name, role and remedy. ``jxl`` and ``heic`` are roles of images that need a package."""
 
 _BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
+_PNM = re.compile(
+    rb"P[1-6](?=\s)(?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}"
+)  # width and height; others are texts
+_XBM = re.compile(r"#define\s+\w*_width\s+\d+\s+#define\s+\w*_height\s+\d[^\0]*_bits\[")
 _PACKAGES = {"jxl": "pillow_jxl", "heic": "pillow_heif"}
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _TEXTS = (
@@ -195,7 +199,7 @@ def _image(head: bytes) -> Kind | None:
         and head[14:15] in b"\1\4\x08\x10\x18\x20"
     ):
         return Kind("DIB", "image")
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#" and len(head) > 2:
+    if _PNM.match(head):
         return Kind("PNM", "image")
     if head[:4] in (b"\0\0\x01\0", b"\0\0\x02\0") and 0 < int.from_bytes(head[4:6], "little") < 256:
         return Kind("ICO", "image")
@@ -241,7 +245,7 @@ def _text(head: bytes) -> Kind | None:
     for start, name, role in _TEXTS:
         if text.startswith(start):
             return Kind(name, role, "run git lfs pull" if name.startswith("Git") else None)
-    if re.match(r"#define\s+\w*_width\s+\d", text):
+    if _XBM.match(text):
         return Kind("XBM", "image")
     if text.startswith(("<svg", "<?xml")) and "<svg" in text:
         return Kind("SVG", "other", _RENDER)

@@ -104,7 +104,9 @@ def test_files_beside_photographs_are_sidecars(tmp_path, name, content, kind):
     ("name", "content"),
     [
         ("notes.txt", b"hello"),
+        ("to do.txt", b"P1 fix the roof\nP2 3 windows\n"),
         ("a.h", b"#define WIDTH 3\n"),
+        ("b.h", b"#define max_width 100\n#define max_height 100\nint f(void);\n"),
         ("film.mp4", b"\0\0\0\x18ftypisom\0\0\x02\0isomavc1"),
         ("film.mkv", b"\x1aE\xdf\xa3"),
         ("a.pdf", b"%PDF-1.7"),
@@ -119,6 +121,20 @@ def test_what_is_no_image_is_told_apart(tmp_path, name, content):
     assert classify(tmp_path / name).role == "other"
     with pytest.raises(ImageError, match=r"^[^\n]*must be an image, [^\n]*$"):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"P5 8 1 255 12345678", "PNM"),
+        (b"P2 # made by hand\n# 1 2\n8\t1\n255\n1 2 3 4 5 6 7 8\n", "PNM"),
+        (b"#define a_width 8\n#define a_height 1\nstatic char a_bits[] = {\n0x0f };\n", "XBM"),
+    ],
+)
+def test_files_that_tell_their_size_in_letters_are_images(tmp_path, content, kind):
+    (tmp_path / "a").write_bytes(content)
+    assert classify(tmp_path / "a").name == kind
+    assert read_image(tmp_path / "a").frames[0].size == (8, 1)
 
 
 @pytest.mark.parametrize(
