@@ -99,11 +99,11 @@ def package_versions(pattern: str) -> dict[str, str]:
 
     Names are in lower case, with hyphens, and sorted. Nothing is imported.
     """
-    found = {}
+    found: dict[str, str] = {}
     for distribution in distributions():
         name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
         if re.match(pattern, name):
-            found[name] = distribution.version
+            found.setdefault(name, distribution.version)  # Python imports the first of a name, too
     return dict(sorted(found.items()))
 
 

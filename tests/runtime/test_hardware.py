@@ -1,5 +1,7 @@
 """Facts about the machine."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,16 @@ def test_this_machine_is_described():
 def test_package_versions_are_found_by_pattern():
     assert package_versions("numpy$") == {"numpy": np.__version__}
     assert package_versions("no-such-package") == {}
+
+
+def test_of_a_package_that_is_there_twice_the_first_is_the_one_imported(tmp_path, monkeypatch):
+    """As in an environment that sees the system's packages, the normal case on a Jetson."""
+    for version in ("2", "1"):
+        folder = tmp_path / version / f"twice-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Name: twice\nVersion: {version}\n")
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / version)])
+    assert package_versions("twice") == {"twice": "2"}
 
 
 @pytest.mark.parametrize(
