@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..runtime.errors import EngineError, reason
+from ..runtime.launch import python_command
 from ..runtime.terminal import Advance, Command, Terminal
 from .folders import make_folders
 from .measure.calls import least_warmup
@@ -238,7 +239,7 @@ def _timed(options: Sequence[str]) -> _Ended:
     """Run dossr-run. Raise CallError where it fails."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, *options], capture_output=True, text=True, check=False
+        [*python_command(_RUN), *options], capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - began
     *messages, last = done.stderr.strip().splitlines() or ["peak 0 0"]

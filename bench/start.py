@@ -15,6 +15,7 @@ from typing import Any
 import click
 from PIL import Image
 
+from ..runtime.launch import python_command
 from ..runtime.terminal import Advance, Command, Terminal
 from .folders import make_folders
 from .measure.contenders import lr_image
@@ -23,7 +24,7 @@ from .rounding import significant
 from .sides import Side, device_option, find_sides, precision_option, precision_text
 from .tables import markdown_table
 
-_RUN = (sys.executable, "-c", "from dossr.runtime.launch import run; run()")
+_RUN = python_command("from dossr.runtime.launch import run; run()")
 _HEAD = (
     "precision, device", "cold (s)", "warm (s)", "warm: speed-up over cpu", "folder (s an image)",
     "folder: speed-up over cpu",

@@ -9,7 +9,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from .engines.device import DEVICES, OPENVINO
 from .engines.precision import AUTO, FP32
 from .engines.tensorrt.support import refusal
 from .hardware import Gpu, GpuError, Jetson, extra_for, find_gpu, find_jetson, package_versions
+from .launch import python_command
 from .terminal import Command, log
 
 _TIMEOUT = 600  # seconds per device: TensorRT builds the demo's engines
@@ -260,7 +260,7 @@ def _try(name: str) -> dict[str, Any]:
     program = f"from dossr.runtime.doctor import probe; probe({name!r})"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=_TIMEOUT
+            python_command(program), capture_output=True, text=True, timeout=_TIMEOUT
         )
     except subprocess.TimeoutExpired:
         return {"error": f"the demo model does not run within {_TIMEOUT} seconds"}

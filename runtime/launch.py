@@ -1,4 +1,4 @@
-"""Entry points of the commands.
+"""Entry points of the commands, and how they start Python again.
 
 They import nothing heavy, so that Ctrl-C during imports and failed imports are one line as well.
 """
@@ -16,6 +16,15 @@ def run() -> NoReturn:
 def doctor() -> NoReturn:
     """Run ``dossr-doctor``."""
     launch("dossr-doctor", "dossr.runtime.doctor", "cpu")
+
+
+def python_command(program: str) -> tuple[str, ...]:
+    """Return the command that runs a program of Python with the modules that this process would import.
+
+    ``-c`` alone takes those of the current folder first; ``-P``, which prevents it, needs Python 3.11.
+    """
+    own = "import sys; sys.path = [folder for folder in sys.path if folder]"
+    return sys.executable, "-c", f"{own}\n{program}"
 
 
 def launch(name: str, module: str, extras: str) -> NoReturn:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from ...runtime.hardware import usable_cores
+from ...runtime.launch import python_command
 from ..measure.contenders import lr_image
 from ..measure.process import CallError
 
-_RUN = (sys.executable, "-c", "from dossr.runtime.launch import run; run()")
+_RUN = python_command("from dossr.runtime.launch import run; run()")
 _WORKER = b"ray::MapWorker"
 _POLL = 0.1  # seconds
 

@@ -11,6 +11,7 @@ from dossr import __version__
 from dossr.runtime import doctor
 from dossr.runtime.engines.device import DEVICES
 from dossr.runtime.hardware import Gpu, GpuError, Jetson, find_gpu
+from dossr.runtime.launch import python_command
 
 ORIN = Gpu("Orin", "8.7", 64 << 30, True, "12.6", "540.4.0")
 RTX = Gpu("NVIDIA GeForce RTX 4060 Laptop GPU", "8.9", 8 << 30, False, "13.0", "580.65.06")
@@ -129,9 +130,20 @@ def test_a_library_that_crashes_or_hangs_is_a_line(monkeypatch, tmp_path, progra
     script = tmp_path / "python"
     script.write_text(f"#!{sys.executable}\n{program}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(doctor.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(doctor, "_TIMEOUT", 2)
     assert reason in doctor._try("cuda")["error"]
+
+
+def test_a_device_is_tried_with_the_installed_code_and_not_that_of_the_folder(
+    monkeypatch, tmp_path
+):
+    (tmp_path / "dossr").mkdir()
+    (tmp_path / "dossr" / "__init__.py").write_text("raise SystemExit('the code of this folder')")
+    monkeypatch.chdir(tmp_path)
+    program = "import dossr; print(dossr.__version__)"
+    done = subprocess.run(python_command(program), capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize(
