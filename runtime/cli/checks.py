@@ -14,7 +14,7 @@ from ..seeds.iqa import MeasureError
 from ..seeds.measures import AGREEMENT, Measure, open_measure
 from ..seeds.request import MOST_SHOWN, SeedsRequest
 from .arguments import LOSSY, Arguments
-from .jobs import Plan, check_outputs, find_jobs
+from .jobs import Plan, check_outputs, check_places, find_jobs
 from .naming import Naming
 from .one_image import Settings
 from .output import parse_output
@@ -174,6 +174,7 @@ def _check_compare(arguments: Arguments, is_stdout: bool) -> None:
         raise click.UsageError(f"--compare writes an HTML page, got {page}; name it PAGE.html")
     if page.exists() and not (arguments.overwrite or arguments.skip_existing):
         raise click.UsageError(f"{page} exists; pass --overwrite or --skip-existing")
+    check_places([page])
 
 
 def _check_sources_stay(plan: Plan) -> None:

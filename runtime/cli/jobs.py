@@ -147,6 +147,11 @@ def check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise click.UsageError(f"{existing[0]}{more} exists; pass --overwrite or --skip-existing")
+    check_places(paths)
+
+
+def check_places(paths: Sequence[Path]) -> None:
+    """Raise click.UsageError, before any work, if no file can be written at one of these paths."""
     for path in paths:
         if path.is_dir():
             raise click.UsageError(f"{path} must be a file, and it is a folder")

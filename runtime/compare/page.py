@@ -90,6 +90,8 @@ def _write_figures(file: TextIO, pairs: Sequence[Pair], side: int) -> tuple[str,
             text = figure.substitute(_values(number, pair, side))
         except ImageError as error:
             failures.append(str(error))
+        except ValueError as error:  # of an array or a PIL image
+            failures.append(f"{pair.name}: {error}")
         except MemoryError:
             failures.append(f"{pair.name}: not enough memory to show it")
         else:

@@ -235,15 +235,17 @@ def test_a_pair_that_cannot_be_read_is_named_in_its_place(tmp_path, monkeypatch)
         Pair("b", shown, gone),
         Pair("c", _flat(RED, 9, 9), shown),
         Pair("d", shown, shown),
+        Pair("e", shown, _flat(RED, 4, 4)[0, 0]),
     ]
     failures = write_compare_page(tmp_path / "p.html", pairs)
     assert failures == (
         f"{gone} cannot be read: No such file or directory",
         "c: not enough memory to show it",
+        "e: lr must be (height, width, 3), grey (height, width) or (height, width, 1), got uint8 (3,)",
     )
     text = (tmp_path / "p.html").read_text()
     found = re.findall(r'<(\w+) id="image-(\d)"', text)
-    assert found == [("figure", "1"), ("p", "2"), ("p", "3"), ("figure", "4")]
+    assert found == [("figure", "1"), ("p", "2"), ("p", "3"), ("figure", "4"), ("p", "5")]
     assert "&lt;gone&gt;.png cannot be read" in text
 
 
