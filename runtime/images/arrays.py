@@ -20,6 +20,9 @@ _DECODED = {
 }
 """PIL's modes that are taken, and the mode in which their pixels are."""
 
+_GREY = ("1", "L", "LA")
+"""PIL's modes of grey, with alpha or a transparent level."""
+
 
 def to_pixels(image: Any) -> Array:
     """Return an image as a contiguous array (h, w, 3): uint8, uint16 or float32 in [0, 1].
@@ -71,7 +74,7 @@ def _from_pil(image: Image.Image) -> Array:
     pixels = np.asarray(decoded)
     if decoded.mode == "RGBA":
         _check_opaque(pixels)
-        pixels = pixels[:, :, :3]
+        pixels = pixels[:, :, : 1 if image.mode in _GREY else 3]
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     try:
         profile = open_profile(image.info["icc_profile"], pixels.shape[2])

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageCms
 
 from dossr.runtime.images.arrays import to_pixels
+from dossr.runtime.images.codecs.named import grey_profile_of
 from dossr.runtime.images.reader import read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -143,3 +144,13 @@ def test_a_pil_image_has_the_colours_that_dossr_run_reads(tmp_path, mode, suffix
         found = to_pixels(image)
     np.testing.assert_array_equal(found, read_image(path).frames[0].pixels)
     assert np.array_equal(found, RGB) == (mode == "RGB" and profile != "wide")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_that_is_opaque_keeps_its_profile(tmp_path, mode):
+    """Half the light, linear, is level 188 of sRGB. A transparent level stands for alpha, too."""
+    image = Image.new("LA", (5, 7), (128, 255)).convert(mode)
+    image.info = {"icc_profile": grey_profile_of("linear", 1.0)}
+    if mode == "L":
+        image.info["transparency"] = 3
+    assert np.abs(to_pixels(image).astype(int) - 188).max() <= 1
