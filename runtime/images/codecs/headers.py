@@ -8,11 +8,16 @@ _BOXES = 1000  # of a container, looked through
 
 
 def claimed_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return width and height of a WebP or JPEG XL file; None for others, or where they are unclear."""
+    """Return width and height of a WebP or JPEG XL file, or of the largest PNG in an ICO file.
+
+    None for others, or where they are unclear.
+    """
     file.seek(0)
     head = file.read(_HEAD)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
         return _webp_size(head)
+    if head[:4] in (b"\0\0\1\0", b"\0\0\2\0"):
+        return _icon_size(file)
     if head[4:8] == b"JXL ":
         head = _codestream(file)
     return _jxl_size(head[2:]) if head[:2] == b"\xff\x0a" else None
@@ -35,6 +40,19 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack_from("<HH", head, 26)
     return width & 0x3FFF, height & 0x3FFF
+
+
+def _icon_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Read what the entries of an ICO or CUR file point to, since an entry itself tells up to 256 only."""
+    file.seek(4)
+    entries = file.read(16 * int.from_bytes(file.read(2), "little"))
+    sizes = []
+    for at in range(12, len(entries) - 3, 16):
+        file.seek(int.from_bytes(entries[at : at + 4], "little"))
+        head = file.read(24)
+        if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
+            sizes.append((int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:], "big")))
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
 def _codestream(file: BinaryIO) -> bytes:

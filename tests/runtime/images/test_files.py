@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -258,3 +259,16 @@ def test_sizes_are_known_before_a_decoder_allocates(size, kind):
     assert claimed_size(file) == size
     with pytest.raises(ImageError, match=r"must have at most 9 pixels, got"):
         read_image(io.BytesIO(file.getvalue()), 9)
+
+
+def test_an_icon_is_refused_by_the_size_of_the_png_in_it(tmp_path, monkeypatch):
+    """Pillow decodes it when it opens it."""
+    file = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(file, "PNG")
+    png = file.getvalue()
+    entry = bytes([0, 0, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(png), 22)
+    (tmp_path / "a.ico").write_bytes(b"\0\0\1\0\1\0" + entry + png)
+    assert read_image(tmp_path / "a.ico").frames[0].size == (300, 200)
+    monkeypatch.setattr("dossr.runtime.images.reader.open_frames", None)
+    with pytest.raises(ImageError, match="must have at most 1000 pixels, got 300 x 200"):
+        read_image(tmp_path / "a.ico", 1000)
