@@ -7,6 +7,7 @@ from typing import Any
 from ..bundle import Manifest
 from ..images.sizes import Size
 from ..memory import MemoryPlan, describe, in_gigabytes
+from ..progress import columns
 from ..terminal import printable
 from .jobs import Job, Plan
 from .one_image import Failed, Loaded, Settings, Skipped, load, memory_failure, memory_of
@@ -46,10 +47,10 @@ def plan_rows(plan: Plan, settings: Settings, manifest: Manifest) -> list[Row]:
 def plan_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table of the images, then what is passed over."""
     table = [_HEAD, *(tuple(map(printable, _cells(row))) for row in rows)]
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEAD))]
+    widths = [max(columns(cells[place]) for cells in table) for place in range(len(_HEAD))]
     for cells in table:
         yield "  ".join(
-            f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)
+            cell + " " * (width - columns(cell)) for cell, width in zip(cells, widths, strict=True)
         ).rstrip()
     for item in plan.passed_over:
         remedy = f" ({item.remedy})" if item.remedy else ""
@@ -105,7 +106,8 @@ def _row(item: Loaded | Failed | Skipped, settings: Settings, manifest: Manifest
 
 def _cells(row: Row) -> tuple[str, ...]:
     if isinstance(row, Failed):
-        return row.job.name, "", "", _target(row.job), f"fails: {row.reason}"
+        target = _target(row.job) if row.job.target else ""
+        return row.job.name, "", "", target, f"fails: {row.reason}"
     if isinstance(row, Skipped):
         return row.job.name, "", "", _target(row.job), "exists"
     return row.job.name, _spelled(row.size), str(row.frames), _target(row.job), _spelled(row.final)
@@ -114,7 +116,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _record(row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {"input": row.job.name, **_outputs(row.job)}
     if isinstance(row, Failed):
-        return record | {"error": row.reason}
+        return record | ({} if row.job.target else {"output": None}) | {"error": row.reason}
     if isinstance(row, Skipped):
         return record | {"exists": True}
     (width, height), (final_width, final_height) = row.size, row.final

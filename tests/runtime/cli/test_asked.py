@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from PIL import Image
 
 from dossr.runtime import Pipeline
 from dossr.runtime.bundle import DEMO
+from dossr.runtime.cli.jobs import Job, Plan
+from dossr.runtime.cli.one_image import Failed
+from dossr.runtime.cli.plan import plan_lines, plan_records
 from dossr.runtime.engines.device import Host
 
 
@@ -255,3 +259,23 @@ def test_start_and_detail_reach_the_networks(run, make_image, tmp_path):
         assert run(photo, "-o", tmp_path / "o.png", "--overwrite", *settings)[0] == 0
         results.append((tmp_path / "o.png").read_bytes())
     assert len(set(results)) == 3
+
+
+def test_a_page_that_cannot_be_written_is_told_before_any_work(run, make_image, tmp_path):
+    photo = make_image(tmp_path / "a.png")
+    (tmp_path / "link.html").symlink_to("gone.html")
+    for page, told in (
+        (photo / "page.html", f"cannot write to {photo}: {photo} is not a folder"),
+        (tmp_path / "link.html", "link.html must be a file, and it is a broken link; remove it"),
+    ):
+        code, _, stderr = run(photo, "-o", tmp_path / "out", "--compare", page)
+        assert code == 2
+        assert told in stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_read_has_no_output_in_a_dry_run():
+    failed = Failed(Job(Path("locked"), None), "locked cannot be read: Permission denied")
+    (_, line), (record,) = plan_lines(Plan(()), [failed]), plan_records([failed])
+    assert "standard output" not in line
+    assert record == {"input": "locked", "output": None, "error": failed.reason}
