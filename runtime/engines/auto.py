@@ -132,7 +132,7 @@ def _libraries_with_engines(folder: Path) -> list[Library]:
 
     A process can load one of them only.
     """
-    known = {}
+    known: dict[Library, float] = {}
     for library in LIBRARIES:
         for file in (folder / ENGINES).glob(engine_pattern("*", library)):
             with suppress(OSError):  # a link to nothing, or a file that was removed meanwhile
