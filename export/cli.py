@@ -1,6 +1,5 @@
 """The command ``dossr-export``."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,12 +12,12 @@ from .. import __version__
 from ..runtime.bundle import TARGETS, Manifest, Precision, Target, open_bundle
 from ..runtime.engines.tensorrt.library import LIBRARIES
 from ..runtime.engines.tensorrt.options import SETTINGS, BuildOptions, parse_options
-from ..runtime.errors import EngineError
 from ..runtime.hardware import find_extra
 from ..runtime.options import TILE
-from ..runtime.terminal import Command, Terminal, say
+from ..runtime.terminal import Command, Terminal
 from .engines import EngineRequest, build_engines, check_requests, describe, parse_request
-from .errors import CheckpointError, Fp16Error, VerificationError
+from .errors import VerificationError
+from .exit_codes import enough_memory, errors_in_one_line, missing_packages
 from .quantization import check_int8
 from .triton.serve_settings import SERVE_SETTINGS, RepositoryOptions, parse_serve
 
@@ -143,27 +142,30 @@ def _planned(
 
     Exit, before the export takes its time, where that cannot be done.
     """
-    with _errors_in_one_line():
+    with errors_in_one_line():
         requests = [parse_request(text) for text in arguments.engines]
         settings = replace(parse_options(arguments.build), tf32=arguments.tf32)
         served = parse_serve(arguments.serve)
-        targets = (
-            open_bundle(arguments.checkpoint).manifest.targets
-            if arguments.checkpoint.is_dir()
-            else arguments.targets
-        )
+        is_bundle = arguments.checkpoint.is_dir()
+        manifest = open_bundle(arguments.checkpoint).manifest if is_bundle else None
+        targets = manifest.targets if manifest else arguments.targets
+        if manifest and settings.sides and _is_given("tile"):
+            raise ValueError(
+                "--tile must be left out with --build sides, whose engines serve all these sides"
+            )
         if requests:
-            with _missing_packages(find_extra(requests[0].library)):
+            with missing_packages(find_extra(requests[0].library)):
                 check_requests(requests, settings, targets)
         if arguments.int8:
-            with _missing_packages("export,openvino"):
+            with missing_packages("export,openvino"):
                 check_int8(targets)
         if arguments.triton:
             from .triton.repository import check_repository
 
-            served.check_device(targets)
-            if not arguments.checkpoint.is_dir():
-                served.check_export(int8=arguments.int8)
+            if manifest:
+                served.check(manifest, int8=arguments.int8)
+            else:
+                served.check_export(targets, int8=arguments.int8)
             check_repository(arguments.triton, served, overwrite=arguments.overwrite)
     return requests, settings, served
 
@@ -175,7 +177,8 @@ def _export(arguments: Arguments, requests: list[EngineRequest]) -> Path:
         raise click.UsageError("a checkpoint needs --output, the folder of the bundle")
     precision: Precision = "fp16" if arguments.fp16 else "fp32"
     with (
-        _errors_in_one_line(output),
+        errors_in_one_line(output),
+        enough_memory(),
         _debugging(precision, arguments.targets, requests) if debug else nullcontext() as inspect,
     ):
         from . import export_bundle
@@ -209,30 +212,31 @@ def _check_bundle_only(arguments: Arguments) -> None:
         "engines",
         "build",
         "tf32",
-        "tile",
         "output",
         "debug",
         "int8",
         "triton",
     }
     allowed |= {"serve", "overwrite"} if arguments.triton else set()
-    given = [
-        name
-        for name in context.params
-        if name not in allowed
-        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    allowed |= {"tile"} if arguments.engines else set()
+    given = [name for name in context.params if name not in allowed and _is_given(name)]
     has_task = arguments.engines or arguments.debug or arguments.int8 or arguments.triton
     if not has_task or arguments.output is not None or given:
         raise click.UsageError(
-            "a finished bundle takes --engine, --build, --tile, --int8, --debug and --triton only; "
+            "a finished bundle takes --engine (with it --build and --tile), --int8, --debug and --triton only; "
             "give a checkpoint to export"
         )
 
 
+def _is_given(name: str) -> bool:
+    """Return whether an option is on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def _debug(folder: Path, requests: list[EngineRequest]) -> None:
     """Compare the graphs of a bundle and print the result."""
-    with _errors_in_one_line():
+    with errors_in_one_line():
         bundle = open_bundle(folder)
         manifest = bundle.manifest
         with _debugging(manifest.precision, manifest.targets, requests) as inspect:
@@ -270,13 +274,13 @@ def _debugging(
 def _build(folder: Path, requests: list[EngineRequest], options: BuildOptions, tile: int) -> None:
     """Build engines for a bundle and print them."""
     for request in requests:
-        with _errors_in_one_line(), _missing_packages(find_extra(request.library)):
+        with errors_in_one_line(), missing_packages(find_extra(request.library)):
             click.echo(describe(build_engines(open_bundle(folder), request, options, tile)))
 
 
 def _add_int8(folder: Path, *, is_new: bool) -> None:
     """Add 8-bit networks to a bundle and print them; if no stage can have one, only note it in a new bundle."""
-    with _errors_in_one_line(folder), _missing_packages("export,openvino"):
+    with errors_in_one_line(folder), missing_packages("export,openvino"):
         from .quantization.add import add_int8
 
         progress = Terminal()
@@ -301,38 +305,13 @@ def _write_triton(
     """Write the model of a bundle into a model repository and print where it is."""
     from .triton.repository import write_repository
 
-    with _errors_in_one_line(repository):
+    with errors_in_one_line(repository):
         model = write_repository(open_bundle(folder), repository, options, overwrite=overwrite)
         size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
         click.echo(
             f"{model}: for {options.service.device}, {size / 1e6:.1f} MB; start it with: "
             f"tritonserver --model-repository {repository.absolute()}"
         )
-
-
-@contextmanager
-def _missing_packages(extra: str) -> Iterator[None]:
-    """Exit with 2 where a package of these extras is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = f"{error}; install it with: pip install 'dossr[{extra}]'"
-        raise click.UsageError(message) from error
-
-
-@contextmanager
-def _errors_in_one_line(output: Path = Path()) -> Iterator[None]:
-    """Exit with 1 where the export fails, and with 2 where an argument is wrong."""
-    try:
-        yield
-    except (CheckpointError, EngineError, Fp16Error, VerificationError) as error:
-        say("dossr-export", error)
-        sys.exit(1)
-    except (ValueError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise click.UsageError(str(error)) from error
-    except OSError as error:
-        say("dossr-export", f"cannot write {output}: {error}")
-        sys.exit(1)
 
 
 def _report(output: Path, manifest: Manifest) -> None:

@@ -76,7 +76,7 @@ def _check_target(library: Library, targets: Sequence[Target]) -> None:
 def build_engines(
     bundle: Bundle, request: EngineRequest, options: BuildOptions, tile: int
 ) -> list[Path]:
-    """Build an engine of every stage for tiles of ``tile`` LR pixels; return the files.
+    """Build an engine of every stage for tiles of ``tile`` LR pixels, or for ``options.sides``; return the files.
 
     Engines that exist and fit are kept. Raise ModuleNotFoundError if the library is not installed,
     and EngineError.
@@ -84,7 +84,7 @@ def build_engines(
     if request.capabilities:
         return build_ahead(bundle, request.capabilities, options, side=tile)
     device = load_device(request.library, options)
-    side = padded(bundle.manifest, tile)
+    side = padded(bundle.manifest, options.sides[1] if options.sides else tile)
     for stage, record in bundle.manifest.stages.items():
         run = from_host(device, device.open(bundle, stage).run)
         shapes = stage_shapes(bundle.manifest, record, side, side)

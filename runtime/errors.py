@@ -1,6 +1,14 @@
 """The runtime's exceptions. Each message is one line."""
 
+import re
+
 _LONGEST = 500  # characters of a message
+_NO_MEMORY = re.compile(
+    "bad_alloc|out of memory|allocate|can't alloc|alloc_failed|could not create a memory"
+    "|is smaller than requested"
+    "|resource temporarily unavailable|can't start new thread",  # a thread needs room for its stack
+    re.IGNORECASE,
+)
 
 
 def one_line(message: str) -> str:
@@ -14,6 +22,11 @@ def one_line(message: str) -> str:
 def reason(error: BaseException) -> str:
     """Return a library's message as one short line; the name of its class if it has none."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an exception of a library, or of Python, says that memory ran out."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 class EngineError(RuntimeError):

@@ -59,7 +59,12 @@ class RepositoryOptions:
     def _precision(self) -> PrecisionOptions:
         return parse_precision(self.service.precision.split(","))
 
-    def check_device(self, targets: Sequence[Target]) -> None:
+    @property
+    def _tiling(self) -> Tiling:
+        tile = TILE if self.service.tile is None else self.service.tile
+        return Tiling(tile, self.service.overlap, self.service.batch)
+
+    def _check_device(self, targets: Sequence[Target]) -> None:
         """Raise ValueError if a device does not have the precision, or a bundle no graphs for the device."""
         asked = self._precision
         if self.service.device not in OPENVINO:
@@ -72,8 +77,15 @@ class RepositoryOptions:
                 f"them for {', '.join(targets)}"
             )
 
-    def check_export(self, *, int8: bool) -> None:
-        """Raise ValueError for a stage that no bundle has, or int8 where an export does not add it."""
+    def check_export(self, targets: Sequence[Target], *, int8: bool) -> None:
+        """Raise ValueError for what no bundle with these targets has, or int8 where an export does not add it.
+
+        What depends on the size multiple is left to ``check``.
+        """
+        self._check_device(targets)
+        tile, overlap = self._tiling.tile, self._tiling.overlap or 0
+        if overlap >= max(tile, 1):
+            raise ValueError(f"overlap must be below the tile's {tile}, got {overlap}")
         asked = self._precision
         asked.check((*REQUIRED_STAGES, CONDITION))
         if not int8 and "int8" in (asked.default, *asked.stages.values()):
@@ -81,17 +93,20 @@ class RepositoryOptions:
                 f"precision={self.service.precision} needs int8 networks; pass --int8, too"
             )
 
-    def check(self, manifest: Manifest) -> None:
-        """Raise ValueError if a bundle does not support the device, the precision or the tiles."""
-        self.check_device(manifest.targets)
-        self._check_manifest(manifest)
-        tile = TILE if self.service.tile is None else self.service.tile
-        Tiling(tile, self.service.overlap, self.service.batch).check(manifest.size_multiple)
+    def check(self, manifest: Manifest, *, int8: bool = False) -> None:
+        """Raise ValueError if a bundle does not support the device, the precision or the tiles.
 
-    def _check_manifest(self, manifest: Manifest) -> None:
-        """Raise ValueError for a stage that a bundle does not have, or not in int8."""
+        ``int8``: whether the 8-bit networks are still to be added.
+        """
+        self._check_device(manifest.targets)
+        self._precision.check(manifest.stages)
+        if not int8:
+            self._check_int8(manifest)
+        self._tiling.check(manifest.size_multiple)
+
+    def _check_int8(self, manifest: Manifest) -> None:
+        """Raise ValueError for a stage that a bundle does not have in int8."""
         asked, stages = self._precision, manifest.stages
-        asked.check(stages)
         wanted = [name for name in stages if asked.of(name) == "int8"]
         missing = [name for name in wanted if not stages[name].int8]
         named = [name for name in missing if name in asked.stages]

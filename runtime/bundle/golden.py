@@ -101,13 +101,18 @@ def _checked(arrays: Mapping[str, Array], keys: Mapping[str, str], spec: TensorS
 
 def largest_image(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
     """Return the cases of the single image with the most pixels."""
-
-    def size(case: GoldenCase) -> int:
-        return max(array.size for array in case.inputs.values())
-
     single = [case for case in cases if all(len(array) == 1 for array in case.inputs.values())]
-    most = max(map(size, single), default=0)
-    return [case for case in single if size(case) == most]
+    most = max(map(_numbers, single), default=0)
+    return [case for case in single if _numbers(case) == most]
+
+
+def smallest(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """Return the case that needs the least memory; none of none."""
+    return sorted(cases, key=_numbers)[:1]
+
+
+def _numbers(case: GoldenCase) -> int:
+    return max(array.size for array in case.inputs.values())
 
 
 def check_golden(

@@ -1,8 +1,10 @@
 """Files whose SHA-256 was computed before and that have not changed since.
 
 Hashing the weights of the official model takes seconds at every start. A large file that was hashed
-once is trusted while its path, size, times of modification and change, and inode stay the same. The records lie in the
-user's cache folder, not in the bundle, so that a copied bundle is hashed on its new machine.
+once is trusted while its path, size, times of modification and change, and inode stay the same. The time of
+change is left out for a file that is linked into the folder: the hard links that each process makes to it and
+removes, to read it (``folder_within``), change that time. The records lie in the user's cache folder, not in the
+bundle, so that a copied bundle is hashed on its new machine.
 """
 
 import hashlib
@@ -17,7 +19,9 @@ from ..files import write_whole
 
 LEAST = 16 << 20  # bytes; smaller files are hashed every time
 
-_Stamp = tuple[int, int, int, int]  # size, modified and changed in nanoseconds, inode
+_Stamp = tuple[
+    int, int, int, int
+]  # size, modified and changed in nanoseconds, inode; changed is 0 behind a link
 
 
 class VerifiedFiles:
@@ -35,17 +39,23 @@ class VerifiedFiles:
 
     def has(self, path: Path, sha256: str) -> bool:
         """Return whether a file of the folder had this SHA-256 and is unchanged."""
-        return self._known.get(self._name(path)) == (sha256, _stamp(path))
+        return self._known.get(self._name(path)) == (sha256, self._stamp(path))
 
     def add(self, path: Path, sha256: str) -> None:
         """Record that a file of the folder has this SHA-256."""
-        stamp = _stamp(path)
+        stamp = self._stamp(path)
         if stamp[0] < LEAST or self._path is None:
             return
         self._known[self._name(path)] = (sha256, stamp)
         with suppress(OSError):  # the record only saves time
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, msgspec.json.encode(self._known))
+
+    def _stamp(self, path: Path) -> _Stamp:
+        found = path.stat()
+        is_linked = not path.resolve().is_relative_to(self._folder)
+        changed = 0 if is_linked else found.st_ctime_ns
+        return found.st_size, found.st_mtime_ns, changed, found.st_ino
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
@@ -58,8 +68,3 @@ def cache_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "dossr"
-
-
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

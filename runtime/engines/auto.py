@@ -4,6 +4,7 @@ that OpenVINO makes faster, then the CPU.
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -131,12 +132,11 @@ def _libraries_with_engines(folder: Path) -> list[Library]:
 
     A process can load one of them only.
     """
-    newest = {
-        library: max((file.stat().st_mtime for file in files), default=None)
-        for library in LIBRARIES
-        for files in [(folder / ENGINES).glob(engine_pattern("*", library))]
-    }
-    known = {library: time for library, time in newest.items() if time is not None}
+    known: dict[Library, float] = {}
+    for library in LIBRARIES:
+        for file in (folder / ENGINES).glob(engine_pattern("*", library)):
+            with suppress(OSError):  # a link to nothing, or a file that was removed meanwhile
+                known[library] = max(known.get(library, 0.0), file.stat().st_mtime)
     return sorted(known, key=lambda library: known[library], reverse=True)
 
 

@@ -1,6 +1,7 @@
 """dossr-bench tiles: borders are found where they are, and a seam is seen."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from dossr.bench.cli import main
 from dossr.bench.tiles import _borders, _entry
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.runtime.tiling import cut
 
 
@@ -66,6 +68,22 @@ def test_the_command_writes_table_figures_and_images(toy_bundle, tmp_path):
         "a.png-64.png",
         "a.png-whole.png",
     ]
+
+
+def test_a_tile_without_memory_is_one_line_after_what_was_measured(tmp_path, monkeypatch):
+    def upscale(lr, tile):
+        if tile == 80:
+            raise OutOfMemoryError("the decoder ran out of memory")
+        return np.zeros((384, 384, 3), np.uint8)
+
+    pipeline = Mock(upscale=upscale, manifest=Mock(size_multiple=16))
+    monkeypatch.setattr("dossr.bench.tiles.open_side", lambda *arguments: pipeline)
+    Image.new("RGB", (96, 96)).save(tmp_path / "a.png")
+    arguments = ["tiles", str(tmp_path), "--size", "96", "--tile", "64", "--tile", "80"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "| a.png | 64 |" in done.stdout
+    assert done.stderr.endswith("a.png failed in tiles of 80: the decoder ran out of memory\n")
 
 
 def test_a_tile_that_the_bundle_does_not_take_is_named(toy_bundle, tmp_path):

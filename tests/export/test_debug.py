@@ -191,7 +191,7 @@ def test_a_failed_export_prints_the_report_and_fails(tmp_path, tiny_state):
     [
         (
             [DEMO, "--debug", "--fp16"],
-            "a finished bundle takes --engine, --build, --tile, --int8, --debug",
+            "a finished bundle takes --engine (with it --build and --tile), --int8, --debug",
         ),
         ([DEMO, "--debug", "-o", "x"], "a finished bundle takes"),
         ([DEMO.parent, "--debug"], "is not a bundle"),

@@ -1,13 +1,16 @@
 """dossr-export --engine, with NVIDIA's compiler; it needs no GPU."""
 
 import shutil
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from dossr.export.cli import main
-from dossr.export.engines import EngineRequest, parse_request
-from dossr.runtime.bundle import DEMO
+from dossr.export.engines import EngineRequest, build_engines, parse_request
+from dossr.runtime.bundle import DEMO, open_bundle
+from dossr.runtime.engines.device import Host
+from dossr.runtime.engines.tensorrt.options import BuildOptions
 
 
 def _run(*arguments):
@@ -54,13 +57,22 @@ def test_a_finished_bundle_gets_engines_and_keeps_those_it_has(demo):
     [
         (
             (),
-            "a finished bundle takes --engine, --build, --tile, --int8, --debug and --triton only",
+            "a finished bundle takes --engine (with it --build and --tile), --int8, --debug and --triton",
         ),
         (("--engine", "tensorrt-rtx:sm89", "--fp16"), "a finished bundle takes --engine"),
         (("--engine", "tensorrt-rtx:sm89", "-o", "x"), "a finished bundle takes --engine"),
         (("--engine", "gpu"), "engine must be tensorrt, tensorrt-rtx or tensorrt-rtx:sm86,sm89"),
         (("--engine", "tensorrt-rtx:sm89", "--build", "fast"), "an engine setting must be"),
         (("--debug", "--build", "level=5"), "--build and --tf32 are for engines; add --engine"),
+        (("--debug", "--tile", "64"), "a finished bundle takes --engine (with it --build"),
+        (
+            ("--engine", "tensorrt", "--build", "sides=64:128:192", "--tile", "64"),
+            "--tile must be left out with --build sides",
+        ),
+        (
+            ("--engine", "tensorrt", "--build", "level=1", "--build", "level=5"),
+            "each setting can be given once, got level=1 and level=5",
+        ),
         (("--debug", "--tf32"), "--build and --tf32 are for engines; add --engine"),
         (
             ("--engine", "tensorrt-rtx:sm89", "--engine", "tensorrt"),
@@ -83,6 +95,24 @@ def test_an_unknown_gpu_and_a_gpu_that_is_not_served_are_one_line_with_exit_code
     done = _run(demo, "--engine", "tensorrt-rtx:sm75", "--tile", 16)
     assert done.exit_code == 1
     assert "GPUs of compute capability 7.5 (Turing) are not served" in done.stderr.splitlines()[-1]
+
+
+def test_engines_for_a_range_of_sides_are_built_by_an_image_of_the_usual_one(demo, monkeypatch):
+    """An image of the default tile may lie outside the range; it would get an engine of its own."""
+    sides = []
+
+    class Device(Host):
+        def open(self, bundle, stage):
+            return Mock(run=lambda **inputs: sides.append(max(next(iter(inputs.values())).shape)))
+
+    monkeypatch.setattr("dossr.export.engines.load_device", lambda *arguments: Device())
+    monkeypatch.setattr("dossr.export.engines.from_host", lambda device, run: run)
+    bundle = open_bundle(demo)
+    options = BuildOptions(sides=(160, 256, 512))
+    build_engines(bundle, EngineRequest("tensorrt"), options, 128)
+    assert sides[0] == 256  # of the restorer
+    build_engines(bundle, EngineRequest("tensorrt"), BuildOptions(), 64)
+    assert sides[len(bundle.manifest.stages)] == 64
 
 
 def test_a_folder_that_is_no_bundle_is_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -32,6 +33,26 @@ def test_a_file_is_hashed_at_the_first_opening_only(fresh_bundle, hashed):
     assert len(hashed) == 4
     open_bundle(fresh_bundle)
     assert len(hashed) == 4
+
+
+def test_a_linked_file_is_not_hashed_again_for_the_hard_links_of_another_process(
+    toy_bundle, hashed, tmp_path
+):
+    for file in toy_bundle.iterdir():
+        (tmp_path / "blobs").mkdir(exist_ok=True)
+        (tmp_path / "snapshot").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "blobs")
+        (tmp_path / "snapshot" / file.name).symlink_to(f"../blobs/{file.name}")
+    open_bundle(tmp_path / "snapshot")
+    for blob in (tmp_path / "blobs").iterdir():
+        (tmp_path / "hard").hardlink_to(blob)
+        (tmp_path / "hard").unlink()
+    hashed.clear()
+    open_bundle(tmp_path / "snapshot")
+    assert hashed == []
+    os.utime(tmp_path / "blobs" / "denoiser.cpu.onnx", ns=(1, 1))
+    open_bundle(tmp_path / "snapshot")
+    assert hashed == ["denoiser.cpu.onnx"]
 
 
 def test_files_of_one_name_in_two_folders_are_two(hashed, tmp_path):

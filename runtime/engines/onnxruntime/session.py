@@ -12,7 +12,7 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; "0" enables it
 import onnxruntime as ort
 
-from ...errors import EngineError, OutOfMemoryError
+from ...errors import EngineError, OutOfMemoryError, lacks_memory
 from ...tensors import Array, TensorSpec
 from ...terminal import captured_stderr, interruptible
 
@@ -24,9 +24,6 @@ _DTYPES = {
 _ERRORS_ONLY, _NOTHING = 3, 4  # log severities
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _REASON = 300  # characters of a provider's message
-_NO_MEMORY = re.compile(
-    r"allocate memory|out of memory|ALLOC_FAILED|is smaller than requested", re.IGNORECASE
-)
 
 Signature = tuple[dict[str, TensorSpec], dict[str, TensorSpec]]
 """Inputs and outputs by name, in the order of the file."""
@@ -209,7 +206,7 @@ def running(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        if lacks_memory(error):
             raise OutOfMemoryError(
                 f"{name} ran out of memory for this size; use smaller tiles"
             ) from error

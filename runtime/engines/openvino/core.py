@@ -8,17 +8,12 @@ from typing import Literal
 
 import openvino as ov
 
-from ...errors import BundleError, EngineError, OutOfMemoryError
+from ...errors import BundleError, EngineError, OutOfMemoryError, lacks_memory
 from ...hardware import usable_cores
 
 LEAST = (2026, 4)
 """The first version whose imported models read their weights from the bundle's file."""
 
-_NO_MEMORY = re.compile(
-    "bad_alloc|out of memory|allocate|can't alloc|could not create a memory"
-    "|resource temporarily unavailable|can't start new thread",  # a thread needs room for its stack
-    re.IGNORECASE,
-)
 _WHERE = re.compile(r"^(Exception from |Check '|While validating )")  # source lines of the library
 
 
@@ -121,7 +116,7 @@ def running(what: str) -> Iterator[None]:
     except (EngineError, BundleError):
         raise
     except Exception as error:  # such as RuntimeError, or UnicodeDecodeError for a damaged name
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        if lacks_memory(error):
             raise OutOfMemoryError(
                 f"{what}: out of memory for this size; use smaller tiles"
             ) from error

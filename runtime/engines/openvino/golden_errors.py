@@ -16,8 +16,9 @@ import msgspec
 
 from .... import __version__
 from ...bundle import CONDITION, GOLDEN, Bundle, GoldenCase, relative_error
-from ...bundle.golden import largest_image
+from ...bundle.golden import largest_image, smallest
 from ...bundle.verified import cache_folder
+from ...errors import OutOfMemoryError
 from ...files import write_whole
 from ...tensors import Array
 from .core import capabilities, version
@@ -48,7 +49,8 @@ def golden_errors(
 
     ``graphs`` are the stages to judge, ``how`` the precision and the device; ``open`` returns a stage so. An error is infinite if a
     value is not finite, or if the bundle has no golden vectors. ``log`` is told before the first
-    measurement, which takes a run of each stage.
+    measurement, which takes a run of each stage. A stage that runs out of memory for the largest image is judged
+    by the smallest case, without a record; if that does not fit either, its error is infinite.
     """
     precision = how[0]
     golden = {name: f.sha256 for name, f in bundle.manifest.files.items() if name == GOLDEN}
@@ -58,8 +60,13 @@ def golden_errors(
     if len(errors) < len(records):
         log(f"comparing {precision} with the golden vectors, once for this bundle on this device")
     for stage in records.keys() - errors.keys():
-        errors[stage] = _measure(partial(open, stage), largest_image(bundle.golden(stage)))
-        _write(records[stage], errors[stage])
+        cases = bundle.golden(stage)
+        try:
+            errors[stage] = _measure(partial(open, stage), largest_image(cases))
+        except OutOfMemoryError:
+            errors[stage] = _measure_smallest(partial(open, stage), cases)
+        else:
+            _write(records[stage], errors[stage])
     return errors
 
 
@@ -80,6 +87,13 @@ def _measure(open: Callable[[], Run], cases: Sequence[GoldenCase]) -> float:
         found = run(**case.inputs)
         errors += [relative_error(found[name], exact) for name, exact in case.outputs.items()]
     return max(error if math.isfinite(error) else math.inf for error in errors)
+
+
+def _measure_smallest(open: Callable[[], Run], cases: Sequence[GoldenCase]) -> float:
+    try:
+        return _measure(open, smallest(cases))
+    except OutOfMemoryError:
+        return math.inf
 
 
 def _read(record: Path | None) -> float | None:

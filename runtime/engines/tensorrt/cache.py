@@ -97,8 +97,11 @@ def mismatches(plan: Path, key: EngineKey) -> list[str]:
     except ValueError as error:
         return [str(error)]
     lines = differences(key, record.key)
-    if not lines and not _is_unchanged(plan, record):
-        return ["the plan is damaged: its SHA-256 is not the recorded one"]
+    try:
+        if not lines and not _is_unchanged(plan, record):
+            return ["the plan is damaged: its SHA-256 is not the recorded one"]
+    except OSError as error:  # it is not readable, or another process removed it meanwhile
+        return [f"the plan cannot be read: {error.strerror or error}"]
     return lines
 
 

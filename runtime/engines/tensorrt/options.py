@@ -88,17 +88,24 @@ SETTINGS = ("level=0..5", "workspace=GIB", "sides=MIN:USUAL:MAX", *_SWITCHES)
 def parse_options(settings: Iterable[str]) -> BuildOptions:
     """Parse settings such as ``level=5``, ``sides=64:128:256`` or ``stripped``.
 
-    Raise ValueError for an unknown or malformed setting.
+    Raise ValueError for a setting that is unknown, malformed or given twice.
     """
     values: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for setting in settings:
-        name, _, text = setting.partition("=")
-        pattern, read = _VALUES.get(name, ("", str))
-        if setting in _SWITCHES:
-            field, value = _SWITCHES[setting]
-            values[field] = value
-        elif pattern and re.fullmatch(pattern, text):
-            values[name] = read(text)
-        else:
-            raise ValueError(f"an engine setting must be {', '.join(SETTINGS)}; got '{setting}'")
+        field, value = _parse(setting)
+        if field in given:
+            raise ValueError(f"each setting can be given once, got {given[field]} and {setting}")
+        values[field], given[field] = value, setting
     return BuildOptions(**values)
+
+
+def _parse(setting: str) -> tuple[str, Any]:
+    """Return the field of a setting, and its value; raise ValueError."""
+    if setting in _SWITCHES:
+        return _SWITCHES[setting]
+    name, _, text = setting.partition("=")
+    pattern, read = _VALUES.get(name, ("", str))
+    if not pattern or not re.fullmatch(pattern, text):
+        raise ValueError(f"an engine setting must be {', '.join(SETTINGS)}; got '{setting}'")
+    return name, read(text)

@@ -15,6 +15,7 @@ from dossr.bench.accuracy.originals import photographs, read_originals
 from dossr.bench.accuracy.report import table
 from dossr.bench.metrics import luma, psnr, score
 from dossr.runtime import load_pipeline
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.runtime.seeds.iqa import MeasureError
 
 
@@ -190,6 +191,19 @@ def test_an_image_that_a_metric_refuses_is_named(tmp_path, photograph, monkeypat
     assert done.exit_code == 1
     assert "face.png, bicubic: measure stand-in of pyiqa fails: too small" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_network_without_memory_is_one_line(toy_bundle, photograph, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OutOfMemoryError("the decoder ran out of memory")
+
+    monkeypatch.setattr("dossr.bench.accuracy.measuring.measure", fail)
+    Image.fromarray(photograph[:64, :64]).save(tmp_path / "face.png")
+    done = CliRunner().invoke(accuracy, [str(tmp_path), "-b", str(toy_bundle)])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "accuracy: a network failed: the decoder ran out of memory; give a smaller --size\n"
+    )
 
 
 def test_an_unknown_metric_is_wrong_use(tmp_path):

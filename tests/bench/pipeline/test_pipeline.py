@@ -230,6 +230,7 @@ def test_where_the_reference_fails_the_first_that_ran_takes_its_place():
         (("--device", "cuda", "--warmup", 2), "separate", "--warmup must be 3 or more on a GPU"),
         (("--json", "/dev/null/pipeline.json"), "separate", "cannot write to /dev/null"),
         (("--torch", "onnx"), "separate", "'onnx' is not one of 'torch', "),
+        (("--torch", "openvino"), "separate", "'openvino' is not one of 'torch', "),
         (
             ("--device", "cpu", "--device", "cuda"),
             "separate",

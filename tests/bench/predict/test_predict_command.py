@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 import dossr
-from dossr.bench.predict.check import check_file, checks
+from dossr.bench.predict.check import Processor, check_file, checks
 from dossr.bench.predict.check_cli import predict_check
 from dossr.bench.predict.cli import predict
 from dossr.bench.predict.roofline import Roofline
@@ -21,6 +21,13 @@ RESULTS = Path(dossr.__file__).parent / "docs" / "results"
 
 def run(command, *options):
     return CliRunner().invoke(command, [str(option) for option in options])
+
+
+def test_results_without_a_rate_of_the_matrix_product_are_not_divided_by():
+    with pytest.raises(
+        ValueError, match=r"^the results hold no rate of the matrix product; measure"
+    ):
+        Processor({}, 1e9).line("fp32", is_fused=False)
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,15 @@ def test_nodes_that_fail_all_the_time_are_one_line():
     assert "raise the time between failures" in done.stderr
 
 
+def test_clusters_whose_nodes_fail_before_a_task_ends_are_left_out_with_a_note(tmp_path):
+    options = ["--images", "64", "--gpus", "8", "--seconds-per-megapixel", "300"]
+    done = CliRunner().invoke(scale, [*options, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"scale.json", "scale.md", "scale.png"}
+    note = "clusters are left out: their nodes fail before a task ends."
+    assert note in (tmp_path / "scale.md").read_text()
+
+
 def test_the_defaults_are_the_assumptions():
     options = {option.name: option.default for option in scale.params}
     assert options["gpus"] == CLUSTER.gpus

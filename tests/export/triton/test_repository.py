@@ -81,6 +81,8 @@ def test_a_model_is_replaced_only_when_asked(export, fresh_bundle, tmp_path):
         (["--triton", "m", "--serve", "device=openvino", "--serve", "precision=int8"],
          "precision=int8 needs an int8 network for a stage, and the bundle has none; add what can be had"),
         (["--triton", "m", "--serve", "tile=72"], "tile must be 0 or a multiple of 16"),
+        (["--triton", "m", "--serve", "tile=64", "--serve", "overlap=64"], "below the tile's 64, got 64"),
+        (["--triton", "m", "--serve", "max_pixels=10000"], "max_pixels must be at least 16384, a tile, "),
         (["--triton", "m", "--steps", "3"], "a finished bundle takes"),
     ],
 )  # fmt: skip
@@ -88,6 +90,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     export, fresh_bundle, tmp_path, monkeypatch, options, message
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dossr.export.cli._build", pytest.fail)  # it may take hours
     code, line = export(fresh_bundle, *options)
     assert code == 2
     assert message in line
@@ -100,6 +103,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     [
         ("cpu", "tile=64", "device=openvino needs graphs for openvino"),
         ("openvino", "precision=int8", "precision=int8 needs int8 networks; pass --int8, too"),
+        ("openvino", "overlap=128", "overlap must be below the tile's 128, got 128"),
         ("openvino", "precision=vae=fp32", "precision names a stage 'vae'"),
     ],
 )
@@ -112,6 +116,15 @@ def test_a_checkpoint_is_not_exported_for_a_model_that_cannot_be_made(
                         "--triton", tmp_path / "models", *serve)  # fmt: skip
     assert (code, message in line) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_a_device_of_one_version_of_tensorrt_needs_the_graphs_for_it():
+    rtx, plain = (parse_serve([f"device={name}"]) for name in ("tensorrt-rtx", "tensorrt"))
+    plain.check_export(["cpu", "tensorrt-10.3"], int8=False)
+    with pytest.raises(
+        ValueError, match=r"^device=tensorrt-rtx needs graphs for tensorrt, and the b"
+    ):
+        rtx.check_export(["cpu", "tensorrt-10.3"], int8=False)
 
 
 def test_the_help_names_every_setting():

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dossr.runtime import memory
 from dossr.runtime.bundle import DEMO, MANIFEST, read_manifest
 from dossr.runtime.cli import loop
 from dossr.runtime.cli.jobs import Job
 from dossr.runtime.cli.loop import run_jobs
-from dossr.runtime.cli.one_image import Failed, Settings, Skipped, Written
+from dossr.runtime.cli.one_image import Failed, Settings, Skipped, Written, load
 from dossr.runtime.cli.results import Reporter
 from dossr.runtime.errors import EngineError, OutOfMemoryError
 from dossr.runtime.images.sizes import TargetSize
@@ -41,6 +42,19 @@ class Repeat:
 @pytest.fixture
 def settings():
     return Settings(TargetSize(), SamplingOptions(), WriteOptions(), ".png", 1_000_000)
+
+
+def test_pages_whose_result_was_named_as_of_one_image_fail_with_the_advice(tmp_path, settings):
+    """A TIFF in a store is named without being opened."""
+    pages = [Image.new("L", (16, 16), level) for level in (10, 200)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    outcome = load(
+        Job(tmp_path / "pages.tif", tmp_path / "pages.png"), replace(settings, pages_in_tiff=True)
+    )
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.endswith("has 2 pages; pass --format tif or --first-frame")
+    tiff = Job(tmp_path / "pages.tif", tmp_path / "out.tif")
+    assert not isinstance(load(tiff, replace(settings, pages_in_tiff=True)), Failed)
 
 
 def _run(pipeline, jobs, settings, results=None):

@@ -97,6 +97,15 @@ def test_engines_that_exist_and_cannot_be_used_are_named_and_nothing_is_built(
     assert len(list((fresh_bundle / "engines").iterdir())) == 1
 
 
+def test_an_engine_file_that_is_a_link_to_nothing_is_passed_over(tmp_path):
+    (tmp_path / "engines").mkdir()
+    name = "engines/decoder-1x4x16x16.{}.engine"
+    (tmp_path / name.format("tensorrt")).symlink_to("nowhere")
+    assert auto._libraries_with_engines(tmp_path) == []
+    (tmp_path / name.format("tensorrt-rtx")).touch()
+    assert auto._libraries_with_engines(tmp_path) == ["tensorrt-rtx"]
+
+
 @pytest.fixture
 def only_openvino(monkeypatch):
     monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name == "openvino")

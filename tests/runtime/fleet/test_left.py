@@ -4,9 +4,11 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from click import UsageError
+from PIL import Image
 
 from dossr.runtime.cli.arguments import to_arguments
 from dossr.runtime.cli.command import main
@@ -91,6 +93,39 @@ def test_an_overwrite_that_was_killed_after_its_last_image_ends(plan, begin):
     report = run_fleet(plan("--steps", "1", "--overwrite"))
     assert (report.done, report.skipped, report.stopped) == (0, 3, "")
     assert _todo(plan("--steps", "1")) == []
+
+
+def test_an_overwrite_of_no_image_leaves_the_settings_of_the_earlier_run(plan, begin, tmp_path):
+    begin(plan("--steps", "5"))
+    settings = tmp_path / "out" / "_manifest" / "settings.json"
+    before = settings.read_bytes()
+    new = plan("--steps", "1", "--overwrite")
+    empty = replace(new, inputs=replace(new.inputs, items=[]), left=replace(new.left, todo=[]))
+    run_fleet(empty)
+    assert settings.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--device", "cpu", "--precision", "bf16"),
+        ("--precision", "nonsense"),
+        ("--device", "cpu", "--tf32"),
+        ("--device", "cpu", "--build", "level=5"),
+    ],
+)
+def test_an_option_that_the_device_does_not_take_is_refused_before_anything_starts(
+    plan, tmp_path, options
+):
+    with pytest.raises(UsageError, match=r"bf16 is not for|must be auto|TF32 is for|build"):
+        plan(*options)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_pages_are_named_tiff_in_a_store_too(plan, tmp_path):
+    pages = [Image.new("L", (16, 16), level) for level in (10, 200)]
+    pages[0].save(tmp_path / "photos" / "pages.tif", save_all=True, append_images=pages[1:])
+    assert _todo(plan(out="memory://named/out")) == [*NAMES, "pages.tif"]
 
 
 def test_an_old_result_of_an_image_that_an_overwrite_could_not_do_is_named(plan, begin, tmp_path):

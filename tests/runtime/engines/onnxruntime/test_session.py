@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from dossr.runtime import EngineError
+from dossr.runtime.engines.onnxruntime import session
 from dossr.runtime.engines.onnxruntime.session import (
     CPU,
     OrtEngine,
@@ -13,6 +14,7 @@ from dossr.runtime.engines.onnxruntime.session import (
     left_nodes,
     open_whole,
 )
+from dossr.runtime.errors import OutOfMemoryError
 from dossr.runtime.tensors import TensorSpec
 
 
@@ -69,6 +71,29 @@ def test_an_image_that_memory_does_not_hold_is_told_in_one_line(tmp_path, capfd,
     with pytest.raises(EngineError, match=rf"^huge\.onnx {what} [^\n]+$"):
         engine.run(x=np.ones(1, np.float32))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "can't start new thread",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc",
+        "[ONNXRuntimeError] : 1 : FAIL : std::bad_alloc",
+        "Non-zero status code returned while running ReorderOutput node. Status Message: std::bad_alloc",
+        "Resource temporarily unavailable",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_running_out_of_memory_is_known_by_its_text(toy_graph, monkeypatch, text):
+    """As ONNX Runtime said it under limits of the address space."""
+
+    def fail(*arguments):
+        raise RuntimeError(text)
+
+    engine = OrtEngine(toy_graph("restorer"))
+    monkeypatch.setattr(session, "interruptible", fail)
+    with pytest.raises(OutOfMemoryError, match=r"ran out of memory for this size; use smaller"):
+        engine.run(lr=np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_nodes_on_another_provider_are_named_except_shape_arithmetic(tmp_path):

@@ -198,6 +198,19 @@ def test_a_damaged_plan_is_found_and_built_again(tmp_path, data):
     assert mismatches(plan, KEY) == []
 
 
+def test_a_plan_that_cannot_be_read_or_was_removed_meanwhile_is_not_taken(tmp_path, monkeypatch):
+    plan = _stored(tmp_path)
+    os.utime(plan, ns=(1, 1))
+
+    def fail(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(cache, "sha256", fail)
+    assert mismatches(plan, KEY) == ["the plan cannot be read: Permission denied"]
+    shapes = {name: shapes[0] for name, shapes in KEY.profile.items()}
+    assert find_plan(plan.parent, "denoiser*", KEY, shapes) is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '{"format_version": 1}', "[" * 100_000, "\x00", '"key"', "null"]
 )

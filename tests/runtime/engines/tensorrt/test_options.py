@@ -41,6 +41,16 @@ def test_a_wrong_setting_is_one_line(word, message):
 
 
 @pytest.mark.parametrize(
+    "words", [("level=1", "level=5"), ("same-capability", "hardware-compatible")]
+)
+def test_two_values_of_one_setting_are_refused(words):
+    with pytest.raises(
+        ValueError, match=f"^each setting can be given once, got {' and '.join(words)}$"
+    ):
+        parse_options(words)
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"level": 6}, "level must be 0 to 5, got 6"),
