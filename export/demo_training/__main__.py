@@ -8,7 +8,7 @@ import click
 from ...runtime.bundle import open_bundle
 from ...runtime.terminal import Command, Terminal, say
 from ..checkpoint.config import RELEASED
-from .recipe import OBJECTIVES, TRAININGS, named
+from .recipe import FROM_IMAGES, OBJECTIVES, TRAININGS, named
 
 _NAME = "dossr.export.demo_training"
 
@@ -23,8 +23,8 @@ _NAME = "dossr.export.demo_training"
               help="Divisor of the numbers of steps: 0.1 trains ten times as long.")  # fmt: skip
 @click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE",
               help="Bundle of a demo model whose networks are trained further.")  # fmt: skip
-@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
-              help="Network to train; may be repeated. Others are kept from --start.")  # fmt: skip
+@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=FROM_IMAGES, show_default=True,
+              help="Network to train; may be repeated. Others are kept from --start. The decoder alone is trained on results of the sampler of --start.")  # fmt: skip
 @click.option("--objective", "objectives", type=click.Choice(list(OBJECTIVES)), multiple=True, default=(RELEASED,), show_default=True,
               help="Diffusion process that the denoiser is trained for; may be repeated. Each gives a checkpoint.")  # fmt: skip
 @click.option("--fresh", is_flag=True,

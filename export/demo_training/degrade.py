@@ -38,6 +38,9 @@ class Degradation:
     grey_noise: float = 0.4
     """Fraction of images with the same noise in all channels."""
 
+    clean: float = 0.0
+    """Fraction of images that are reduced and nothing else: drawings, screenshots, rendered images."""
+
     def __call__(self, hr: Pixels, random: np.random.Generator) -> Pixels:
         """Return the small image, uint8 (height / 4, width / 4, 3).
 
@@ -46,9 +49,11 @@ class Degradation:
         height, width = hr.shape[:2]
         if height % SCALE or width % SCALE:
             raise ValueError(f"sides must be multiples of {SCALE}, got {height} x {width}")
-        blurred = Image.fromarray(hr).filter(ImageFilter.GaussianBlur(random.uniform(*self.blur)))
-        kind = _FILTERS[random.integers(len(_FILTERS))]
-        small = np.asarray(blurred.resize((width // SCALE, height // SCALE), kind), np.float32)
+        sharp, size = Image.fromarray(hr), (width // SCALE, height // SCALE)
+        if self.clean and random.random() < self.clean:
+            return np.asarray(sharp.resize(size, _drawn_filter(random)))
+        blurred = sharp.filter(ImageFilter.GaussianBlur(random.uniform(*self.blur)))
+        small = np.asarray(blurred.resize(size, _drawn_filter(random)), np.float32)
         channels = 1 if random.random() < self.grey_noise else 3
         noise = random.normal(0.0, random.uniform(*self.noise), (*small.shape[:2], channels))
         noisy = np.rint(np.clip(small + noise, 0.0, 255.0)).astype(np.uint8)
@@ -56,3 +61,7 @@ class Degradation:
         quality = int(random.integers(self.jpeg[0], self.jpeg[1] + 1))
         Image.fromarray(noisy).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file))
+
+
+def _drawn_filter(random: np.random.Generator) -> Image.Resampling:
+    return _FILTERS[random.integers(len(_FILTERS))]

@@ -21,7 +21,7 @@ _LENS = 0.45  # standard deviation of the lens blur, in pixels; it avoids stair-
 _SMALLEST, _LARGEST = 2.5, 0.45  # radius in pixels, and as a fraction of the side
 _EXPONENT = 3.0  # density of radii ~ r**-3: every scale covers the same area
 _PLAIN = 6.0  # radius in pixels below which a shape has a single colour
-_PLAIN_EVERY = 5  # images; the others are dead leaves
+_PLAIN_EVERY = 2  # images; the others are dead leaves
 _CLUSTERED = 0.8  # fraction of small shapes in clusters, like detail in photographs
 
 
@@ -49,9 +49,14 @@ def procedural_image(random: np.random.Generator, size: int) -> Pixels:
 
 
 def numbered_image(seed: int, size: int, number: int) -> Pixels:
-    """Return image ``number`` of a seed; it does not depend on order or process. Every fifth is plain."""
-    make = plain_image if number % _PLAIN_EVERY == 0 else procedural_image
+    """Return image ``number`` of a seed; it does not depend on order or process. Every other is plain."""
+    make = plain_image if is_plain(number) else procedural_image
     return make(np.random.default_rng([seed, number]), size)
+
+
+def is_plain(number: int) -> bool:
+    """Return whether the image of this number is plain: flat, graded, checked, or of a few shapes."""
+    return number % _PLAIN_EVERY == 0
 
 
 def log_uniform(random: np.random.Generator, low: float, high: float) -> float:

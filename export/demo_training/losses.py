@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,27 +10,36 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.autoencoder import Encoder
+from ...runtime.pipeline import Pipeline
+from ...runtime.tensors import Array
+from ..networks.autoencoder import Decoder, Encoder
 from ..networks.denoiser import Denoiser
 from ..processes.forward import Point, Process
-from .pool import ImageBatch, as_tensor, degraded, photographic, sharp_batch
-from .recipe import IMAGE_SIZE, KL_WEIGHT, VIEWS, Training
+from .images import is_plain
+from .pool import ImageBatch, as_tensor, degraded, pieces, sharp_batch
+from .recipe import COARSE, COARSE_WEIGHT, IMAGE_SIZE, KL_WEIGHT, VIEWS, Training
 from .train import Loss
 
 
 def restorer_loss(
     network: nn.Module, pool: ImageBatch, training: Training, device: torch.device
 ) -> Loss:
-    """Return the L1 distance between the restored and the sharp image, as a function."""
+    """Return the L1 distance between the restored and the sharp image, plus that of coarse means.
+
+    L1 alone takes the median of what may be there; of fine patterns that is not their mean.
+    """
 
     def loss(random: np.random.Generator) -> Tensor:
-        drawn = pool[random.integers(len(pool), size=training.batch)]
-        hr = photographic(drawn, random, training.crop)
+        numbers = random.integers(len(pool), size=training.batch)
+        hr = pieces(pool, numbers, random, training.crop)
         lr = as_tensor(degraded(hr, random)).to(device)
         with _half(device):
             restored = network(lr)
-        error: Tensor = F.l1_loss(restored.float(), as_tensor(hr).to(device))
-        return error
+        found, wanted = restored.float(), as_tensor(hr).to(device)
+        error: Tensor = F.l1_loss(found, wanted)
+        seen = found.clamp(0.0, 1.0)
+        coarse: Tensor = F.l1_loss(F.avg_pool2d(seen, COARSE), F.avg_pool2d(wanted, COARSE))
+        return error + COARSE_WEIGHT * coarse
 
     return loss
 
@@ -83,7 +93,7 @@ def encode_pool(
     rows: tuple[list[Tensor], ...] = ([], [], [])
     for i in range(len(pool) * VIEWS):
         random = np.random.default_rng([seed, i, 1])
-        hr = photographic(pool[i // VIEWS][None], random, IMAGE_SIZE)
+        hr = pieces(pool, [i // VIEWS], random, IMAGE_SIZE)
         lr = as_tensor(degraded(hr, random)).to(device)
         with _half(device):
             restored = restorer(lr).float().clamp(0.0, 1.0)
@@ -121,6 +131,75 @@ def denoiser_loss(
             text = prompt.expand(len(x0), -1, -1)
             out = network(read, mean, level * process.pace, text)
         return process.loss(out.float(), point)
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Decodings:
+    """Results of the sampler, and what the decoder shall make of each."""
+
+    latents: Tensor
+    """Scaled, float16, (count, channels, side, side)."""
+
+    images: ImageBatch
+
+
+def sample_pool(
+    pipeline: Pipeline, pool: ImageBatch, seed: int, advance: Callable[[int], None]
+) -> Decodings:
+    """Return the sampler's results for all plain images of a pool and for as many others.
+
+    A plain image shall become itself. Another shall become what the decoder makes of it already, so that
+    it keeps its detail: invented detail lies elsewhere than the sharp image's, so that this would teach blur.
+    """
+    plain = [number for number in range(len(pool)) if is_plain(number)]
+    others = [number for number in range(len(pool)) if not is_plain(number)]
+    chosen = plain + others[: len(plain)]
+    latents, wanted = [], []
+    for number in chosen:
+        random = np.random.default_rng([seed, number, 2])
+        hr = pieces(pool, [number], random, IMAGE_SIZE)
+        seen: dict[str, Array] = {}
+        pipeline.upscale(degraded(hr, random)[0], seed=number, observe=partial(_keep, seen))
+        latents.append(torch.from_numpy(seen["latent"]).half())
+        wanted.append(hr if is_plain(number) else _pixels(seen["decoded"]))
+        advance(len(pool) // len(chosen))
+    return Decodings(torch.cat(latents), np.concatenate(wanted))
+
+
+def _keep(seen: dict[str, Array], name: str, array: Array) -> None:
+    """Keep a copy of what the decoder reads and gives; the sampler may write into its arrays again."""
+    if name in ("latent", "decoded"):
+        seen[name] = np.array(array)
+
+
+def _pixels(decoded: Array) -> ImageBatch:
+    """Return (batch, 3, h, w), nominally in [0, 1], as uint8 (batch, h, w, 3)."""
+    levels = np.rint(np.clip(decoded.transpose(0, 2, 3, 1), 0.0, 1.0) * 255.0)
+    return np.asarray(levels, np.uint8)
+
+
+def decoder_loss(
+    network: Decoder, decodings: Decodings, training: Training, device: torch.device
+) -> Loss:
+    """Return the L1 distance between decoded and wanted images, as a function."""
+    factor = decodings.images.shape[1] // decodings.latents.shape[-1]
+    side = training.crop // factor
+    last = decodings.latents.shape[-1] - side
+
+    def loss(random: np.random.Generator) -> Tensor:
+        latents, images = [], []
+        for index in random.integers(len(decodings.latents), size=training.batch):
+            y, x = random.integers(last + 1, size=2)
+            latents.append(decodings.latents[index, :, y : y + side, x : x + side])
+            rows, columns = (slice(n * factor, (n + side) * factor) for n in (y, x))
+            images.append(decodings.images[index, rows, columns])
+        x = torch.stack(latents).float().to(device)
+        with _half(device):
+            decoded = network(x)
+        error: Tensor = F.l1_loss(decoded.float(), as_tensor(np.stack(images)).to(device))
+        return error
 
     return loss
 

@@ -1,31 +1,49 @@
 """Plain training images: flat, saturated and smooth areas, which dead leaves lack and users notice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from ...runtime.tensors import SCALE
+
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 Levels = NDArray[np.floating[Any]]  # the same, in [0, 255]
+Kind = Callable[[np.random.Generator, int], Levels]
 
-_SATURATED = 0.5
-"""Share of colours whose channels are 0 or 255, each by chance: black, white and the six primaries."""
+_INK, _SATURATED = 0.3, 0.6
+"""Shares of colours: black or white below the first; below the second, channels are 0 or 255, each by chance."""
+
+_RENDERED = 0.5
+"""Share of images on the grid of the small image, without a lens, as drawings and screenshots are."""
+
+_CHECKS = 64
+"""Most checks in a row: finer ones could not be told from grey in the small image."""
 
 _BLUR = (0.3, 1.5)  # standard deviation of the lens, in pixels
 
 
 def plain_image(random: np.random.Generator, size: int) -> Pixels:
-    """Return a flat, graded, checked or divided image, or a few shapes: uint8 (size, size, 3)."""
-    make = _KINDS[int(random.integers(len(_KINDS)))]
-    levels = np.clip(make(random, size), 0.0, 255.0)
-    image = Image.fromarray(np.rint(levels).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(random.uniform(*_BLUR))))
+    """Return a flat, graded or checked image, or a few shapes: uint8 (size, size, 3)."""
+    if random.random() < _RENDERED:
+        image = _drawn(_RENDERED_KINDS, random, size // SCALE)
+        return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
+    seen = _drawn(_KINDS, random, size).filter(ImageFilter.GaussianBlur(random.uniform(*_BLUR)))
+    return np.asarray(seen)
+
+
+def _drawn(kinds: Sequence[Kind], random: np.random.Generator, size: int) -> Image.Image:
+    make = kinds[int(random.integers(len(kinds)))]
+    return Image.fromarray(np.rint(np.clip(make(random, size), 0.0, 255.0)).astype(np.uint8))
 
 
 def _color(random: np.random.Generator) -> Levels:
-    if random.random() < _SATURATED:
+    share = random.random()
+    if share < _INK:
+        return np.full(3, random.integers(0, 2) * 255.0)
+    if share < _SATURATED:
         return random.integers(0, 2, 3) * 255.0
     return random.uniform(0.0, 255.0, 3)
 
@@ -44,28 +62,34 @@ def _gradient(random: np.random.Generator, size: int) -> Levels:
 
 
 def _checked(random: np.random.Generator, size: int) -> Levels:
-    side = int(random.integers(4, size // 2))
+    side = max(1, int(size / _CHECKS * np.exp(random.uniform(0.0, np.log(_CHECKS / 2)))))
     y, x = (np.indices((size, size)) + random.integers(0, size, (2, 1, 1))) // side
     return np.where(((x + y) % 2)[..., None], _color(random), _color(random))
 
 
 def _shapes(random: np.random.Generator, size: int) -> Levels:
     """Rectangles and discs on a flat ground."""
+    return _placed(random, size, discs=0.5)
+
+
+def _rectangles(random: np.random.Generator, size: int) -> Levels:
+    return _placed(random, size, discs=0.0)
+
+
+def _placed(random: np.random.Generator, size: int, discs: float) -> Levels:
+    """Draw a few shapes on a flat ground; ``discs`` is their share, the others are rectangles."""
     y, x = np.indices((size, size))
     image = _flat(random, size)
     for _ in range(random.integers(1, 8)):
-        cx, cy, rx, ry = random.uniform((0, 0, 4, 4), (size, size, size / 3, size / 3))
-        if random.random() < 0.5:
-            inside = (np.abs(x - cx) < rx) & (np.abs(y - cy) < ry)
-        else:
+        cx, cy, rx, ry = random.uniform((0, 0, 2, 2), (size, size, size / 3, size / 3))
+        if random.random() < discs:
             inside = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1.0
+        else:
+            inside = (np.abs(x - cx) < rx) & (np.abs(y - cy) < ry)
         image[inside] = _color(random)
     return image
 
 
-_KINDS: tuple[Callable[[np.random.Generator, int], Levels], ...] = (
-    _flat,
-    _gradient,
-    _checked,
-    _shapes,
-)
+_KINDS = (_flat, _gradient, _checked, _shapes)
+_RENDERED_KINDS = (_flat, _checked, _checked, _rectangles)
+"""Of images on the grid: a gradient or a disc would be made of steps there."""

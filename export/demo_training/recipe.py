@@ -53,6 +53,12 @@ TEXTURED, TEXTURE = 0.35, (0.7, 8.0)
 More or stronger texture makes the sampler add grain to skies and faces.
 """
 
+CLEAN = 0.3
+"""Fraction of training images that are reduced and nothing else."""
+
+EXACT = 0.6
+"""Fraction of the pieces of plain images that keep their edges and contrasts, as drawings have them."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -68,12 +74,22 @@ class Training:
     """Decay of the moving average of the weights; the average is the result."""
 
 
+DECODER = "decoder"
+"""Trained alone, on what the sampler of a finished bundle gives."""
+
 TRAININGS = {
     "restorer": Training(steps=4500, batch=8, crop=64, rate=1e-3),
     "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
+    DECODER: Training(steps=3000, batch=8, crop=64, rate=5e-4),
 }
+FROM_IMAGES = tuple(name for name in TRAININGS if name != DECODER)
+"""The networks that a training without a bundle trains, in this order."""
+
 KL_WEIGHT = 1e-7
+COARSE, COARSE_WEIGHT = 16, 3.0
+"""Side in pixels of the means that the restorer must keep, and their weight in its loss."""
+
 OBJECTIVES = {
     RELEASED: (1.1, -0.75),
     "ddpm": (0.38, -0.2),

@@ -10,22 +10,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...runtime import load_pipeline
 from ...runtime.bundle import Bundle
 from ...runtime.files import whole_file
 from ...runtime.terminal import Progress
 from ..checkpoint.config import RELEASED, ModelConfig
-from ..networks.autoencoder import Encoder, autoencoder
+from ..networks.autoencoder import Decoder, Encoder, autoencoder
 from ..networks.denoiser import new_denoiser
 from ..networks.restorer import new_restorer
 from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
 from .bundled import State, below, bundle_config, bundle_states
-from .losses import Latents, autoencoder_loss, denoiser_loss, encode_pool, restorer_loss
+from .losses import (
+    Decodings,
+    Latents,
+    autoencoder_loss,
+    decoder_loss,
+    denoiser_loss,
+    encode_pool,
+    restorer_loss,
+    sample_pool,
+)
 from .objectives import process
 from .pool import ImageBatch, images
 from .recipe import (
+    DECODER,
     DEMO,
     DEVIATION,
+    FROM_IMAGES,
     LOG_VARIANCE,
     OBJECTIVES,
     TRAININGS,
@@ -49,7 +61,7 @@ def train_demo(
     seed: int,
     progress: Progress,
     start: Bundle | None = None,
-    networks: Collection[str] = tuple(TRAININGS),
+    networks: Collection[str] = FROM_IMAGES,
     objectives: Sequence[str] = (RELEASED,),
     fresh: bool = False,
     crop: int | None = None,
@@ -60,8 +72,9 @@ def train_demo(
     than DoSSR's are demo-OBJECTIVE.ckpt. ``fresh``: networks that are trained begin with the recipe's
     initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops.
 
-    ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. Raise
-    ValueError where it is needed and missing, or where there is no GPU for ``device`` "cuda".
+    ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. The decoder
+    is trained alone, on results of the bundle's sampler. Raise ValueError where ``start`` is needed and
+    missing, or where there is no GPU for ``device`` "cuda".
     """
     _check(device, start, networks, objectives, fresh)
     before = _kept(start, networks if fresh else ())
@@ -75,6 +88,8 @@ def train_demo(
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
     config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
+    if start and DECODER in networks:
+        vae = run.decoder(config, start, pool, vae)
     keeps_scale = start is not None and "autoencoder" not in networks
     if denoiser is None or trains or not keeps_scale:
         config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
@@ -108,7 +123,12 @@ def _check(
     """Raise ValueError where the GPU or the bundle is missing, or its denoiser has another objective."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
-    if not start and set(networks) != set(TRAININGS):
+    if DECODER in networks and (not start or fresh or set(networks) != {DECODER}):
+        raise ValueError(
+            "the decoder is trained further on results of a bundle's sampler; give --start and "
+            "--network decoder, without --fresh and other networks"
+        )
+    if not start and set(networks) != set(FROM_IMAGES):
         raise ValueError("networks that are not trained must come from a bundle; give --start")
     others = [objective for objective in objectives if objective != RELEASED]
     if start and others and not (fresh and "denoiser" in networks):
@@ -185,6 +205,27 @@ class _Run:
         training = self._training("autoencoder")
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
+
+    def decoder(self, config: ModelConfig, start: Bundle, pool: ImageBatch, before: State) -> State:
+        vae = autoencoder(config)
+        vae.load_state_dict(before)
+        network = Decoder(vae, config.latent_scale).to(self.device)
+        training = self._training(DECODER)
+        loss = decoder_loss(network, self._sampled(start, pool), training, self.device)
+        return before | self._train(DECODER, network, loss, training)
+
+    def _sampled(self, start: Bundle, pool: ImageBatch) -> Decodings:
+        """Return results of a bundle's sampler, from a file, which is written first if needed."""
+        bundle = start.manifest.checkpoint_sha256[:12]
+        path = self.folder / f"decodings-{len(pool)}-{self.seed}-{bundle}.pt"
+        if path.is_file():
+            latents, images = torch.load(path, weights_only=True)
+            return Decodings(latents, images.numpy())
+        with self.progress.phase("sampling", len(pool)) as advance:
+            found = sample_pool(load_pipeline(start.folder), pool, self.seed, advance)
+        with whole_file(path) as temporary:
+            torch.save((found.latents, torch.from_numpy(found.images)), temporary)
+        return found
 
     def latents(
         self, config: ModelConfig, restorer: State, vae: State, pool: ImageBatch, keeps_scale: bool

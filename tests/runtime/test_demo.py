@@ -60,6 +60,35 @@ def test_flat_and_saturated_colours_hold(pipeline, color, color_fix):
     assert np.abs(hr.mean((0, 1)) - color).max() < 2
 
 
+PATTERNS = {
+    "gradient": np.rint(np.linspace(0, 255, 32))[None, :, None].repeat(32, 0).repeat(3, 2),
+    "checks of one pixel": (np.indices((32, 32)).sum(0) % 2 * 255)[..., None].repeat(3, 2),
+    "checks of four": (np.indices((32, 32)) // 4).sum(0)[..., None].repeat(3, 2) % 2 * 255,
+}
+
+
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_gradients_and_checkerboards_keep_their_mean(pipeline, pattern, color_fix):
+    lr = PATTERNS[pattern].astype(np.uint8)
+    hr = pipeline.upscale(lr, color_fix=color_fix)
+    assert np.abs(hr.mean((0, 1)) - lr.mean((0, 1))).max() < 2
+
+
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
+@pytest.mark.parametrize(
+    ("square", "ground"),
+    [((255, 0, 0), (0, 0, 0)), ((0, 0, 255), (255, 255, 0)), ((0, 255, 255), (255, 0, 0))],
+)
+def test_no_ring_is_seen_around_a_saturated_square(pipeline, square, ground, color_fix):
+    """Along two sides of it, the mean error in 8 pixels of the result or more from the edge."""
+    lr = np.full((48, 48, 3), ground, np.uint8)
+    lr[16:32, 16:32] = square
+    error = pipeline.upscale(lr, color_fix=color_fix).astype(float) - lr.repeat(4, 0).repeat(4, 1)
+    for profile in (error[80:112].mean(0), error[:, 80:112].mean(1)):  # across left, and across top
+        assert np.abs(np.concatenate([profile[8:57], profile[72:96]])).max() < 8
+
+
 def test_steps_and_seeds_matter(pipeline, lr):
     small = lr[16:48, 32:64]
     images = [

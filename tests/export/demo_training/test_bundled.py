@@ -93,6 +93,17 @@ def test_only_the_chosen_networks_of_a_bundle_are_trained_further(tmp_path, buil
     assert [path.stem for path in tmp_path.glob("*.csv")] == [network]
 
 
+def test_the_decoder_is_trained_alone_on_results_of_the_sampler(tmp_path, built_in):
+    bundle, config, _, states = built_in
+    train_demo(tmp_path, "cpu", 2, 3000.0, 0, Silent(), bundle, ["decoder"])
+    checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
+    assert checkpoint.config == config
+    found = vae_state(checkpoint.part(VAE), autoencoder(config))
+    moved = {key for key, tensor in states["vae"].items() if not torch.equal(found[key], tensor)}
+    assert moved
+    assert all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
+
+
 def test_a_trained_autoencoder_gets_a_new_latent_scale(tmp_path, built_in):
     """Latents then have the recipe's standard deviation."""
     bundle, config, _, _ = built_in
@@ -149,6 +160,14 @@ def test_untrained_networks_need_a_bundle(tmp_path):
     done = CliRunner().invoke(main, [str(tmp_path / "out"), "--network", "denoiser"])
     assert done.exit_code == 2
     assert "networks that are not trained must come from a bundle" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_decoder_is_not_trained_with_others(tmp_path):
+    options = ["--start", str(BUILT_IN), "--network", "decoder", "--network", "restorer"]
+    done = CliRunner().invoke(main, [str(tmp_path / "out"), *options])
+    assert done.exit_code == 2
+    assert "give --start and --network decoder, without --fresh and other networks" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

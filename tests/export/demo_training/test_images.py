@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dossr.export.demo_training.degrade import Degradation
 from dossr.export.demo_training.images import procedural_image, texture
-from dossr.export.demo_training.pool import images, photographic, sharp_batch
+from dossr.export.demo_training.plain_images import plain_image
+from dossr.export.demo_training.pool import images, photographic, pieces, sharp_batch
 
 
 def _nothing(_count):
@@ -90,12 +92,39 @@ def test_stronger_degradations_change_the_image_more(pool, mild, strong):
     assert error(strong) > 2 * error(mild)
 
 
+def test_a_clean_image_is_reduced_and_nothing_else(pool):
+    lr = Degradation(clean=1.0)(pool[1], np.random.default_rng(0))
+    sharp = Image.fromarray(pool[1])
+    reduced = [np.asarray(sharp.resize((64, 64), kind)) for kind in Image.Resampling]
+    assert any(np.array_equal(lr, each) for each in reduced)
+
+
+def test_every_other_plain_image_is_on_the_grid_of_the_small_image():
+    made = [plain_image(np.random.default_rng(seed), 64) for seed in range(40)]
+    on_grid = [np.array_equal(image, image[::4, ::4].repeat(4, 0).repeat(4, 1)) for image in made]
+    assert 10 < sum(on_grid) < 36  # half, and the flat ones of the others
+
+
+def test_pieces_of_plain_images_may_be_exact_and_others_never_are(pool, monkeypatch):
+    monkeypatch.setattr("dossr.export.demo_training.pool.EXACT", 1.0)
+
+    def exact(number):
+        piece = pieces(pool, [number], np.random.default_rng(0), 256)[0]
+        turned = [np.rot90(piece, turns) for turns in range(4)]
+        turned += [each[:, ::-1] for each in turned]
+        return any(np.array_equal(each, pool[number]) for each in turned)
+
+    assert exact(0)
+    assert not exact(1)
+
+
 _NO_TEXTURE = (1e-6, 1e-6)  # draws the same numbers as a visible one
 
 
 def _pieces(pool):
-    """Return eight pieces of every image, from one seed."""
-    return photographic(np.concatenate([pool] * 8), np.random.default_rng(0), 64).astype(float)
+    """Return eight soft pieces of every image, from one seed."""
+    random = np.random.default_rng(0)
+    return np.stack([photographic(sharp, random, 64) for sharp in [*pool] * 8]).astype(float)
 
 
 def _steepness(pieces):

@@ -11,12 +11,15 @@ from dossr.export.checkpoint.config import CONTROL, RESTORER, UNET, VAE
 from dossr.export.checkpoint.reader import read_checkpoint
 from dossr.export.demo_training.assemble import official_state, write_yaml
 from dossr.export.demo_training.losses import (
+    Decodings,
     Latents,
     autoencoder_loss,
+    decoder_loss,
     denoiser_loss,
     restorer_loss,
 )
 from dossr.export.demo_training.objectives import process
+from dossr.export.demo_training.pool import as_tensor
 from dossr.export.demo_training.recipe import DEMO, OBJECTIVES, RELEASED, Training
 from dossr.export.demo_training.run import train_demo
 from dossr.export.demo_training.start import (
@@ -25,7 +28,7 @@ from dossr.export.demo_training.start import (
     start_restorer,
 )
 from dossr.export.demo_training.train import train
-from dossr.export.networks.autoencoder import autoencoder, vae_state
+from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
 from dossr.export.networks.denoiser import denoiser, new_denoiser
 from dossr.export.networks.restorer import RRDBNet
 from dossr.export.networks.text import embed_prompt, tokenize
@@ -88,7 +91,7 @@ def _latents(side=16):
     return Latents(x0.half(), (0.8 * x0).half(), torch.full_like(x0, 0.05).half())
 
 
-@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser"])
+@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser", "decoder"])
 def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
     """The mean loss of the last eight of 48 steps is below that of the first eight."""
     monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 8)
@@ -101,6 +104,13 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
         network = autoencoder(DEMO)
         start_autoencoder(network, -8.0)
         loss = autoencoder_loss(network, pool, training, CPU)
+    elif name == "decoder":
+        vae = autoencoder(DEMO)
+        start_autoencoder(vae, -8.0)
+        with torch.no_grad():
+            latents = Encoder(vae, 1.0)(as_tensor(pool))[0]
+        network = Decoder(vae, 1.0)
+        loss = decoder_loss(network, Decodings(0.9 * latents, pool), training, CPU)
     else:
         network = new_denoiser(DEMO)
         start_denoiser(network, OBJECTIVES[RELEASED])
