@@ -72,9 +72,8 @@ def train_demo(
     than DoSSR's are demo-OBJECTIVE.ckpt. ``fresh``: networks that are trained begin with the recipe's
     initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops.
 
-    ``start``: a bundle whose ``networks`` are trained further; its other networks are kept. The decoder
-    is trained alone, on results of the bundle's sampler. Raise ValueError where ``start`` is needed and
-    missing, or where there is no GPU for ``device`` "cuda".
+    ``start``: a bundle whose ``networks`` are trained further, the decoder on results of its sampler; others
+    are kept. Raise ValueError where it is needed and missing, or there is no GPU for ``device`` "cuda".
     """
     _check(device, start, networks, objectives, fresh)
     before = _kept(start, networks if fresh else ())
@@ -87,18 +86,16 @@ def train_demo(
         restorer = run.restorer(pool, restorer)
     if vae is None or "autoencoder" in networks:
         vae = run.autoencoder(pool, vae)
+    elif start and DECODER in networks:
+        vae = run.decoder(start, pool, vae)
     config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
-    if start and DECODER in networks:
-        vae = run.decoder(config, start, pool, vae)
     keeps_scale = start is not None and "autoencoder" not in networks
     if denoiser is None or trains or not keeps_scale:
         config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
     for objective in objectives:
-        states = {"restorer": restorer, "vae": vae}
+        states = {"restorer": restorer, "vae": vae, "denoiser": denoiser or {}}
         if denoiser is None or trains:
             states["denoiser"] = run.denoiser(config, latents, denoiser, objective)
-        else:
-            states["denoiser"] = denoiser
         _write_checkpoint(folder, config, states, objective)
         plot_losses(folder)
 
@@ -206,7 +203,8 @@ class _Run:
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def decoder(self, config: ModelConfig, start: Bundle, pool: ImageBatch, before: State) -> State:
+    def decoder(self, start: Bundle, pool: ImageBatch, before: State) -> State:
+        config = bundle_config(start)
         vae = autoencoder(config)
         vae.load_state_dict(before)
         network = Decoder(vae, config.latent_scale).to(self.device)

@@ -3,12 +3,15 @@
 Before: ``y = GroupNormalization(x)``.
 After: ``m = mean(x); c = x - m; m' = m + mean(c); s = weight / sqrt(mean(c^2) + epsilon); y = (x - m') * s + bias``
 in float32, where a group's mean is that of each row first, then that of the rows. ``mean(c^2)`` comes from L2
-norms of rows, so that no square is stored, and ``c`` is not kept for ``y``. ONNX Runtime takes the later of two
-inputs first; ``x - m'`` therefore stands before the variance, or ``c`` would live beside it.
+norms of rows, so that no square is stored, and ``c`` is not kept for ``y``. ONNX Runtime runs the branch
+that comes later in the file first. ``x - m'`` therefore stands before the variance; otherwise both ``c`` and
+``x - m'`` would be in memory at once.
 Reason: ONNX Runtime's CPU adds all numbers of a group one after the other in float32, half a million at
 512 x 512, and takes the variance as E[x^2] - E[x]^2. Rounding then falsifies the norms of large images,
 and those of flat images entirely. It has no kernel for the operator, so that this is faster as well.
 """
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -31,51 +34,76 @@ def expand(graph: ir.Graph, norm: ir.Node) -> None:
     x, weight, bias = map(known, norm.inputs)
     assert x.shape is not None
     assert weight.const_value is not None
-    groups, channels = norm.attributes["num_groups"].as_int(), weight.const_value.size
-    axes = [1] * (len(x.shape) - 2)
-    last = integers(graph, len(axes) + 1)
-    steps: list[ir.Node] = []
-
-    def add(name: str, operator: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        step = ir.node(operator, inputs, attributes)
-        step.outputs[0].name = name
-        step.meta[FLOAT32] = True
-        steps.append(step)
-        return step.outputs[0]
-
-    def of_groups(name: str, rows: ir.Value) -> ir.Value:
-        """Return means of the groups' rows, (batch, groups, 1)."""
-        grouped = add(f"{name}_groups", "Reshape", rows, integers(graph, 0, groups, -1))
-        return add(name, "ReduceMean", grouped, integers(graph, 2))
-
-    def mean(name: str, value: ir.Value) -> ir.Value:
-        return of_groups(name, add(f"{name}_rows", "ReduceMean", value, last))
-
-    def mean_square(name: str, value: ir.Value) -> ir.Value:
-        norms = add(f"{name}_norms", "ReduceL2", value, last)
-        width = add(f"{name}_shape", "Shape", value, start=-1)
-        number = add(f"{name}_width", "Cast", width, to=ir.DataType.FLOAT)
-        square = add(f"{name}_square", "Mul", norms, norms)
-        return of_groups(name, add(f"{name}_rows", "Div", square, number))
-
-    def by_channel(name: str, value: ir.Value) -> ir.Value:
-        """Return numbers of the groups as (batch, channels, 1, ...)."""
-        wide = add(f"{name}_wide", "Expand", value, integers(graph, 1, groups, channels // groups))
-        return add(f"{name}_channels", "Reshape", wide, integers(graph, 0, channels, *axes))
-
+    channels, spatial = weight.const_value.size, len(x.shape) - 2
+    steps = _Steps(graph, norm.attributes["num_groups"].as_int(), channels, spatial)
+    add = steps.add
     number = epsilon(norm)
     least = constant(graph, f"float32_{number:.9g}", np.array(number, np.float32))
-    rough = mean("rough", x)
-    centered = add("centered", "Sub", x, by_channel("rough", rough))
-    exact = add("mean", "Add", rough, mean("rest", centered))  # the first was rounded
-    again = add("again", "Sub", x, by_channel("mean", exact))  # before the variance: see above
-    variance = mean_square("variance", centered)
+    rough = steps.mean("rough", x)
+    centered = add("centered", "Sub", x, steps.by_channel("rough", rough))
+    exact = add("mean", "Add", rough, steps.mean("rest", centered))  # the first was rounded
+    again = add(
+        "again", "Sub", x, steps.by_channel("mean", exact)
+    )  # before the variance: see above
+    variance = steps.mean_square("variance", centered)
     inverse = add("inverse", "Reciprocal", add("deviation", "Sqrt", add("raised", "Add", variance, least)))  # fmt: skip
-    weights = add("weights", "Reshape", weight, integers(graph, channels, *axes))
-    scale = add("scale", "Mul", by_channel("inverse", inverse), weights)
-    biases = add("biases", "Reshape", bias, integers(graph, channels, *axes))
+    shape = integers(graph, channels, *[1] * spatial)
+    weights = add("weights", "Reshape", weight, shape)
+    scale = add("scale", "Mul", steps.by_channel("inverse", inverse), weights)
+    biases = add("biases", "Reshape", bias, shape)
     add("shifted", "Add", add("scaled", "Mul", again, scale), biases)
-    replace(graph, norm, steps)
+    replace(graph, norm, steps.nodes)
+
+
+@dataclass
+class _Steps:
+    """The nodes that a norm becomes, in the order in which they are added."""
+
+    graph: ir.Graph
+    groups: int
+    channels: int
+    spatial: int
+    """Axes behind the channels."""
+
+    nodes: list[ir.Node] = field(default_factory=list)
+
+    def add(self, name: str, operator: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        """Add a node that stays in float32; return its output."""
+        node = ir.node(operator, inputs, attributes)
+        node.outputs[0].name = name
+        node.meta[FLOAT32] = True
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def mean(self, name: str, value: ir.Value) -> ir.Value:
+        """Return the means of the groups, (batch, groups, 1)."""
+        return self._of_rows(name, self.add(f"{name}_rows", "ReduceMean", value, self._last))
+
+    def mean_square(self, name: str, value: ir.Value) -> ir.Value:
+        """Return the mean squares of the groups, (batch, groups, 1)."""
+        norms = self.add(f"{name}_norms", "ReduceL2", value, self._last)
+        width = self.add(f"{name}_shape", "Shape", value, start=-1)
+        number = self.add(f"{name}_width", "Cast", width, to=ir.DataType.FLOAT)
+        square = self.add(f"{name}_square", "Mul", norms, norms)
+        return self._of_rows(name, self.add(f"{name}_rows", "Div", square, number))
+
+    def by_channel(self, name: str, value: ir.Value) -> ir.Value:
+        """Return numbers of the groups as (batch, channels, 1, ...)."""
+        each = integers(self.graph, 1, self.groups, self.channels // self.groups)
+        shape = integers(self.graph, 0, self.channels, *[1] * self.spatial)
+        wide = self.add(f"{name}_wide", "Expand", value, each)
+        return self.add(f"{name}_channels", "Reshape", wide, shape)
+
+    @property
+    def _last(self) -> ir.Value:
+        return integers(self.graph, self.spatial + 1)
+
+    def _of_rows(self, name: str, rows: ir.Value) -> ir.Value:
+        """Return the means of the groups from those of their rows."""
+        grouped = self.add(
+            f"{name}_groups", "Reshape", rows, integers(self.graph, 0, self.groups, -1)
+        )
+        return self.add(name, "ReduceMean", grouped, integers(self.graph, 2))
 
 
 def epsilon(norm: ir.Node) -> float:

@@ -47,7 +47,7 @@ def _relative(result, expected):
 
 @pytest.mark.parametrize("mean", [0.0, 5.0, -300.0])
 def test_flat_groups_are_normalised_as_exactly_as_float32_allows(mean):
-    """The deviation is 0.01 around means of groups; float32 holds a mean with a precision of 6e-8."""
+    """The deviation is 0.01 around means of groups; float32 rounds a mean by up to 6e-8 of itself."""
     noise = np.random.default_rng(1).normal(size=(2, 32, 9, 16)) * 0.01
     x = (noise + mean + np.arange(32)[:, None, None] // 4).astype(np.float32)
     model = _norm()
