@@ -19,9 +19,8 @@ from ..files import write_whole
 
 LEAST = 16 << 20  # bytes; smaller files are hashed every time
 
-_Stamp = tuple[
-    int, int, int, int
-]  # size, modified and changed in nanoseconds, inode; changed is 0 behind a link
+_Stamp = tuple[int, int, int, int]
+"""Size, times of modification and change in nanoseconds (the latter 0 behind a link), inode."""
 
 
 class VerifiedFiles:
