@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..runtime.engines.device import DEVICES
+from ..runtime.engines.device import DEVICES, check_options
 from ..runtime.engines.precision import parse_precision
 from ..runtime.errors import BundleError, EngineError
 from ..runtime.hardware import find_extra
@@ -98,8 +98,7 @@ def _refusal(device: str, precision: str) -> str:
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
     try:
-        if device.partition(":")[0] != "openvino":
-            options.check_fixed(device)
+        check_options(device, None, None, options)
     except ValueError as error:
         return str(error)
     return ""

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...runtime.images.arrays import quantize
 from ...runtime.pipeline import Pipeline
 from ...runtime.tensors import Array
 from ..networks.autoencoder import Decoder, Encoder
@@ -176,8 +177,7 @@ def _keep(seen: dict[str, Array], name: str, array: Array) -> None:
 
 def _pixels(decoded: Array) -> ImageBatch:
     """Return (batch, 3, h, w), nominally in [0, 1], as uint8 (batch, h, w, 3)."""
-    levels = np.rint(np.clip(decoded.transpose(0, 2, 3, 1), 0.0, 1.0) * 255.0)
-    return np.asarray(levels, np.uint8)
+    return quantize(np.clip(decoded.transpose(0, 2, 3, 1), 0.0, 1.0), np.dtype(np.uint8))
 
 
 def decoder_loss(

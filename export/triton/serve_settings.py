@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from ...runtime.bundle import CONDITION, REQUIRED_STAGES, Manifest, Target
-from ...runtime.engines.device import OPENVINO
+from ...runtime.engines.device import check_options
 from ...runtime.engines.precision import PrecisionOptions, parse_precision
 from ...runtime.options import TILE, Tiling
 from ...runtime.serving.settings import (
@@ -66,9 +66,7 @@ class RepositoryOptions:
 
     def _check_device(self, targets: Sequence[Target]) -> None:
         """Raise ValueError if a device does not have the precision, or a bundle no graphs for the device."""
-        asked = self._precision
-        if self.service.device not in OPENVINO:
-            asked.check_fixed(self.service.device)
+        check_options(self.service.device, None, None, self._precision)
         device = self.service.device.partition(":")[0]
         wanted = _TARGETS.get(device, (device,))
         if not set(wanted) & set(targets):
