@@ -63,7 +63,7 @@ def sample(
     kept = max(len(row.x0) for row in coefficients) - 1
     for row, z in zip(coefficients, noise, strict=True):
         observe("x", x)
-        time = np.full(x.shape[0], row.time, np.float32, like=x)
+        time = np.full_like(x[:, 0, 0, 0], row.time)
         eps = denoiser.run(x=x, hint=hint, time=time)["eps"]
         check_output("denoiser", eps, x.shape)
         observe("eps", eps)

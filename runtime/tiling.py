@@ -179,7 +179,7 @@ class _Blend:
     def canvas(self, tiles: Array, images: int) -> Array:
         """Return empty images in the tiles' array library."""
         shape = images, tiles.shape[1], self._grid.rows.size, self._grid.columns.size
-        return np.zeros(shape, np.float32, like=tiles)
+        return np.zeros_like(tiles, np.float32, shape=shape)
 
     def add(self, image: Array, number: int, tile: Array) -> None:
         """Add a weighted tile (channels, height, width) to an image at its position."""

@@ -15,7 +15,8 @@ def fill(network: nn.Module, seed: int = 0) -> None:
     including those behind the zero convolutions of a new ControlNet.
     """
     for name, parameter in network.named_parameters():
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+        generator = torch.Generator(parameter.device)
+        generator.manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
         parameter.normal_(generator=generator)
         if parameter.ndim >= 2:
             parameter.div_(math.sqrt(math.prod(parameter.shape[1:][-3:])))  # per expert in a bank

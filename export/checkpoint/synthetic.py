@@ -9,6 +9,7 @@ import math
 import sys
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -43,13 +44,15 @@ def synthetic_tensor(name: str, shape: Shape) -> Tensor:
 
 def synthetic_state(shapes: Mapping[str, Shape], shared_encoder: bool = False) -> dict[str, Tensor]:
     """Return the state dict of a layout. ``shared_encoder``: cond_encoder copies the VAE encoder."""
-    state = {}
-    for name, shape in shapes.items():
+
+    def tensor(name: str) -> Tensor:
         source = name
         if shared_encoder and name.startswith(CONDITION):
             source = VAE + name.removeprefix(CONDITION)
-        state[name] = synthetic_tensor(source, tuple(shape))
-    return state
+        return synthetic_tensor(source, tuple(shapes[name]))
+
+    with ThreadPoolExecutor() as executor:  # NumPy draws without the interpreter's lock
+        return dict(zip(shapes, executor.map(tensor, shapes), strict=True))
 
 
 @click.command(_NAME, cls=Command)

@@ -31,6 +31,8 @@ _NAME = "dossr.export.demo_training"
               help="Begin with the recipe's initial weights, also where --start has trained ones.")  # fmt: skip
 @click.option("--crop", type=click.IntRange(16), metavar="SIDE",
               help="Side of the denoiser's latent crops, a multiple of 8.  [default: 64]")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1),
+              help="Pieces in a training step; a GPU trains on many in the time of a few.  [default: 8]")  # fmt: skip
 @click.option("--recover", is_flag=True,
               help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
@@ -45,6 +47,7 @@ def main(
     objectives: tuple[str, ...],
     fresh: bool,
     crop: int | None,
+    batch: int | None,
     recover: bool,
     seed: int,
 ) -> None:
@@ -68,7 +71,8 @@ def main(
             recover_checkpoint(folder, bundle)
         else:
             train_demo(
-                folder, device, images, speed, seed, Terminal(), bundle, networks, objectives, fresh, crop
+                folder, device, images, speed, seed, Terminal(), bundle, networks, objectives, fresh, crop,
+                batch,
             )  # fmt: skip
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -65,12 +65,14 @@ def train_demo(
     objectives: Sequence[str] = (RELEASED,),
     fresh: bool = False,
     crop: int | None = None,
+    batch: int | None = None,
 ) -> None:
     """Train networks in ``folder``, and write demo.ckpt, demo.yaml and losses.png there.
 
     ``objectives``: what denoisers are trained for, in OBJECTIVES, one after the other; other checkpoints
     than DoSSR's are demo-OBJECTIVE.ckpt. ``fresh``: networks that are trained begin with the recipe's
-    initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops.
+    initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops. ``batch``:
+    pieces in a training step.
 
     ``start``: a bundle whose ``networks`` are trained further, the decoder on results of its sampler; others
     are kept. Raise ValueError where it is needed and missing, or there is no GPU for ``device`` "cuda".
@@ -80,7 +82,7 @@ def train_demo(
     folder.mkdir(parents=True, exist_ok=True)
     with progress.phase("making images", count) as advance:
         pool = images(folder / f"images-{seed}.npy", count, seed, advance)
-    run = _Run(folder, torch.device(device), speed, seed, progress, crop)
+    run = _Run(folder, torch.device(device), speed, seed, progress, crop, batch)
     restorer, vae, denoiser = (before.get(name) for name in ("restorer", "vae", "denoiser"))
     if restorer is None or "restorer" in networks:
         restorer = run.restorer(pool, restorer)
@@ -190,6 +192,9 @@ class _Run:
     crop: int | None
     """Side of the denoiser's crops; None for the recipe's."""
 
+    batch: int | None
+    """Pieces in a step; None for the recipe's."""
+
     def restorer(self, pool: ImageBatch, before: State | None) -> State:
         network = self._new(partial(new_restorer, DEMO.restorer), before, start_restorer)
         training = self._training("restorer")
@@ -219,8 +224,9 @@ class _Run:
         if path.is_file():
             latents, images = torch.load(path, weights_only=True)
             return Decodings(latents, images.numpy())
+        place = "cpu" if self.device.type == "cpu" else "auto"
         with self.progress.phase("sampling", len(pool)) as advance:
-            found = sample_pool(load_pipeline(start.folder), pool, self.seed, advance)
+            found = sample_pool(load_pipeline(start.folder, place), pool, self.seed, advance)
         with whole_file(path) as temporary:
             torch.save((found.latents, torch.from_numpy(found.images)), temporary)
         return found
@@ -281,7 +287,8 @@ class _Run:
 
     def _training(self, name: str) -> Training:
         training = TRAININGS[name]
-        return replace(training, steps=max(1, round(training.steps / self.speed)))
+        steps = max(1, round(training.steps / self.speed))
+        return replace(training, steps=steps, batch=self.batch or training.batch)
 
     def _train(self, name: str, network: nn.Module, loss: Loss, training: Training) -> State:
         with self.progress.phase(f"training the {name}", training.steps) as advance:

@@ -1,7 +1,9 @@
 """The pipeline on arrays that are not NumPy's."""
 
+import json
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ from dossr.runtime.bundle import open_bundle
 from dossr.runtime.engines.device import Host
 from dossr.solvers import dos_sde_coefficients, predict_x0, released_schedule, step
 
+CUPY = json.loads((Path(__file__).parent / "cuda" / "cupy_functions.json").read_text())
+"""The parameters of the functions that CuPy has under NumPy's names, recorded from CuPy itself."""
+
 
 class Far(NDArrayOperatorsMixin):
     """An array of another library, like CuPy's: NumPy's functions dispatch to it.
 
-    It does not convert to a NumPy array implicitly, and operations with NumPy arrays fail.
+    It does not convert to a NumPy array implicitly, and operations with NumPy arrays fail, as do functions and
+    parameters that CuPy does not have.
     """
 
     def __init__(self, near):
@@ -29,6 +35,9 @@ class Far(NDArrayOperatorsMixin):
         return self._call(getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
+        taken = CUPY[function.__name__].split()
+        if not kwargs.keys() <= set(taken) and not any(name.startswith("**") for name in taken):
+            raise TypeError(f"CuPy's {function.__name__} takes {taken}, got {list(kwargs)}")
         return self._call(function, args, kwargs)
 
     def __getitem__(self, index):
