@@ -27,7 +27,7 @@ from .launch import python_command
 from .terminal import Command, log
 
 _TIMEOUT = 600  # seconds per device: TensorRT builds the demo's engines
-_PACKAGES = r"(numpy|onnxruntime|openvino$|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
+_PACKAGES = r"(numpy$|onnxruntime|openvino$|cupy|tensorrt|polygraphy|nvidia-cu|torch$)"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The CuPy device. The only file that imports cupy; written for CuPy 14.2, not run on a GPU yet."""
+"""The CuPy device. The only file that imports cupy; written for CuPy 14.2."""
 
 import math
 from collections.abc import Iterator, Sequence

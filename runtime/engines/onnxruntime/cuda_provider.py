@@ -31,7 +31,7 @@ def cuda_provider(stream: int, device: int, tf32: bool) -> Provider:
     image size. ``prefer_nhwc`` keeps channels last between convolutions, as tensor cores read them.
     ``tf32`` lets float32 products have 10 bits of mantissa; float16 is unaffected. Each session keeps
     an arena of its own, because a recorded graph writes to memory that a shared arena would give to the
-    weights of the next session. None of this has been measured on a GPU yet.
+    weights of the next session. None of these was compared with others on a GPU yet.
     """
     options = {
         "device_id": str(device),
