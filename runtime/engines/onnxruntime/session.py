@@ -114,7 +114,7 @@ def open_whole(path: Path, provider: Provider, sizes: Mapping[str, int]) -> ort.
         with captured_stderr() as stderr:
             session = _open(path, provider, sizes, _ERRORS_ONLY)
     except EngineError as error:
-        if provider.options.get(_CAPTURE) != "1":
+        if provider.options.get(_CAPTURE) != "1" or isinstance(error, OutOfMemoryError):
             raise
         session = _open(path, _without_capture(provider), sizes)
         _check_nodes(path, provider, session)
@@ -188,6 +188,11 @@ def _open(
     except (
         Exception
     ) as error:  # a damaged file may raise nearly anything, such as UnicodeDecodeError
+        if lacks_memory(error):
+            raise OutOfMemoryError(
+                f"ONNX Runtime cannot open {path} in the free memory; use --low-memory, which holds one network "
+                f"at a time: {error}"
+            ) from error
         raise EngineError(f"ONNX Runtime cannot open {path}: {error}") from error
 
 

@@ -1,5 +1,9 @@
 """ONNX Runtime sessions on the CPU."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -44,6 +48,34 @@ def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
         OrtEngine(path)
     with pytest.raises(EngineError, match=r"^ONNX Runtime cannot open .*none\.onnx: [^\n]+$"):
         OrtEngine(tmp_path / "none.onnx")
+
+
+_OPEN_IN_LITTLE_MEMORY = """
+import re, resource
+from pathlib import Path
+from dossr.runtime.bundle.integrity import DEMO
+from dossr.runtime.engines.onnxruntime.session import OrtEngine
+from dossr.runtime.errors import OutOfMemoryError
+
+OrtEngine(DEMO / "decoder.cpu.onnx")
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
+try:
+    OrtEngine(DEMO / "denoiser.cpu.onnx")
+except OutOfMemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space as Linux does")
+def test_a_network_that_memory_does_not_hold_is_told_in_one_line():
+    """The denoiser's weights are larger than the 8 MiB that are left."""
+    command = [sys.executable, "-c", _OPEN_IN_LITTLE_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.match(
+        r"^ONNX Runtime cannot open .*denoiser\.cpu\.onnx in the free memory; use --low-memory[^\n]+\n$",
+        done.stdout,
+    )
 
 
 def test_a_network_that_fails_is_told_in_one_line(toy_graph):
