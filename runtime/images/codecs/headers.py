@@ -5,10 +5,11 @@ from typing import BinaryIO
 
 _HEAD = 64
 _BOXES = 1000  # of a container, looked through
+_BITMAP_HEADER = 40  # bytes of the shortest one that Pillow reads in an icon
 
 
 def claimed_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return width and height of a WebP or JPEG XL file, or of the largest PNG in an ICO file.
+    """Return width and height of a WebP or JPEG XL file, or of the largest image in an ICO file.
 
     None for others, or where they are unclear.
     """
@@ -52,6 +53,9 @@ def _icon_size(file: BinaryIO) -> tuple[int, int] | None:
         head = file.read(24)
         if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
             sizes.append((int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:], "big")))
+        elif len(head) == 24 and int.from_bytes(head[:4], "little") >= _BITMAP_HEADER:
+            width, height = struct.unpack_from("<ii", head, 4)
+            sizes.append((abs(width), abs(height) // 2))  # the mask lies below the image
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 

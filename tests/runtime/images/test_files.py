@@ -261,13 +261,15 @@ def test_sizes_are_known_before_a_decoder_allocates(size, kind):
         read_image(io.BytesIO(file.getvalue()), 9)
 
 
-def test_an_icon_is_refused_by_the_size_of_the_png_in_it(tmp_path, monkeypatch):
-    """Pillow decodes it when it opens it."""
+@pytest.mark.parametrize("kind", ["png", "bmp"])
+def test_an_icon_is_refused_by_the_size_of_the_image_in_it(tmp_path, monkeypatch, kind):
+    """Pillow decodes it when it opens it. A bitmap has a mask below it, and no header of a file."""
     file = io.BytesIO()
-    Image.new("RGB", (300, 200)).save(file, "PNG")
-    png = file.getvalue()
-    entry = bytes([0, 0, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(png), 22)
-    (tmp_path / "a.ico").write_bytes(b"\0\0\1\0\1\0" + entry + png)
+    image = Image.new("RGBA", (300, 200 if kind == "png" else 400))
+    image.save(file, kind)
+    data = file.getvalue()[0 if kind == "png" else 14 :]
+    entry = bytes([0, 0, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(data), 22)
+    (tmp_path / "a.ico").write_bytes(b"\0\0\1\0\1\0" + entry + data)
     assert read_image(tmp_path / "a.ico").frames[0].size == (300, 200)
     monkeypatch.setattr("dossr.runtime.images.reader.open_frames", None)
     with pytest.raises(ImageError, match="must have at most 1000 pixels, got 300 x 200"):
