@@ -32,7 +32,7 @@ _NAME = "dossr.export.demo_training"
 @click.option("--crop", type=click.IntRange(16), metavar="SIDE",
               help="Side of the denoiser's latent crops, a multiple of 8.  [default: 64]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1),
-              help="Pieces in a training step; a GPU trains on many in the time of a few.  [default: 8]")  # fmt: skip
+              help="Pieces in a training step; a GPU trains on many in the time of a few.  [default: 8, for the decoder 2]")  # fmt: skip
 @click.option("--recover", is_flag=True,
               help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,

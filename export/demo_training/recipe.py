@@ -81,8 +81,10 @@ TRAININGS = {
     "restorer": Training(steps=4500, batch=8, crop=64, rate=1e-3),
     "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
-    DECODER: Training(steps=3000, batch=8, crop=64, rate=5e-4),
+    DECODER: Training(steps=3000, batch=2, crop=IMAGE_SIZE, rate=5e-4),
 }
+"""The decoder is trained on whole images: through the norms, what a latent means depends on all of its image."""
+
 FROM_IMAGES = tuple(name for name in TRAININGS if name != DECODER)
 """The networks that a training without a bundle trains, in this order."""
 
