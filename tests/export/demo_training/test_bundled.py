@@ -74,7 +74,9 @@ _SOLVED = (".attn2.to_k.weight", ".attn2.to_v.weight")  # solved for, as the pro
 def test_only_the_chosen_networks_of_a_bundle_are_trained_further(tmp_path, built_in, network):
     """The latent scale is that of the autoencoder, which is kept."""
     bundle, config, _, states = built_in
-    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, [network])
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, [network], batch=3)
+    settings = torch.load(tmp_path / f"{network}.pt", weights_only=True)["settings"]
+    assert settings["batch"] == 3
     checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
     assert checkpoint.config == config
     found = {
