@@ -71,8 +71,8 @@ def main(
             recover_checkpoint(folder, bundle)
         else:
             train_demo(
-                folder, device, images, speed, seed, Terminal(), bundle, networks, objectives, fresh, crop,
-                batch,
+                folder, device, images, speed, seed, Terminal(), bundle, networks, objectives, fresh,
+                crop=crop, batch=batch,
             )  # fmt: skip
     except ValueError as error:
         raise click.UsageError(str(error)) from error

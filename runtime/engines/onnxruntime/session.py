@@ -189,9 +189,11 @@ def _open(
         Exception
     ) as error:  # a damaged file may raise nearly anything, such as UnicodeDecodeError
         if lacks_memory(error):
-            raise OutOfMemoryError(
-                f"ONNX Runtime cannot open {path} in the free memory; use --low-memory, which holds one network "
-                f"at a time: {error}"
+            # smaller tiles need a smaller session only where it is opened for their size
+            kind = EngineError if provider == CPU else OutOfMemoryError
+            raise kind(
+                f"ONNX Runtime cannot open {path} in the free memory; hold one network at a time "
+                f"(--low-memory, low_memory=True), or free memory: {error}"
             ) from error
         raise EngineError(f"ONNX Runtime cannot open {path}: {error}") from error
 

@@ -5,7 +5,9 @@ from typing import BinaryIO
 
 _HEAD = 64
 _BOXES = 1000  # of a container, looked through
-_BITMAP_HEADER = 40  # bytes of the shortest one that Pillow reads in an icon
+_BITMAP_HEADERS = {
+    12: "<HH"
+}  # bytes of a bitmap's header, and how it holds the sides; longer ones alike
 
 
 def claimed_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -53,8 +55,9 @@ def _icon_size(file: BinaryIO) -> tuple[int, int] | None:
         head = file.read(24)
         if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 24:
             sizes.append((int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:], "big")))
-        elif len(head) == 24 and int.from_bytes(head[:4], "little") >= _BITMAP_HEADER:
-            width, height = struct.unpack_from("<ii", head, 4)
+        elif len(head) == 24:
+            kind = _BITMAP_HEADERS.get(int.from_bytes(head[:4], "little"), "<ii")
+            width, height = struct.unpack_from(kind, head, 4)
             sizes.append((abs(width), abs(height) // 2))  # the mask lies below the image
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 

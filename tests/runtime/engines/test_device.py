@@ -1,5 +1,6 @@
 """The pipeline on arrays that are not NumPy's."""
 
+import inspect
 import json
 from contextlib import contextmanager
 from itertools import pairwise
@@ -67,6 +68,17 @@ def _near(value):
 
 def _far(value):
     return Far(value) if isinstance(value, (np.ndarray, np.bool_)) else value
+
+
+def test_the_record_is_cupys():
+    cupy = pytest.importorskip("cupy")
+    if cupy.__version__ != CUPY["__version__"]:
+        pytest.skip(f"the record is of CuPy {CUPY['__version__']}")
+    for name, recorded in CUPY.items():
+        if name != "__version__":
+            found = inspect.signature(getattr(cupy, name)).parameters.values()
+            stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+            assert recorded == " ".join(stars.get(p.kind, "") + p.name for p in found), name
 
 
 class FarEngine:

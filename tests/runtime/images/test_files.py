@@ -261,13 +261,17 @@ def test_sizes_are_known_before_a_decoder_allocates(size, kind):
         read_image(io.BytesIO(file.getvalue()), 9)
 
 
-@pytest.mark.parametrize("kind", ["png", "bmp"])
+@pytest.mark.parametrize("kind", ["png", "bmp", "short header"])
 def test_an_icon_is_refused_by_the_size_of_the_image_in_it(tmp_path, monkeypatch, kind):
     """Pillow decodes it when it opens it. A bitmap has a mask below it, and no header of a file."""
     file = io.BytesIO()
-    image = Image.new("RGBA", (300, 200 if kind == "png" else 400))
-    image.save(file, kind)
+    image = Image.new(
+        "RGB" if kind == "short header" else "RGBA", (300, 200 if kind == "png" else 400)
+    )
+    image.save(file, "png" if kind == "png" else "bmp")
     data = file.getvalue()[0 if kind == "png" else 14 :]
+    if kind == "short header":
+        data = struct.pack("<IHHHH", 12, 300, 400, 1, 24) + data[40:]
     entry = bytes([0, 0, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(data), 22)
     (tmp_path / "a.ico").write_bytes(b"\0\0\1\0\1\0" + entry + data)
     assert read_image(tmp_path / "a.ico").frames[0].size == (300, 200)

@@ -55,14 +55,14 @@ import re, resource
 from pathlib import Path
 from dossr.runtime.bundle.integrity import DEMO
 from dossr.runtime.engines.onnxruntime.session import OrtEngine
-from dossr.runtime.errors import OutOfMemoryError
+from dossr.runtime import EngineError
 
 OrtEngine(DEMO / "decoder.cpu.onnx")
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
 try:
     OrtEngine(DEMO / "denoiser.cpu.onnx")
-except OutOfMemoryError as error:
+except EngineError as error:
     print(error)
 """
 
@@ -73,9 +73,24 @@ def test_a_network_that_memory_does_not_hold_is_told_in_one_line():
     command = [sys.executable, "-c", _OPEN_IN_LITTLE_MEMORY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.match(
-        r"^ONNX Runtime cannot open .*denoiser\.cpu\.onnx in the free memory; use --low-memory[^\n]+\n$",
+        r"^ONNX Runtime cannot open .*denoiser\.cpu\.onnx in the free memory; hold one network at a time [^\n]+\n$",
         done.stdout,
     )
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_network_that_cannot_be_recorded(monkeypatch, tmp_path):
+    """A provider that records is not tried again without; smaller tiles are."""
+    tried = []
+
+    def fails(path, provider, *_):
+        tried.append(provider)
+        raise OutOfMemoryError("the free memory")
+
+    monkeypatch.setattr(session, "_open", fails)
+    recording = Provider("CUDAExecutionProvider", {"enable_cuda_graph": "1"})
+    with pytest.raises(OutOfMemoryError, match=r"^the free memory$"):
+        open_whole(tmp_path / "denoiser.cuda.onnx", recording, {})
+    assert tried == [recording]
 
 
 def test_a_network_that_fails_is_told_in_one_line(toy_graph):
