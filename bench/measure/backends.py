@@ -208,12 +208,12 @@ def missing(variant: Variant, device: str) -> str:
     return "" if device in ("cpu", "cuda") else f"torch has no device {device}"
 
 
-def built(network: Network, device: torch.device | None = None) -> nn.Module:
+def built(network: Network, device: torch.device | str = "cpu") -> nn.Module:
     """Build a network in float32 with synthetic weights, in inference mode; by default on the CPU.
 
     A GPU draws other weights than the CPU, in a hundredth of the time.
     """
-    with device or torch.device("cpu"):
+    with torch.device(device):
         module = network.build().eval().requires_grad_(False)
     fill(module)
     return module

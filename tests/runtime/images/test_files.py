@@ -261,6 +261,17 @@ def test_sizes_are_known_before_a_decoder_allocates(size, kind):
         read_image(io.BytesIO(file.getvalue()), 9)
 
 
+def test_what_is_no_image_in_an_icon_claims_no_size(tmp_path):
+    """Its second entry points to bytes that are neither a PNG nor a bitmap."""
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(file, "PNG")
+    png = file.getvalue()
+    entries = [bytes([16, 16, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", len(png), 38),
+               bytes([1, 1, 0, 0, 1, 0, 32, 0]) + struct.pack("<II", 24, 38 + len(png))]  # fmt: skip
+    (tmp_path / "a.ico").write_bytes(b"\0\0\1\0\2\0" + b"".join(entries) + png + b"\x7f" * 24)
+    assert read_image(tmp_path / "a.ico").frames[0].size == (30, 20)
+
+
 @pytest.mark.parametrize("kind", ["png", "bmp", "short header"])
 def test_an_icon_is_refused_by_the_size_of_the_image_in_it(tmp_path, monkeypatch, kind):
     """Pillow decodes it when it opens it. A bitmap has a mask below it, and no header of a file."""
