@@ -62,6 +62,13 @@ class Bundle:
         names = [record.graphs[target], *([record.weights] if record.weights else [])]
         return {name: self.manifest.files[name].sha256 for name in names}
 
+    def check(self, stage: str, target: Target) -> None:
+        """Raise BundleError if a stage's graph or weights changed since the bundle was opened."""
+        root = self.folder.resolve()
+        verified = VerifiedFiles(root)
+        for name in self.hashes(stage, target):
+            _check_file(root / name, self.manifest.files[name], verified, again=False)
+
     def golden(self, stage: str) -> list[GoldenCase]:
         """Return real inputs and torch's outputs of a stage; empty if the bundle has none."""
         return read_golden(self.folder / GOLDEN, self.manifest, stage)

@@ -126,11 +126,11 @@ def open_networks(settings: Settings, log: Callable[[str], None] = log_to_termin
     slot = EngineSlot()
     stages: dict[str, Engine] = {}
     for name, record in opened.manifest.stages.items():
-        open_stage = partial(_open_stage, place, opened, name)
         if settings.low_memory:
-            stages[name] = LazyEngine(slot, open_stage, *record.signature)
+            reopen = partial(_reopen_stage, place, opened, name)
+            stages[name] = LazyEngine(slot, reopen, *record.signature)
         else:
-            stages[name] = open_stage()
+            stages[name] = _open_stage(place, opened, name)
     return Networks(stages, opened.manifest, place, taken)
 
 
@@ -143,6 +143,12 @@ def _open_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
             "export the checkpoint again"
         )
     return engine
+
+
+def _reopen_stage(place: Device, bundle: Bundle, stage: str) -> Engine:
+    """Open a stage long after its bundle; raise BundleError if its files were replaced meanwhile."""
+    bundle.check(stage, place.target)
+    return _open_stage(place, bundle, stage)
 
 
 def _check_forked(device: Device) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dossr.runtime import EngineError, Pipeline, load_pipeline
+from dossr.runtime import BundleError, EngineError, Pipeline, load_pipeline
 from dossr.runtime.engines.device import Host
 from dossr.runtime.engines.tensorrt.options import BuildOptions
 from dossr.runtime.options import STARTS
@@ -61,6 +61,16 @@ def test_low_memory_is_the_same_image_with_one_network_at_a_time(pipeline, toy_b
         )
     assert order == ["restorer", "encoder", "denoiser", "decoder"] * 2
     assert set(most) == {1}
+
+
+def test_low_memory_reads_no_file_that_was_replaced_since(fresh_bundle):
+    """One network of another model among the others would give an image of neither."""
+    sparing = load_pipeline(fresh_bundle, low_memory=True)
+    sparing.upscale(_photo(20, 16))
+    (graph,) = fresh_bundle.glob("decoder*.onnx")
+    graph.write_bytes(next(fresh_bundle.glob("restorer*.onnx")).read_bytes())
+    with pytest.raises(BundleError, match=r"decoder.* must have [0-9]+ bytes"):
+        sparing.upscale(_photo(20, 16))
 
 
 def test_engine_settings_are_for_tensorrt(toy_bundle):
