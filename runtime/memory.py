@@ -30,6 +30,7 @@ _LATENTS = 12  # of a draw, besides one noise for each step: states, predictions
 _COPIES = 2  # of all frames in their final size; resizing and transparency add one each
 _ENCODERS: Mapping[str, int] = {"AVIF": 25, "HEIF": 25, "JPEG2000": 50, "JXL": 80, "WEBP": 40}
 """What else an encoder takes, by Pillow's name, for each pixel of the largest frame."""
+_ANIMATED_AVIF = 280  # the same, of several frames: the encoder looks many frames ahead
 _OVERHEAD: Mapping[str, float] = {"cpu": 1.6, "openvino": 1.1}  # on the counted activations
 _ON_GPU = 1.5  # the same, not measured
 _WIDENED = 2  # ONNX Runtime's CPU keeps weights stored in float16 as float32
@@ -83,7 +84,7 @@ def image_bytes(
     frame, or what writing takes. Measured with networks that only fill their outputs, 128 x 128 LR
     pixels, a VAE that shrinks by 2 or by 8, 5 and 50 steps, 1 to 40 draws: 0.45 to 1.0 times what is
     returned here. Writing noise as PNG, TIFF, GIF, JPEG and what _ENCODERS names, 8 and 16 bits, with and
-    without transparency, one frame and 20 to 40: 0.6 to 1.0 times; smooth images less, 30 frames of AVIF 1.4 times.
+    without transparency, one frame and 20 to 40: 0.6 to 1.0 times; smooth images less.
     """
     frames = [frame.size for frame in source.frames]
     results = sum(width * height for width, height in frames) * SCALE**2 * 3 * depth // 8
@@ -95,7 +96,9 @@ def image_bytes(
     is_resized = list(sizes) != [(SCALE * width, SCALE * height) for width, height in frames]
     channels, copies = 3 + has_alpha, _COPIES + has_alpha + is_resized
     areas = [width * height for width, height in sizes]
-    written = copies * sum(areas) * channels * depth // 8 + _ENCODERS.get(kind, 0) * max(areas)
+    is_animated_avif = kind == "AVIF" and len(areas) > 1
+    encoder = _ANIMATED_AVIF if is_animated_avif else _ENCODERS.get(kind, 0)
+    written = copies * sum(areas) * channels * depth // 8 + encoder * max(areas)
     return results + max(networks, written)
 
 

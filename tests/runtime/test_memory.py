@@ -195,6 +195,30 @@ def test_all_frames_and_the_size_asked_for_are_counted(manifest):
     assert counted == 40 * (64 * 64 + 3 * 4000 * 4000) * 3
 
 
+def test_an_animated_avif_takes_what_is_counted(manifest):
+    """Its encoder looks many frames ahead; the code that it loads is not counted."""
+    program = (
+        "import io, resource, numpy as np\n"
+        "from PIL import Image\n"
+        "random = np.random.default_rng(0)\n"
+        "pixels = random.integers(0, 256, (12, 512, 512, 3), dtype=np.uint8)\n"
+        "first, *others = map(Image.fromarray, pixels)\n"
+        "def most():\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
+        "before = most()\n"
+        "first.save(io.BytesIO(), 'AVIF', save_all=True, append_images=others, duration=40)\n"
+        "print(most() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    frame = Frame(np.zeros((128, 128, 3), np.uint8))
+    counted = image_bytes(
+        manifest, SourceImage((frame,) * 12), [(512, 512)] * 12, kind="AVIF", depth=8, steps=5
+    )
+    assert 0.5 * counted < int(done.stdout) < counted + (24 << 20)
+
+
 def _image(manifest, side, **counted):
     source = SourceImage((Frame(np.zeros((side, side, 3), np.uint8)),))
     return image_bytes(manifest, source, [(4 * side, 4 * side)], depth=8, **counted)
