@@ -8,7 +8,7 @@ import click
 from ...runtime.bundle import open_bundle
 from ...runtime.terminal import Command, Terminal, say
 from ..checkpoint.config import RELEASED
-from .recipe import FROM_IMAGES, OBJECTIVES, TRAININGS, named
+from .recipe import OBJECTIVES, TRAININGS, named
 
 _NAME = "dossr.export.demo_training"
 
@@ -23,8 +23,8 @@ _NAME = "dossr.export.demo_training"
               help="Divisor of the numbers of steps: 0.1 trains ten times as long.")  # fmt: skip
 @click.option("--start", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="BUNDLE",
               help="Bundle of a demo model whose networks are trained further.")  # fmt: skip
-@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=FROM_IMAGES, show_default=True,
-              help="Network to train; may be repeated. Others are kept from --start. The decoder alone is trained on results of the sampler of --start.")  # fmt: skip
+@click.option("--network", "networks", type=click.Choice(list(TRAININGS)), multiple=True, default=list(TRAININGS), show_default=True,
+              help="Network to train; may be repeated. Others are kept from --start. The autoencoder of --start is trained with what its sampler adds.")  # fmt: skip
 @click.option("--objective", "objectives", type=click.Choice(list(OBJECTIVES)), multiple=True, default=(RELEASED,), show_default=True,
               help="Diffusion process that the denoiser is trained for; may be repeated. Each gives a checkpoint.")  # fmt: skip
 @click.option("--fresh", is_flag=True,
@@ -32,7 +32,7 @@ _NAME = "dossr.export.demo_training"
 @click.option("--crop", type=click.IntRange(16), metavar="SIDE",
               help="Side of the denoiser's latent crops, a multiple of 8.  [default: 64]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1),
-              help="Pieces in a training step; a GPU trains on many in the time of a few.  [default: 8, for the decoder 2]")  # fmt: skip
+              help="Pieces in a training step; a GPU trains on many in the time of a few.  [default: 8, for the autoencoder of --start 2]")  # fmt: skip
 @click.option("--recover", is_flag=True,
               help="Train nothing: write the checkpoint of --start, to export it again.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,

@@ -13,13 +13,41 @@ from torch.nn import functional as F
 from ...runtime.images.arrays import quantize
 from ...runtime.pipeline import Pipeline
 from ...runtime.tensors import Array
+from ...solvers import NoiseLevels
 from ..networks.autoencoder import Decoder, Encoder
 from ..networks.denoiser import Denoiser
+from ..processes.blur import Blur
+from ..processes.diffusion import Diffusion, DomainShift
 from ..processes.forward import Point, Process
+from ..processes.residual import ResidualShift
+from ..processes.straight import Straight
 from .images import is_plain
+from .plain_images import plain_image
 from .pool import ImageBatch, as_tensor, degraded, pieces, sharp_batch
-from .recipe import COARSE, COARSE_WEIGHT, IMAGE_SIZE, KL_WEIGHT, VIEWS, Training
+from .recipe import (
+    COARSE,
+    COARSE_WEIGHT,
+    FRESH,
+    IMAGE_SIZE,
+    KEEP,
+    KEEP_PLAIN,
+    KL_WEIGHT,
+    REDUCED,
+    VIEWS,
+    Training,
+)
 from .train import Loss
+
+_STEPS = 5
+"""Steps of ResShift, which is trained on the levels that it samples."""
+
+_PROCESSES: dict[str, Callable[[NoiseLevels], Process]] = {
+    "dossr": lambda levels: DomainShift(levels),
+    "ddpm": lambda levels: Diffusion(levels),
+    "colddiff": lambda levels: Blur(),
+    "resshift": lambda levels: ResidualShift(_STEPS),
+    "flow": lambda levels: Straight(),
+}
 
 
 def restorer_loss(
@@ -38,11 +66,14 @@ def restorer_loss(
             restored = network(lr)
         found, wanted = restored.float(), as_tensor(hr).to(device)
         error: Tensor = F.l1_loss(found, wanted)
-        seen = found.clamp(0.0, 1.0)
-        coarse: Tensor = F.l1_loss(F.avg_pool2d(seen, COARSE), F.avg_pool2d(wanted, COARSE))
-        return error + COARSE_WEIGHT * coarse
+        return error + _coarse_error(found.clamp(0.0, 1.0), wanted)
 
     return loss
+
+
+def _coarse_error(found: Tensor, wanted: Tensor) -> Tensor:
+    coarse: Tensor = F.l1_loss(F.avg_pool2d(found, COARSE), F.avg_pool2d(wanted, COARSE))
+    return COARSE_WEIGHT * coarse
 
 
 def autoencoder_loss(
@@ -105,6 +136,11 @@ def encode_pool(
     return Latents(*(torch.cat(row) for row in rows))
 
 
+def process(objective: str, levels: NoiseLevels) -> Process:
+    """Return the process of an objective of the recipe."""
+    return _PROCESSES[objective](levels)
+
+
 def denoiser_loss(
     network: Denoiser,
     latents: Latents,
@@ -137,41 +173,46 @@ def denoiser_loss(
 
 
 @dataclass(frozen=True)
-class Decodings:
-    """Results of the sampler, and what the decoder shall make of each."""
+class Sampled:
+    """What a bundle makes of images: the first half of them plain, the others not."""
 
-    latents: Tensor
-    """Scaled, float16, (count, channels, side, side)."""
+    restored: Tensor
+    """In [0, 1], float16, (count, 3, side, side)."""
+
+    added: Tensor
+    """The sampler's result less the restored image's latent, scaled, float16, (count, channels, h, w)."""
 
     images: ImageBatch
+    """What shall come out.
+
+    A plain image shall become itself. Another shall become what the bundle makes of it already, so that
+    it keeps its detail: invented detail lies elsewhere than the sharp image's, so that this would teach blur.
+    """
 
 
 def sample_pool(
     pipeline: Pipeline, pool: ImageBatch, seed: int, advance: Callable[[int], None]
-) -> Decodings:
-    """Return the sampler's results for all plain images of a pool and for as many others.
-
-    A plain image shall become itself. Another shall become what the decoder makes of it already, so that
-    it keeps its detail: invented detail lies elsewhere than the sharp image's, so that this would teach blur.
-    """
+) -> Sampled:
+    """Return what a pipeline makes of all plain images of a pool, and of as many others."""
     plain = [number for number in range(len(pool)) if is_plain(number)]
     others = [number for number in range(len(pool)) if not is_plain(number)]
     chosen = plain + others[: len(plain)]
-    latents, wanted = [], []
+    restored, added, wanted = [], [], []
     for number in chosen:
         random = np.random.default_rng([seed, number, 2])
         hr = pieces(pool, [number], random, IMAGE_SIZE)
         seen: dict[str, Array] = {}
         pipeline.upscale(degraded(hr, random)[0], seed=number, observe=partial(_keep, seen))
-        latents.append(torch.from_numpy(seen["latent"]).half())
+        restored.append(torch.from_numpy(seen["restored"].clip(0.0, 1.0)).half())
+        added.append(torch.from_numpy(seen["latent"] - seen["hint"]).half())
         wanted.append(hr if is_plain(number) else _pixels(seen["decoded"]))
         advance(len(pool) // len(chosen))
-    return Decodings(torch.cat(latents), np.concatenate(wanted))
+    return Sampled(torch.cat(restored), torch.cat(added), np.concatenate(wanted))
 
 
 def _keep(seen: dict[str, Array], name: str, array: Array) -> None:
-    """Keep a copy of what the decoder reads and gives; the sampler may write into its arrays again."""
-    if name in ("latent", "decoded"):
+    """Keep a copy; the sampler may write into its arrays again."""
+    if name in ("restored", "hint", "latent", "decoded"):
         seen[name] = np.array(array)
 
 
@@ -180,28 +221,72 @@ def _pixels(decoded: Array) -> ImageBatch:
     return quantize(np.clip(decoded.transpose(0, 2, 3, 1), 0.0, 1.0), np.dtype(np.uint8))
 
 
-def decoder_loss(
-    network: Decoder, decodings: Decodings, training: Training, device: torch.device
+def whole_loss(
+    autoencoder: tuple[Encoder, Decoder],
+    hold: Callable[[], None],
+    before: Encoder,
+    restorer: nn.Module,
+    sampled: Sampled,
+    training: Training,
+    device: torch.device,
 ) -> Loss:
-    """Return the L1 distance between decoded and wanted images, as a function."""
-    factor = decodings.images.shape[1] // decodings.latents.shape[-1]
-    side = training.crop // factor
-    last = decodings.latents.shape[-1] - side
+    """Return the error of images that are restored, encoded, changed as by the sampler, and decoded.
+
+    ``hold`` keeps the norms steady. Latents shall stay near those of ``before``, for which the denoiser was trained. It is computed in float32:
+    bfloat16 moves saturated colours by up to 5 levels.
+    """
+    encoder, decoder = autoencoder
+    weights = torch.tensor([KEEP_PLAIN, KEEP], device=device)
 
     def loss(random: np.random.Generator) -> Tensor:
-        latents, images = [], []
-        for index in random.integers(len(decodings.latents), size=training.batch):
-            y, x = random.integers(last + 1, size=2)
-            latents.append(decodings.latents[index, :, y : y + side, x : x + side])
-            rows, columns = (slice(n * factor, (n + side) * factor) for n in (y, x))
-            images.append(decodings.images[index, rows, columns])
-        x = torch.stack(latents).float().to(device)
-        with _half(device):
-            decoded = network(x)
-        error: Tensor = F.l1_loss(decoded.float(), as_tensor(np.stack(images)).to(device))
-        return error
+        reduced = int(random.choice(REDUCED))
+        side, count = training.crop // reduced, training.batch * reduced
+        hold()
+        drawn = _draw_changes(sampled, restorer, random, count, side, device)
+        restored, added, wanted = (each.to(device) for each in drawn)
+        latents = encoder(restored)[0]
+        found = decoder(latents + added)
+        with torch.no_grad(), _half(device):
+            old = before(restored)[0].float()
+        moved = (latents - old).abs().mean((1, 2, 3))
+        kept = weights[torch.arange(count, device=device) % 2]
+        distance: Tensor = (kept * moved).sum() * 2.0 / count
+        return distance + F.l1_loss(found, wanted) + _coarse_error(found, wanted)
 
     return loss
+
+
+def _draw_changes(
+    sampled: Sampled,
+    restorer: nn.Module,
+    random: np.random.Generator,
+    count: int,
+    side: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return restored images, what the sampler adds to their latents, and what they shall become.
+
+    The first of every two is plain, the second is not. Half of the plain ones are new, and nothing is added.
+    """
+    half, size = len(sampled.images) // 2, sampled.images.shape[1]
+    factor = size // sampled.added.shape[-1]
+    images, added, wanted = [], [], []
+    for number in range(count):
+        which = int(random.integers(half)) + number % 2 * half
+        y, x = random.integers((size - side) // factor + 1, size=2)
+        rows, columns = (slice(n, n + side // factor) for n in (y, x))
+        change = sampled.added[which, :, rows, columns].float()
+        rows, columns = (slice(n * factor, n * factor + side) for n in (y, x))
+        image, hr = sampled.restored[which, :, rows, columns], sampled.images[which, rows, columns]
+        if number % 2 == 0 and random.random() < FRESH:
+            hr, change = plain_image(random, side), torch.zeros_like(change)
+            lr = as_tensor(degraded(hr[None], random)).to(device)
+            with torch.no_grad(), _half(device):
+                image = restorer(lr)[0].clamp(0.0, 1.0).cpu()
+        images.append(image.float())
+        added.append(change)
+        wanted.append(hr)
+    return torch.stack(images), torch.stack(added), as_tensor(np.stack(wanted))
 
 
 def _half(device: torch.device) -> torch.autocast:

@@ -13,14 +13,18 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 Levels = NDArray[np.floating[Any]]  # the same, in [0, 255]
 Kind = Callable[[np.random.Generator, int], Levels]
 
-_INK, _SATURATED = 0.3, 0.6
-"""Shares of colours: black or white below the first; below the second, channels are 0 or 255, each by chance."""
+_INK, _SATURATED, _GREY = 0.2, 0.5, 0.6
+"""Shares of colours: black or white below the first; below the second, channels are 0 or 255, each by chance;
+below the third, any grey."""
 
 _RENDERED = 0.5
 """Share of images on the grid of the small image, without a lens, as drawings and screenshots are."""
 
 _CHECKS = 64
 """Most checks in a row: finer ones could not be told from grey in the small image."""
+
+_CELLS = 12
+"""Most cells of a colour chart in a row."""
 
 _BLUR = (0.3, 1.5)  # standard deviation of the lens, in pixels
 
@@ -45,6 +49,8 @@ def _color(random: np.random.Generator) -> Levels:
         return np.full(3, random.integers(0, 2) * 255.0)
     if share < _SATURATED:
         return random.integers(0, 2, 3) * 255.0
+    if share < _GREY:
+        return np.full(3, random.uniform(0.0, 255.0))
     return random.uniform(0.0, 255.0, 3)
 
 
@@ -90,6 +96,15 @@ def _placed(random: np.random.Generator, size: int, discs: float) -> Levels:
     return image
 
 
-_KINDS = (_flat, _gradient, _checked, _shapes)
-_RENDERED_KINDS = (_flat, _checked, _checked, _rectangles)
+def _chart(random: np.random.Generator, size: int) -> Levels:
+    """A grid of cells, each of a colour: as many colours and neighbours as an image can hold."""
+    count = int(random.integers(3, _CELLS + 1))
+    cells = np.stack([_color(random) for _ in range(count**2)]).reshape(count, count, 3)
+    y, x = np.indices((size, size)) * count // size
+    chart: Levels = cells[y, x]
+    return chart
+
+
+_KINDS = (_flat, _gradient, _checked, _shapes, _chart, _chart)
+_RENDERED_KINDS = (_flat, _checked, _rectangles, _chart, _chart)
 """Of images on the grid: a gradient or a disc would be made of steps there."""

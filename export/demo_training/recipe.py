@@ -74,23 +74,31 @@ class Training:
     """Decay of the moving average of the weights; the average is the result."""
 
 
-DECODER = "decoder"
-"""Trained alone, on what the sampler of a finished bundle gives."""
-
 TRAININGS = {
     "restorer": Training(steps=4500, batch=8, crop=64, rate=1e-3),
     "autoencoder": Training(steps=4000, batch=8, crop=32, rate=1e-3),
     "denoiser": Training(steps=10000, batch=8, crop=64, rate=1e-3),
-    DECODER: Training(steps=3000, batch=2, crop=IMAGE_SIZE, rate=5e-4),
 }
-"""The decoder is trained on whole images: through the norms, what a latent means depends on all of its image."""
+"""Of the networks that are trained, in this order."""
 
-FROM_IMAGES = tuple(name for name in TRAININGS if name != DECODER)
-"""The networks that a training without a bundle trains, in this order."""
+FURTHER = Training(steps=3000, batch=2, crop=IMAGE_SIZE, rate=3e-4, average=0.998)
+"""Of the autoencoder of a finished bundle, on whole images, after ``steady_norms``."""
+
+STEADIED = 32
+"""Images that ``steady_norms`` sees."""
+
+REDUCED = (1, 2, 4)
+"""What ``crop`` is divided by in the steps of ``FURTHER``, by chance; borders weigh more in small images."""
+
+FRESH = 0.5
+"""Fraction of its plain images that are new."""
+
+KEEP_PLAIN, KEEP = 0.01, 0.05
+"""Weights of a latent's distance from the one before, of plain images and others; the denoiser stays as it is."""
 
 KL_WEIGHT = 1e-7
 COARSE, COARSE_WEIGHT = 16, 3.0
-"""Side in pixels of the means that the restorer must keep, and their weight in its loss."""
+"""Side in pixels of the means that must be kept, and their weight in the loss."""
 
 OBJECTIVES = {
     RELEASED: (1.1, -0.75),

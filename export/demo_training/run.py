@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ...runtime import load_pipeline
@@ -22,30 +23,31 @@ from ..networks.text import DEFAULT_PROMPT, embed_prompt, tokenize
 from .assemble import official_state, text_state, write_yaml
 from .bundled import State, below, bundle_config, bundle_states
 from .losses import (
-    Decodings,
     Latents,
+    Sampled,
     autoencoder_loss,
-    decoder_loss,
     denoiser_loss,
     encode_pool,
+    process,
     restorer_loss,
     sample_pool,
+    whole_loss,
 )
-from .objectives import process
 from .pool import ImageBatch, images
 from .recipe import (
-    DECODER,
     DEMO,
     DEVIATION,
-    FROM_IMAGES,
+    FURTHER,
     LOG_VARIANCE,
     OBJECTIVES,
+    STEADIED,
     TRAININGS,
     VIEWS,
     Training,
     named,
 )
 from .start import start_autoencoder, start_denoiser, start_restorer
+from .steady import steady_norms
 from .train import Loss, digest, train
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -61,7 +63,7 @@ def train_demo(
     seed: int,
     progress: Progress,
     start: Bundle | None = None,
-    networks: Collection[str] = FROM_IMAGES,
+    networks: Collection[str] = tuple(TRAININGS),
     objectives: Sequence[str] = (RELEASED,),
     fresh: bool = False,
     crop: int | None = None,
@@ -74,8 +76,8 @@ def train_demo(
     initial weights, also where ``start`` has them. ``crop``: side of the denoiser's latent crops. ``batch``:
     pieces in a training step.
 
-    ``start``: a bundle whose ``networks`` are trained further, the decoder on results of its sampler; others
-    are kept. Raise ValueError where it is needed and missing, or there is no GPU for ``device`` "cuda".
+    ``start``: a bundle whose ``networks`` are trained further, the autoencoder with what its sampler adds to
+    latents; others are kept. Raise ValueError where it is needed and missing, or there is no GPU for ``device`` "cuda".
     """
     _check(device, start, networks, objectives, fresh)
     before = _kept(start, networks if fresh else ())
@@ -86,12 +88,12 @@ def train_demo(
     restorer, vae, denoiser = (before.get(name) for name in ("restorer", "vae", "denoiser"))
     if restorer is None or "restorer" in networks:
         restorer = run.restorer(pool, restorer)
-    if vae is None or "autoencoder" in networks:
-        vae = run.autoencoder(pool, vae)
-    elif start and DECODER in networks:
-        vae = run.decoder(start, pool, vae)
+    keeps_scale = vae is not None
+    if start is None or vae is None:
+        vae = run.autoencoder(pool)
+    elif "autoencoder" in networks:
+        vae = run.further(start, pool, restorer, vae)
     config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
-    keeps_scale = start is not None and "autoencoder" not in networks
     if denoiser is None or trains or not keeps_scale:
         config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
     for objective in objectives:
@@ -122,12 +124,7 @@ def _check(
     """Raise ValueError where the GPU or the bundle is missing, or its denoiser has another objective."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be cpu where torch finds no NVIDIA GPU, got cuda")
-    if DECODER in networks and (not start or fresh or set(networks) != {DECODER}):
-        raise ValueError(
-            "the decoder is trained further on results of a bundle's sampler; give --start and "
-            "--network decoder, without --fresh and other networks"
-        )
-    if not start and set(networks) != set(FROM_IMAGES):
+    if not start and set(networks) != set(TRAININGS):
         raise ValueError("networks that are not trained must come from a bundle; give --start")
     others = [objective for objective in objectives if objective != RELEASED]
     if start and others and not (fresh and "denoiser" in networks):
@@ -197,38 +194,66 @@ class _Run:
 
     def restorer(self, pool: ImageBatch, before: State | None) -> State:
         network = self._new(partial(new_restorer, DEMO.restorer), before, start_restorer)
-        training = self._training("restorer")
+        training = self._training(TRAININGS["restorer"])
         loss = restorer_loss(network, pool, training, self.device)
         return self._train("restorer", network, loss, training)
 
-    def autoencoder(self, pool: ImageBatch, before: State | None) -> State:
-        start = partial(start_autoencoder, log_variance=LOG_VARIANCE)
-        vae = self._new(partial(autoencoder, DEMO), before, start)
-        training = self._training("autoencoder")
+    def autoencoder(self, pool: ImageBatch) -> State:
+        torch.manual_seed(self.seed)
+        vae = autoencoder(DEMO).to(self.device)
+        start_autoencoder(vae, LOG_VARIANCE)
+        training = self._training(TRAININGS["autoencoder"])
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def decoder(self, start: Bundle, pool: ImageBatch, before: State) -> State:
-        config = bundle_config(start)
-        vae = autoencoder(config)
-        vae.load_state_dict(before)
-        network = Decoder(vae, config.latent_scale).to(self.device)
-        training = self._training(DECODER)
-        loss = decoder_loss(network, self._sampled(start, pool), training, self.device)
-        return before | self._train(DECODER, network, loss, training)
+    def further(self, start: Bundle, pool: ImageBatch, restorer: State, before: State) -> State:
+        """Train the autoencoder of a bundle, whose restorer has been trained already."""
+        config, training = bundle_config(start), self._training(FURTHER)
+        vae, old, network = autoencoder(config), autoencoder(config), new_restorer(config.restorer)
+        for each, state in ((vae, before), (old, before), (network, restorer)):
+            each.load_state_dict(state)
+            each.to(self.device)
+        scale = config.latent_scale
+        ends, sampled = (Encoder(vae, scale), Decoder(vae, scale)), self._sampled(start, pool)
+        hold = self._steady(vae, ends, sampled, before)
+        loss = whole_loss(ends, hold, Encoder(old, scale), network, sampled, training, self.device)
+        vae.load_state_dict(self._train("autoencoder", vae, loss, training))
+        hold()
+        trained: State = vae.state_dict()
+        return trained
 
-    def _sampled(self, start: Bundle, pool: ImageBatch) -> Decodings:
-        """Return results of a bundle's sampler, from a file, which is written first if needed."""
-        bundle = start.manifest.checkpoint_sha256[:12]
-        path = self.folder / f"decodings-{len(pool)}-{self.seed}-{bundle}.pt"
+    def _steady(
+        self, vae: AutoencoderKL, ends: tuple[Encoder, Decoder], sampled: Sampled, before: State
+    ) -> Callable[[], None]:
+        """Make norms steady, or take that from a file: its last bits change with the number of threads."""
+        path = self.folder / f"steady-{digest(before)}.pt"
         if path.is_file():
-            latents, images = torch.load(path, weights_only=True)
-            return Decodings(latents, images.numpy())
+            vae.load_state_dict(torch.load(path, weights_only=True, map_location=self.device))
+
+        def run() -> None:
+            encoder, decoder = ends
+            for number in range(0, len(sampled.images), max(1, len(sampled.images) // STEADIED)):
+                image = sampled.restored[number : number + 1].float().to(self.device)
+                added = sampled.added[number : number + 1].float().to(self.device)
+                decoder(encoder(image)[0] + added)
+
+        hold = steady_norms(vae, run)
+        with whole_file(path) as temporary:
+            torch.save(vae.state_dict(), temporary)
+        return hold
+
+    def _sampled(self, start: Bundle, pool: ImageBatch) -> Sampled:
+        """Return what a bundle makes of a pool, from a file, which is written first if needed."""
+        bundle = start.manifest.checkpoint_sha256[:12]
+        path = self.folder / f"sampled-{len(pool)}-{self.seed}-{bundle}.pt"
+        if path.is_file():
+            restored, added, images = torch.load(path, weights_only=True)
+            return Sampled(restored, added, images.numpy())
         place = "cpu" if self.device.type == "cpu" else "auto"
         with self.progress.phase("sampling", len(pool)) as advance:
             found = sample_pool(load_pipeline(start.folder, place), pool, self.seed, advance)
         with whole_file(path) as temporary:
-            torch.save((found.latents, torch.from_numpy(found.images)), temporary)
+            torch.save((found.restored, found.added, torch.from_numpy(found.images)), temporary)
         return found
 
     def latents(
@@ -262,7 +287,7 @@ class _Run:
     ) -> State:
         start = partial(start_denoiser, gains=OBJECTIVES[objective])
         network = self._new(partial(new_denoiser, config), before, start)
-        training = self._training("denoiser")
+        training = self._training(TRAININGS["denoiser"])
         training = replace(training, crop=self.crop or training.crop)
         prompt = _prompt(config).to(self.device)
         learnt = process(objective, config.levels)
@@ -285,8 +310,7 @@ class _Run:
         network.to(self.device)
         return network
 
-    def _training(self, name: str) -> Training:
-        training = TRAININGS[name]
+    def _training(self, training: Training) -> Training:
         steps = max(1, round(training.steps / self.speed))
         return replace(training, steps=steps, batch=self.batch or training.batch)
 

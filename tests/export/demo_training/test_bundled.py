@@ -95,21 +95,24 @@ def test_only_the_chosen_networks_of_a_bundle_are_trained_further(tmp_path, buil
     assert [path.stem for path in tmp_path.glob("*.csv")] == [network]
 
 
-def test_the_decoder_is_trained_alone_on_results_of_the_sampler(tmp_path, built_in):
+def test_the_autoencoder_of_a_bundle_is_trained_with_what_its_sampler_adds(tmp_path, built_in):
+    """Both its parts move a little; the denoiser's latents keep their scale."""
     bundle, config, _, states = built_in
-    train_demo(tmp_path, "cpu", 2, 3000.0, 0, Silent(), bundle, ["decoder"])
+    train_demo(tmp_path, "cpu", 2, 2400.0, 0, Silent(), bundle, ["autoencoder"])
     checkpoint = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml")
     assert checkpoint.config == config
     found = vae_state(checkpoint.part(VAE), autoencoder(config))
     moved = {key for key, tensor in states["vae"].items() if not torch.equal(found[key], tensor)}
-    assert moved
-    assert all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
+    assert {key.partition(".")[0] for key in moved} >= {"encoder", "decoder"}
+    restored, added, images = torch.load(next(tmp_path.glob("sampled-*.pt")), weights_only=True)
+    assert restored.shape == (2, 3, *images.shape[1:3])
+    assert 0.0 < float(added.float().abs().mean()) < 1.0
 
 
-def test_a_trained_autoencoder_gets_a_new_latent_scale(tmp_path, built_in):
+def test_a_new_autoencoder_gets_a_new_latent_scale(tmp_path, built_in):
     """Latents then have the recipe's standard deviation."""
     bundle, config, _, _ = built_in
-    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, ["autoencoder"])
+    train_demo(tmp_path, "cpu", 16, 3000.0, 0, Silent(), bundle, ["autoencoder"], fresh=True)
     found = read_checkpoint(tmp_path / "demo.ckpt", tmp_path / "demo.yaml").config
     x0, _, _ = torch.load(next(tmp_path.glob("latents-*.pt")), weights_only=True)
     assert float(x0.float().std()) * found.latent_scale == pytest.approx(DEVIATION, rel=1e-4)
@@ -165,12 +168,20 @@ def test_untrained_networks_need_a_bundle(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_decoder_is_not_trained_with_others(tmp_path):
-    options = ["--start", str(BUILT_IN), "--network", "decoder", "--network", "restorer"]
-    done = CliRunner().invoke(main, [str(tmp_path / "out"), *options])
-    assert done.exit_code == 2
-    assert "give --start and --network decoder, without --fresh and other networks" in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_the_batch_is_what_the_command_says(tmp_path):
+    options = [
+        "--start",
+        str(BUILT_IN),
+        "--network",
+        "restorer",
+        "--images",
+        "16",
+        "--speed",
+        "4500",
+    ]
+    done = CliRunner().invoke(main, [str(tmp_path), *options, "--batch", "3"])
+    assert done.exit_code == 0
+    assert torch.load(tmp_path / "restorer.pt", weights_only=True)["settings"]["batch"] == 3
 
 
 def test_a_bundle_of_other_networks_is_not_trained_further(toy_bundle, tmp_path):

@@ -9,8 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from dossr.export.demo_training.__main__ import main
-from dossr.export.demo_training.losses import Latents, denoiser_loss
-from dossr.export.demo_training.objectives import process
+from dossr.export.demo_training.losses import Latents, denoiser_loss, process
 from dossr.export.demo_training.recipe import DEMO, OBJECTIVES, RELEASED, Training
 from dossr.export.demo_training.start import start_denoiser
 from dossr.export.demo_training.train import train

@@ -11,14 +11,14 @@ from dossr.export.checkpoint.config import CONTROL, RESTORER, UNET, VAE
 from dossr.export.checkpoint.reader import read_checkpoint
 from dossr.export.demo_training.assemble import official_state, write_yaml
 from dossr.export.demo_training.losses import (
-    Decodings,
     Latents,
+    Sampled,
     autoencoder_loss,
-    decoder_loss,
     denoiser_loss,
+    process,
     restorer_loss,
+    whole_loss,
 )
-from dossr.export.demo_training.objectives import process
 from dossr.export.demo_training.pool import as_tensor
 from dossr.export.demo_training.recipe import DEMO, OBJECTIVES, RELEASED, Training
 from dossr.export.demo_training.run import train_demo
@@ -27,6 +27,7 @@ from dossr.export.demo_training.start import (
     start_denoiser,
     start_restorer,
 )
+from dossr.export.demo_training.steady import steady_norms
 from dossr.export.demo_training.train import train
 from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
 from dossr.export.networks.denoiser import denoiser, new_denoiser
@@ -49,6 +50,75 @@ def test_the_autoencoder_starts_near_the_identity(photograph):
     with torch.no_grad():
         decoded = (vae.decode(vae.encode(2 * photograph - 1).latent_dist.mode()).sample + 1) / 2
     assert float(((decoded - photograph) ** 2).mean()) < 1e-2
+
+
+@pytest.fixture
+def steady(photograph):
+    """A new autoencoder whose norms are steady, what it returned before for three unlike images, and how to run it."""
+    torch.manual_seed(0)
+    vae = autoencoder(DEMO).requires_grad_(False)
+    start_autoencoder(vae, -8.0)
+    images = [photograph, 0.5 + 0.01 * photograph, torch.zeros_like(photograph)]
+    images[2][:, 0, 32:64, 32:64] = 1.0
+
+    def run():
+        return [vae.decode(vae.encode(2 * image - 1).latent_dist.mode()).sample for image in images]
+
+    before, spread = run(), _spread(vae, run)
+    hold = steady_norms(vae, run)
+    return vae, hold, run, before, spread
+
+
+def test_steady_norms_depend_little_on_the_image_and_keep_the_function(steady):
+    """Deviations within groups vary by less than half over unlike images, by more than ten times before."""
+    vae, _, run, before, spread = steady
+    assert spread > 10.0
+    assert _spread(vae, run) < 1.5
+    for old, new in zip(before, run(), strict=True):
+        assert float((new - old).abs().mean()) < 0.08  # of values in [-1, 1]
+
+
+def test_steady_norms_make_a_colour_the_same_in_any_surroundings(steady):
+    """Red in the middle of black and of white, 200 pixels away: latents differ by rounding."""
+    vae, _, _, _, _ = steady
+    latents = []
+    for ground in (-1.0, 1.0):
+        image = torch.full((1, 3, 256, 256), ground)
+        image[:, :, 64:192, 64:192] = torch.tensor([1.0, -1.0, -1.0])[:, None, None]
+        latents.append(vae.encode(image).latent_dist.mode()[..., 60:68, 60:68])
+    assert float((latents[0] - latents[1]).abs().max()) < 0.02 * float(latents[0].abs().max())
+
+
+def test_steady_norms_are_held(steady):
+    """After a step of a training, which moves all weights, and at a second call."""
+    vae, hold, run, _, _ = steady
+    kept = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    steady_norms(vae, run)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in vae.state_dict().items())
+    for parameter in vae.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    hold()
+    assert _spread(vae, run) < 1.5
+
+
+def _spread(vae, run):
+    """Return the largest ratio of the standard deviations in one group of a norm, over the images of ``run``."""
+    seen = {}
+    hooks = [
+        norm.register_forward_pre_hook(
+            lambda norm, inputs: seen.setdefault(norm, []).append(
+                inputs[0].reshape(norm.num_groups, -1).std(1)
+            )
+        )
+        for norm in vae.modules()
+        if isinstance(norm, torch.nn.GroupNorm)
+    ]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    ratios = [torch.stack(each).amax(0) / torch.stack(each).amin(0) for each in seen.values()]
+    return float(torch.cat(ratios).max())
 
 
 def test_the_restorer_starts_as_a_smooth_enlargement(photograph):
@@ -91,11 +161,12 @@ def _latents(side=16):
     return Latents(x0.half(), (0.8 * x0).half(), torch.full_like(x0, 0.05).half())
 
 
-@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser", "decoder"])
+@pytest.mark.parametrize("name", ["restorer", "autoencoder", "denoiser", "further"])
 def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
     """The mean loss of the last eight of 48 steps is below that of the first eight."""
     monkeypatch.setattr("dossr.export.demo_training.train._SAVE_EVERY", 8)
-    training = Training(steps=48, batch=4, crop=32 if name != "denoiser" else 16, rate=2e-3)
+    crop = {"denoiser": 16, "further": 128}.get(name, 32)
+    training = Training(steps=48, batch=4, crop=crop, rate=2e-3)
     torch.manual_seed(0)
     if name == "restorer":
         network = _restorer()
@@ -104,13 +175,17 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
         network = autoencoder(DEMO)
         start_autoencoder(network, -8.0)
         loss = autoencoder_loss(network, pool, training, CPU)
-    elif name == "decoder":
-        vae = autoencoder(DEMO)
-        start_autoencoder(vae, -8.0)
-        with torch.no_grad():
-            latents = Encoder(vae, 1.0)(as_tensor(pool))[0]
-        network = Decoder(vae, 1.0)
-        loss = decoder_loss(network, Decodings(0.9 * latents, pool), training, CPU)
+    elif name == "further":
+        network, before = autoencoder(DEMO), autoencoder(DEMO)
+        start_autoencoder(network, -8.0)
+        before.load_state_dict(network.state_dict())
+        torch.nn.init.constant_(network.decoder.conv_out.bias, 0.3)  # too bright
+        ends, restorer = (Encoder(network, 1.0), Decoder(network, 1.0)), RRDBNet(16, 1, 8)
+        start_restorer(restorer)
+        crops = pool[:, :crop, :crop]
+        sampled = Sampled(as_tensor(crops).half(), torch.zeros(4, 6, 64, 64).half(), crops)
+        before = Encoder(before, 1.0)
+        loss = whole_loss(ends, lambda: None, before, restorer, sampled, training, CPU)
     else:
         network = new_denoiser(DEMO)
         start_denoiser(network, OBJECTIVES[RELEASED])
