@@ -232,8 +232,8 @@ def whole_loss(
 ) -> Loss:
     """Return the error of images that are restored, encoded, changed as by the sampler, and decoded.
 
-    ``hold`` keeps the norms steady. Latents shall stay near those of ``before``, for which the denoiser was trained. It is computed in float32:
-    bfloat16 moves saturated colours by up to 5 levels.
+    ``hold`` keeps the norms steady. Latents shall stay near those of ``before``, for which the denoiser was
+    trained. The trained networks run in float32: bfloat16 moves saturated colours by up to 5 levels.
     """
     encoder, decoder = autoencoder
     weights = torch.tensor([KEEP_PLAIN, KEEP], device=device)

@@ -89,9 +89,9 @@ def train_demo(
     if restorer is None or "restorer" in networks:
         restorer = run.restorer(pool, restorer)
     keeps_scale = vae is not None
-    if start is None or vae is None:
+    if vae is None:
         vae = run.autoencoder(pool)
-    elif "autoencoder" in networks:
+    elif start and "autoencoder" in networks:
         vae = run.further(start, pool, restorer, vae)
     config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
     if denoiser is None or trains or not keeps_scale:
@@ -199,9 +199,8 @@ class _Run:
         return self._train("restorer", network, loss, training)
 
     def autoencoder(self, pool: ImageBatch) -> State:
-        torch.manual_seed(self.seed)
-        vae = autoencoder(DEMO).to(self.device)
-        start_autoencoder(vae, LOG_VARIANCE)
+        start = partial(start_autoencoder, log_variance=LOG_VARIANCE)
+        vae = self._new(partial(autoencoder, DEMO), None, start)
         training = self._training(TRAININGS["autoencoder"])
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
@@ -238,8 +237,9 @@ class _Run:
                 decoder(encoder(image)[0] + added)
 
         hold = steady_norms(vae, run)
-        with whole_file(path) as temporary:
-            torch.save(vae.state_dict(), temporary)
+        if not path.is_file():
+            with whole_file(path) as temporary:
+                torch.save(vae.state_dict(), temporary)
         return hold
 
     def _sampled(self, start: Bundle, pool: ImageBatch) -> Sampled:
