@@ -35,6 +35,7 @@ def cluster(user_cache, keys):
         log_to_driver=False,
         logging_level="ERROR",
         _temp_dir=folder,
+        _system_config={"worker_niceness": 0},  # nice ones would starve beside other tests
     )
     yield ray
     ray.shutdown()

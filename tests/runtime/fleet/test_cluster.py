@@ -27,7 +27,7 @@ def _files(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-def _reader_of(pipe, seconds=60):
+def _reader_of(pipe, seconds=300):
     """Open a pipe once a worker reads from it; return its end and the worker's process."""
     until = time.monotonic() + seconds
     while True:
@@ -51,17 +51,23 @@ def _reader_of(pipe, seconds=60):
 
 def _kill_readers(pipe, times, data=None):
     """Kill the worker that reads a pipe, as often as asked, then write the data to the next one."""
-    for _ in range(times):
-        end, process = _reader_of(pipe)
-        os.kill(process, signal.SIGKILL)
-        os.close(end)
-        while Path(f"/proc/{process}/stat").exists() and _state(process) != "Z":
-            time.sleep(0.02)
-    if data:
-        end, _ = _reader_of(pipe)
-        os.set_blocking(end, True)
-        os.write(end, data)
-        os.close(end)
+    try:
+        for _ in range(times):
+            end, process = _reader_of(pipe)
+            os.kill(process, signal.SIGKILL)
+            os.close(end)
+            while Path(f"/proc/{process}/stat").exists() and _state(process) != "Z":
+                time.sleep(0.02)
+        if data:
+            end, _ = _reader_of(pipe)
+            os.set_blocking(end, True)
+            os.write(end, data)
+            os.close(end)
+    except BaseException:
+        end = os.open(pipe, os.O_RDWR)
+        pipe.unlink()
+        os.close(end)  # who reads the pipe, or will, does not wait for ever
+        raise
 
 
 def _state(process):
