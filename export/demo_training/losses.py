@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...runtime.images.arrays import quantize
+from ...runtime.images.color import wavelet
 from ...runtime.pipeline import Pipeline
 from ...runtime.tensors import Array
 from ...solvers import NoiseLevels
@@ -22,12 +23,10 @@ from ..processes.forward import Point, Process
 from ..processes.residual import ResidualShift
 from ..processes.straight import Straight
 from .images import is_plain
-from .plain_images import plain_image
 from .pool import ImageBatch, as_tensor, degraded, pieces, sharp_batch
 from .recipe import (
     COARSE,
     COARSE_WEIGHT,
-    FRESH,
     IMAGE_SIZE,
     KEEP,
     KEEP_PLAIN,
@@ -185,8 +184,8 @@ class Sampled:
     images: ImageBatch
     """What shall come out.
 
-    A plain image shall become itself. Another shall become what the bundle makes of it already, so that
-    it keeps its detail: invented detail lies elsewhere than the sharp image's, so that this would teach blur.
+    A plain image shall become itself. Another shall keep the detail that the bundle makes already, in its own
+    colours: invented detail lies elsewhere than the sharp image's, so that this would teach blur.
     """
 
 
@@ -205,7 +204,7 @@ def sample_pool(
         pipeline.upscale(degraded(hr, random)[0], seed=number, observe=partial(_keep, seen))
         restored.append(torch.from_numpy(seen["restored"].clip(0.0, 1.0)).half())
         added.append(torch.from_numpy(seen["latent"] - seen["hint"]).half())
-        wanted.append(hr if is_plain(number) else _pixels(seen["decoded"]))
+        wanted.append(hr if is_plain(number) else _with_colors(seen["decoded"], hr))
         advance(len(pool) // len(chosen))
     return Sampled(torch.cat(restored), torch.cat(added), np.concatenate(wanted))
 
@@ -216,16 +215,16 @@ def _keep(seen: dict[str, Array], name: str, array: Array) -> None:
         seen[name] = np.array(array)
 
 
-def _pixels(decoded: Array) -> ImageBatch:
-    """Return (batch, 3, h, w), nominally in [0, 1], as uint8 (batch, h, w, 3)."""
-    return quantize(np.clip(decoded.transpose(0, 2, 3, 1), 0.0, 1.0), np.dtype(np.uint8))
+def _with_colors(decoded: Array, sharp: ImageBatch) -> ImageBatch:
+    """Return a decoded image, float32 (1, 3, h, w), with the colours of a sharp one, uint8 (1, h, w, 3)."""
+    fixed = wavelet(decoded, as_tensor(sharp).numpy()).transpose(0, 2, 3, 1)
+    return quantize(np.clip(fixed, 0.0, 1.0), np.dtype(np.uint8))
 
 
 def whole_loss(
     autoencoder: tuple[Encoder, Decoder],
     hold: Callable[[], None],
     before: Encoder,
-    restorer: nn.Module,
     sampled: Sampled,
     training: Training,
     device: torch.device,
@@ -242,7 +241,7 @@ def whole_loss(
         reduced = int(random.choice(REDUCED))
         side, count = training.crop // reduced, training.batch * reduced
         hold()
-        drawn = _draw_changes(sampled, restorer, random, count, side, device)
+        drawn = _draw_changes(sampled, random, count, side)
         restored, added, wanted = (each.to(device) for each in drawn)
         latents = encoder(restored)[0]
         found = decoder(latents + added)
@@ -257,16 +256,11 @@ def whole_loss(
 
 
 def _draw_changes(
-    sampled: Sampled,
-    restorer: nn.Module,
-    random: np.random.Generator,
-    count: int,
-    side: int,
-    device: torch.device,
+    sampled: Sampled, random: np.random.Generator, count: int, side: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return restored images, what the sampler adds to their latents, and what they shall become.
 
-    The first of every two is plain, the second is not. Half of the plain ones are new, and nothing is added.
+    The first of every two is plain, the second is not.
     """
     half, size = len(sampled.images) // 2, sampled.images.shape[1]
     factor = size // sampled.added.shape[-1]
@@ -275,17 +269,10 @@ def _draw_changes(
         which = int(random.integers(half)) + number % 2 * half
         y, x = random.integers((size - side) // factor + 1, size=2)
         rows, columns = (slice(n, n + side // factor) for n in (y, x))
-        change = sampled.added[which, :, rows, columns].float()
+        added.append(sampled.added[which, :, rows, columns].float())
         rows, columns = (slice(n * factor, n * factor + side) for n in (y, x))
-        image, hr = sampled.restored[which, :, rows, columns], sampled.images[which, rows, columns]
-        if number % 2 == 0 and random.random() < FRESH:
-            hr, change = plain_image(random, side), torch.zeros_like(change)
-            lr = as_tensor(degraded(hr[None], random)).to(device)
-            with torch.no_grad(), _half(device):
-                image = restorer(lr)[0].clamp(0.0, 1.0).cpu()
-        images.append(image.float())
-        added.append(change)
-        wanted.append(hr)
+        images.append(sampled.restored[which, :, rows, columns].float())
+        wanted.append(sampled.images[which, rows, columns])
     return torch.stack(images), torch.stack(added), as_tensor(np.stack(wanted))
 
 

@@ -90,9 +90,6 @@ STEADIED = 32
 REDUCED = (1, 2, 4)
 """What ``crop`` is divided by in the steps of ``FURTHER``, by chance; borders weigh more in small images."""
 
-FRESH = 0.5
-"""Fraction of its plain images that are new."""
-
 KEEP_PLAIN, KEEP = 0.01, 0.05
 """Weights of a latent's distance from the one before, of plain images and others; the denoiser stays as it is."""
 

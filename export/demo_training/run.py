@@ -92,7 +92,7 @@ def train_demo(
     if vae is None:
         vae = run.autoencoder(pool)
     elif start and "autoencoder" in networks:
-        vae = run.further(start, pool, restorer, vae)
+        vae = run.further(start, pool, vae)
     config, trains = bundle_config(start) if start else DEMO, "denoiser" in networks
     if denoiser is None or trains or not keeps_scale:
         config, latents = run.latents(config, restorer, vae, pool, keeps_scale)
@@ -205,17 +205,17 @@ class _Run:
         loss = autoencoder_loss(vae, pool, training, self.device)
         return self._train("autoencoder", vae, loss, training)
 
-    def further(self, start: Bundle, pool: ImageBatch, restorer: State, before: State) -> State:
-        """Train the autoencoder of a bundle, whose restorer has been trained already."""
+    def further(self, start: Bundle, pool: ImageBatch, before: State) -> State:
+        """Train the autoencoder of a bundle."""
         config, training = bundle_config(start), self._training(FURTHER)
-        vae, old, network = autoencoder(config), autoencoder(config), new_restorer(config.restorer)
-        for each, state in ((vae, before), (old, before), (network, restorer)):
-            each.load_state_dict(state)
+        vae, old = autoencoder(config), autoencoder(config)
+        for each in (vae, old):
+            each.load_state_dict(before)
             each.to(self.device)
         scale = config.latent_scale
         ends, sampled = (Encoder(vae, scale), Decoder(vae, scale)), self._sampled(start, pool)
         hold = self._steady(vae, ends, sampled, before)
-        loss = whole_loss(ends, hold, Encoder(old, scale), network, sampled, training, self.device)
+        loss = whole_loss(ends, hold, Encoder(old, scale), sampled, training, self.device)
         vae.load_state_dict(self._train("autoencoder", vae, loss, training))
         hold()
         trained: State = vae.state_dict()

@@ -14,6 +14,7 @@ from dossr.export.checkpoint.reader import read_checkpoint
 from dossr.export.demo_training.__main__ import main
 from dossr.export.demo_training.assemble import text_state
 from dossr.export.demo_training.bundled import bundle_config, bundle_states
+from dossr.export.demo_training.pool import pieces
 from dossr.export.demo_training.recipe import DEVIATION
 from dossr.export.demo_training.run import train_demo
 from dossr.export.networks.autoencoder import Decoder, Encoder, autoencoder, vae_state
@@ -107,6 +108,10 @@ def test_the_autoencoder_of_a_bundle_is_trained_with_what_its_sampler_adds(tmp_p
     restored, added, images = torch.load(next(tmp_path.glob("sampled-*.pt")), weights_only=True)
     assert restored.shape == (2, 3, *images.shape[1:3])
     assert 0.0 < float(added.float().abs().mean()) < 1.0
+    sharp = pieces(np.load(tmp_path / "images-0.npy"), [1], np.random.default_rng([0, 1, 2]), 256)
+    apart = images[1:].numpy().astype(float) - sharp
+    assert np.abs(apart).max() > 8  # the bundle's detail in the colours of the sharp image
+    assert np.abs(apart.mean((0, 1, 2))).max() < 1
 
 
 def test_a_new_autoencoder_gets_a_new_latent_scale(tmp_path, built_in):

@@ -180,12 +180,11 @@ def test_training_lowers_the_loss(tmp_path, pool, name, monkeypatch):
         start_autoencoder(network, -8.0)
         before.load_state_dict(network.state_dict())
         torch.nn.init.constant_(network.decoder.conv_out.bias, 0.3)  # too bright
-        ends, restorer = (Encoder(network, 1.0), Decoder(network, 1.0)), RRDBNet(16, 1, 8)
-        start_restorer(restorer)
+        ends = Encoder(network, 1.0), Decoder(network, 1.0)
         crops = pool[:, :crop, :crop]
         sampled = Sampled(as_tensor(crops).half(), torch.zeros(4, 6, 64, 64).half(), crops)
         before = Encoder(before, 1.0)
-        loss = whole_loss(ends, lambda: None, before, restorer, sampled, training, CPU)
+        loss = whole_loss(ends, lambda: None, before, sampled, training, CPU)
     else:
         network = new_denoiser(DEMO)
         start_denoiser(network, OBJECTIVES[RELEASED])
