@@ -14,7 +14,7 @@ RUN := .venv
 DEV := .venv-dev
 GPU := .onnxruntime-gpu
 TRITON := .triton
-PYTEST := $(DEV)/bin/pytest -n 2 --dist loadfile --timeout 600
+PYTEST := $(DEV)/bin/pytest -n 2 --dist loadfile --timeout 900
 SITE := NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict --quiet
 
 .PHONY: run test lint cover docs dist resolve full fuzz clean
