@@ -3,7 +3,7 @@
 import logging
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -73,7 +73,7 @@ def open_layouts(file: BinaryIO) -> list[Layout]:
                 (int(page.imagewidth), int(page.imagelength)),
                 {tag.code: tag.value for tag in page.tags if tag.code in _SAYING},
             )
-            for page in tiff.pages
+            for page in _pages(tiff)
         ]
 
 
@@ -117,6 +117,16 @@ def _opened(file: BinaryIO) -> Any:
         ) from error
     file.seek(0)
     return tifffile.TiffFile(file)
+
+
+def _pages(tiff: Any) -> Iterator[Any]:
+    """Yield the pages up to one that was there before: a damaged file's directories may go round for ever."""
+    seen = set[int]()
+    for page in tiff.pages:
+        if page.offset in seen:
+            return
+        seen.add(page.offset)
+        yield page
 
 
 def _strips(pixels: Array) -> list[bytes]:

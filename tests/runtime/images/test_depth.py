@@ -119,6 +119,23 @@ def test_further_channels_of_a_tiff_are_no_colours(tmp_path, extra):
         assert frame.alpha is None
 
 
+def test_a_tiff_whose_directories_go_round_has_each_page_once(tmp_path):
+    """Damage that made the reader run for ever; Pillow opens no grey with alpha of 16 bits."""
+    path = tmp_path / "a.tif"
+    pages = [DEEP[..., :2], DEEP[:5, :, :2]]
+    with tifffile.TiffWriter(path, byteorder="<") as tiff:
+        for page in pages:
+            tiff.write(page, photometric="minisblack", extrasamples=["unassalpha"])
+    with tifffile.TiffFile(path) as tiff:
+        first, last = (page.offset for page in tiff.pages)
+    data = bytearray(path.read_bytes())
+    (tags,) = struct.unpack_from("<H", data, last)
+    struct.pack_into("<I", data, last + 2 + 12 * tags, first)
+    path.write_bytes(data)
+    for frame, page in zip(read_image(path).frames, pages, strict=True):
+        np.testing.assert_array_equal(frame.pixels[..., 0], page[..., 0])
+
+
 def test_other_colours_in_planes_of_a_tiff_are_refused_in_one_line(tmp_path):
     cmyk = np.moveaxis(np.repeat(DEEP[..., :1], 4, axis=2), 2, 0)
     tifffile.imwrite(tmp_path / "a.tif", cmyk, photometric="separated", planarconfig="separate")
