@@ -32,12 +32,12 @@ from dossr.runtime.sampling import latent_shape
 from dossr.runtime.seeds.draws import together
 
 PEAK = """
-import re
+from dossr.bench.measure.memory import process_peak
 from dossr.runtime.launch import run
 try:
     run()
 finally:
-    print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+    print(process_peak())
 """
 
 
@@ -112,7 +112,7 @@ def test_a_process_takes_about_what_is_planned(manifest, tmp_path, side):
     arguments = [tmp_path / "in.png", "-o", tmp_path / "out.png", "--steps", "1", "--tile", "128"]
     done = subprocess.run([sys.executable, "-c", PEAK, *map(str, arguments)],
                           capture_output=True, text=True, check=True)  # fmt: skip
-    peak = int(done.stdout.split()[-1]) * 1024
+    peak = int(done.stdout.split()[-1])
     planned = memory_need(manifest, "cpu", Tiling(side)).total + _image(manifest, side, steps=1)
     assert 0.5 * planned < peak < planned
 
